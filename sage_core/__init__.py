@@ -1,0 +1,97 @@
+"""SAGE: a serverless, plugin-based workflow engine for LLM and AI pipelines.
+
+The one public face: plugins import from here or from `sage_core.testing`. Names load when first used, so importing
+`sage_core` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sage_core.common.clock import MILLISECOND as MILLISECOND
+    from sage_core.common.clock import SECOND as SECOND
+    from sage_core.common.clock import Clock as Clock
+    from sage_core.common.contracts import Backend as Backend
+    from sage_core.common.contracts import Embeds as Embeds
+    from sage_core.common.contracts import Engine as Engine
+    from sage_core.common.contracts import Fleet as Fleet
+    from sage_core.common.contracts import Generates as Generates
+    from sage_core.common.contracts import InferenceClient as InferenceClient
+    from sage_core.common.contracts import NodeFilter as NodeFilter
+    from sage_core.common.contracts import NodePicker as NodePicker
+    from sage_core.common.contracts import NodeScorer as NodeScorer
+    from sage_core.common.contracts import Ordering as Ordering
+    from sage_core.common.contracts import Reranks as Reranks
+    from sage_core.common.contracts import Scheduler as Scheduler
+    from sage_core.common.contracts import Sleeps as Sleeps
+    from sage_core.common.contracts import Tokenizes as Tokenizes
+    from sage_core.common.errors import ConfigError as ConfigError
+    from sage_core.common.errors import ModelError as ModelError
+    from sage_core.common.errors import OperatorError as OperatorError
+    from sage_core.common.errors import PluginError as PluginError
+    from sage_core.common.errors import RequestRejected as RequestRejected
+    from sage_core.common.errors import SageError as SageError
+    from sage_core.common.errors import UnknownName as UnknownName
+    from sage_core.common.errors import UsageError as UsageError
+    from sage_core.common.hookspecs import hookimpl as hookimpl
+    from sage_core.common.host import Host as Host
+    from sage_core.common.operators import Artifact as Artifact
+    from sage_core.common.operators import ArtifactDir as ArtifactDir
+    from sage_core.common.operators import Batch as Batch
+    from sage_core.common.operators import Context as Context
+    from sage_core.common.operators import Dataset as Dataset
+    from sage_core.common.operators import Keep as Keep
+    from sage_core.common.operators import RowError as RowError
+    from sage_core.common.operators import Vector as Vector
+    from sage_core.common.operators import Vectors as Vectors
+    from sage_core.common.operators import operator as operator
+    from sage_core.common.records import Candidate as Candidate
+    from sage_core.common.records import Capacity as Capacity
+    from sage_core.common.records import Dispatch as Dispatch
+    from sage_core.common.records import EngineInfo as EngineInfo
+    from sage_core.common.records import Event as Event
+    from sage_core.common.records import Idle as Idle
+    from sage_core.common.records import Kind as Kind
+    from sage_core.common.records import ModelSpec as ModelSpec
+    from sage_core.common.records import Needs as Needs
+    from sage_core.common.records import Node as Node
+    from sage_core.common.records import Place as Place
+    from sage_core.common.records import Queued as Queued
+    from sage_core.common.records import Rejected as Rejected
+    from sage_core.common.records import Request as Request
+    from sage_core.common.records import Run as Run
+    from sage_core.common.records import Shed as Shed
+    from sage_core.common.records import Token as Token
+    from sage_core.common.records import Verdict as Verdict
+    from sage_core.common.records import Work as Work
+
+__version__ = "0.1.0"
+
+#: Public name → the module that owns it.
+_OWNERS = {
+    "clock": "MILLISECOND SECOND Clock",
+    "contracts": "Backend Embeds Engine Fleet Generates InferenceClient NodeFilter NodePicker NodeScorer Ordering Reranks "
+    "Scheduler Sleeps Tokenizes",
+    "errors": "ConfigError ModelError OperatorError PluginError RequestRejected SageError UnknownName UsageError",
+    "hookspecs": "hookimpl",
+    "host": "Host",
+    "operators": "Artifact ArtifactDir Batch Context Dataset Keep RowError Vector Vectors operator",
+    "records": "Candidate Capacity Dispatch EngineInfo Event Idle Kind ModelSpec Needs Node Place Queued Rejected Request "
+    "Run Shed Token Verdict Work",
+}
+_MODULES = {name: f"sage_core.common.{module}" for module, names in _OWNERS.items() for name in names.split()}
+
+__all__ = sorted(_MODULES)  # noqa: PLE0605 - computed from the one table above; a test holds it against the imports
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+        return value
+    raise AttributeError(f"module 'sage_core' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

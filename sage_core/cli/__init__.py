@@ -1,0 +1,1 @@
+"""L6: the `sage` command, one small module per command group."""

@@ -1,0 +1,1 @@
+"""L1: the vocabulary. Imports nothing of SAGE above it; stdlib, pluggy, msgspec and platformdirs only."""

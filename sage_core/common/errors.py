@@ -1,0 +1,235 @@
+"""Every error SAGE raises on purpose, as one tree.
+
+SageError
+├── ConfigError            sage.toml or an environment variable is wrong
+├── UnknownName            a name that nothing installed answers to
+├── DuplicateName          two plugins offer one name
+├── PluginError            a plugin failed to load, or broke its contract
+├── InvalidWorkflow        a workflow file with one or more diagnostics (exit code 2)
+├── UsageError             a command line, parameter or argument is wrong (exit code 2)
+├── StoreError             the job store cannot be used as asked
+│   ├── StoreTooNew        the database was written by a newer SAGE
+│   └── StaleAttempt       a write came from an attempt that has lost its fence
+├── CorruptArtifact        a stored file is not what its digest says
+├── OperatorError          an operator broke its signature or raised
+├── ModelError             a model is missing, or cannot do what is asked of it
+├── RequestRejected        the control plane refused or shed a request
+├── PortTaken              a TCP port SAGE wants is held by another process
+├── RunFailed              a run ended without its outputs
+└── Interrupted            the user stopped the command; the run can be resumed (exit code 130)
+
+Fields travel in ``args``, so every error survives pickling; ``__str__`` says what, where, and the way out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+
+def suggest(name: str, candidates: Sequence[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the closest candidate, or an empty string."""
+    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+class SageError(Exception):
+    """Root of every error that is SAGE's to explain; anything else is a defect."""
+
+    #: Exit status of the `sage` command when this error ends it.
+    exit_code = 1
+
+
+class ConfigError(SageError):
+    """A configuration value cannot be used."""
+
+    exit_code = 2
+
+    def __init__(self, where: str, problem: str, help: str = "") -> None:
+        super().__init__(where, problem, help)
+
+    def __str__(self) -> str:
+        where, problem, help = self.args
+        return f"{where}: {problem}" + (f"\n  help: {help}" if help else "")
+
+
+class UnknownName(SageError):
+    """Nothing installed answers to this name."""
+
+    exit_code = 2
+
+    def __init__(self, kind: str, name: str, installed: Sequence[str], hint: str = "") -> None:
+        super().__init__(kind, name, tuple(installed), hint)
+
+    def __str__(self) -> str:
+        kind, name, installed, hint = self.args
+        known = f" Known: {', '.join(installed)}." if installed else f" No {kind} is known."
+        return f"No {kind} is named {name!r}.{suggest(name, installed)}{known}" + (f" {hint}" if hint else "")
+
+
+class DuplicateName(SageError):
+    """Two plugins offer one name; the one loaded first keeps it only after the other is removed."""
+
+    def __init__(self, kind: str, name: str, first: str, second: str) -> None:
+        super().__init__(kind, name, first, second)
+
+    def __str__(self) -> str:
+        kind, name, first, second = self.args
+        return f"The {kind} {name!r} is offered by both {first!r} and {second!r}. Uninstall one of them."
+
+
+class PluginError(SageError):
+    """A plugin failed to load or broke its contract."""
+
+    def __init__(self, plugin: str, problem: str, help: str = "") -> None:
+        super().__init__(plugin, problem, help)
+
+    def __str__(self) -> str:
+        plugin, problem, help = self.args
+        return f"plugin {plugin!r}: {problem}" + (f"\n  help: {help}" if help else "")
+
+
+class InvalidWorkflow(SageError):
+    """A workflow file is wrong; carries every diagnostic, rendered, in file order."""
+
+    exit_code = 2
+
+    def __init__(self, rendered: Sequence[str]) -> None:
+        super().__init__(tuple(rendered))
+
+    @property
+    def diagnostics(self) -> tuple[str, ...]:
+        """The rendered diagnostics: ``file:line:col: message``, a caret line, help."""
+        rendered: tuple[str, ...] = self.args[0]
+        return rendered
+
+    def __str__(self) -> str:
+        count = len(self.diagnostics)
+        return "\n\n".join(self.diagnostics) + f"\n\n{count} error{'s' if count != 1 else ''}"
+
+
+class UsageError(SageError):
+    """A command line, parameter or argument is wrong."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str, help: str = "") -> None:
+        super().__init__(problem, help)
+
+    def __str__(self) -> str:
+        problem, help = self.args
+        return problem + (f"\n  help: {help}" if help else "")
+
+
+class StoreError(SageError):
+    """The job store cannot be used as asked; the URL is shown without its password."""
+
+    def __init__(self, url: str, problem: str, help: str = "") -> None:
+        super().__init__(url, problem, help)
+
+    def __str__(self) -> str:
+        url, problem, help = self.args
+        return f"store {url}: {problem}" + (f"\n  help: {help}" if help else "")
+
+
+class StoreTooNew(StoreError):
+    """The database was written by a newer SAGE; nothing is changed in it."""
+
+
+class StaleAttempt(StoreError):
+    """A write carried a fence that is no longer the job's; the writer must stop and discard."""
+
+    def __init__(self, url: str, job: int, fence: int) -> None:
+        SageError.__init__(self, url, job, fence)
+
+    def __str__(self) -> str:
+        _, job, fence = self.args
+        return f"job {job}: fence {fence} is stale; another attempt owns the job"
+
+
+class CorruptArtifact(SageError):
+    """A stored file is missing or is not what its digest says; the job that made it can be run again."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+
+    def __str__(self) -> str:
+        path, problem = self.args
+        return f"artifact {path}: {problem}"
+
+
+class OperatorError(SageError):
+    """An operator broke its signature or raised; names the step and, where known, the row."""
+
+    def __init__(self, step: str, problem: str, row: str = "", help: str = "") -> None:
+        super().__init__(step, problem, row, help)
+
+    def __str__(self) -> str:
+        step, problem, row, help = self.args
+        at = f" (row {row})" if row else ""
+        return f"step {step!r}{at}: {problem}" + (f"\n  help: {help}" if help else "")
+
+
+class ModelError(SageError):
+    """A model is missing, or cannot do what is asked of it; says how to get one that can."""
+
+    def __init__(self, model: str, problem: str, help: str = "") -> None:
+        super().__init__(model, problem, help)
+
+    def __str__(self) -> str:
+        model, problem, help = self.args
+        return f"model {model!r}: {problem}" + (f"\n  help: {help}" if help else "")
+
+
+class RequestRejected(SageError):
+    """The control plane refused or shed a request; `retry_after` is in seconds, None means never."""
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason, retry_after)
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which the same request has a chance, or None."""
+        after: float | None = self.args[1]
+        return after
+
+    def __str__(self) -> str:
+        reason, after = self.args
+        return f"request rejected: {reason}" + (f"; retry after {after:.1f} s" if after is not None else "")
+
+
+class PortTaken(SageError):
+    """A TCP port that SAGE wants is held by another process."""
+
+    def __init__(self, name: str, port: int, holder: str) -> None:
+        super().__init__(name, port, holder)
+
+    def __str__(self) -> str:
+        name, port, holder = self.args
+        return (
+            f"port {port} ({name}) is taken by {holder}\n"
+            f"  help: stop it, or set [ports] {name} = N in sage.toml or SAGE_PORT_{name.upper()}=N"
+        )
+
+
+class RunFailed(SageError):
+    """A run ended without its outputs; names the run so that it can be resumed."""
+
+    def __init__(self, run: str, problem: str) -> None:
+        super().__init__(run, problem)
+
+    def __str__(self) -> str:
+        run, problem = self.args
+        return f"run {run} failed: {problem}\n  help: mend the cause, then: sage runs resume {run}"
+
+
+class Interrupted(SageError):
+    """The user stopped the command; what was finished is kept."""
+
+    exit_code = 130
+
+    def __init__(self, run: str) -> None:
+        super().__init__(run)
+
+    def __str__(self) -> str:
+        return f"interrupted; finished work is kept\n  help: sage runs resume {self.args[0]}"

@@ -1,0 +1,312 @@
+"""The things SAGE talks about: frozen, keyword-only, with units. One word per thing (docs/glossary.md)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+RunStatus = Literal["queued", "running", "succeeded", "partial", "failed", "cancelled"]
+JobState = Literal["blocked", "ready", "running", "done", "failed", "cancelled"]
+Kind = Literal["generate", "embed", "rerank", "tokenize"]
+ServiceClass = Literal["interactive", "standard", "batch"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every record: immutable, keyword-only, comparable, encodable by msgspec."""
+
+
+# ---------------------------------------------------------------- models and engines
+
+
+class ModelSpec(Record):
+    """A model as a workflow or sage.toml names it: `name` is what steps use, the rest says who serves it."""
+
+    name: str
+    backend: str
+    #: Where the weights are: a folder, ``hf:org/name``, a URL, or empty for what the backend finds by name.
+    source: str = ""
+    #: Backend options, passed through and checked by the backend.
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    #: What one engine of this model reserves from a node: cpu (cores), memory (bytes), gpu (count).
+    needs: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Capacity(Record):
+    """What an engine can hold at once; the manager turns it into credits."""
+
+    #: Requests that may be in the engine together.
+    sequences: int = 1
+    #: Padded tokens one embedding batch may carry.
+    batch_tokens: int = 16_384
+    #: Rows one embedding batch may carry.
+    batch_rows: int = 256
+    #: Longest input in tokens; longer texts are cut by the engine.
+    context: int = 2_048
+
+
+class EngineInfo(Record):
+    """An engine as selectors and decision records see it."""
+
+    id: str
+    model: str
+    backend: str
+    kinds: tuple[Kind, ...]
+    capacity: Capacity
+    #: Digest that identifies the weights and settings; enters reuse keys.
+    identity: str
+    #: Vector dimension of an embedder, or 0.
+    dimension: int = 0
+
+
+class Caller(Record):
+    """Who a request is for: filled by the client, read by the classifier and the decision log."""
+
+    tenant: str = "local"
+    run: str = ""
+    step: str = ""
+    #: Identifies the process that called (a worker's incarnation).
+    worker: str = ""
+    service_class: ServiceClass = "standard"
+    #: Nanoseconds left until the caller's deadline at sending time; None means none.
+    remaining: int | None = None
+
+
+class Request(Record):
+    """One inference call as it enters the control plane."""
+
+    id: str
+    kind: Kind
+    model: str
+    caller: Caller = Caller()
+    #: embed: texts; rerank: query first, documents after; generate: nothing (see `messages`).
+    texts: tuple[str, ...] = ()
+    #: generate: chat messages ``{"role", "content"}``.
+    messages: tuple[dict[str, str], ...] = ()
+    max_tokens: int = 256
+    temperature: float = 0.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    #: JSON Schema the generated text must satisfy, or None.
+    schema: dict[str, Any] | None = None
+
+
+class Token(Record):
+    """One piece of a generated stream; the last carries `finish` and the token counts."""
+
+    text: str = ""
+    finish: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+# ---------------------------------------------------------------- scheduling
+
+Lane = str
+"""A pool's queue: the name of the model (requests) or of the queue (jobs)."""
+
+
+class Work(Record):
+    """What a scheduler orders: a request or a job, without its payload."""
+
+    id: str
+    lane: Lane
+    kind: str
+    #: Integer ns; database epoch for jobs, monotonic for requests.
+    arrival: int
+    #: Same clock as `arrival`; None means no deadline.
+    deadline: int | None = None
+    tenant: str = "local"
+    service_class: ServiceClass = "standard"
+    priority: int = 0
+    #: Estimated input and output tokens (output 0 for embeddings).
+    tokens_in: int = 0
+    tokens_out: int = 0
+    #: Rows in this work: texts of an embedding slice, else 1.
+    rows: int = 1
+    #: Predicted engine-seconds on the lane's reference engine.
+    cost: float = 0.0
+
+
+class Place(Record):
+    """Somewhere a work may go now: an engine with a free credit, or an open embedding batch on one."""
+
+    engine: str
+    #: Requests the engine already holds.
+    running: int = 0
+    #: Predicted engine-seconds of what it already holds.
+    load: float = 0.0
+    #: Open batch: its id and what is left of its budget in padded tokens; 0 where the place is not a batch.
+    batch: int = 0
+    room_tokens: int = 0
+
+
+class Queued(Record, tag="queued"):
+    """Verdict: the work waits."""
+
+
+class Rejected(Record, tag="rejected"):
+    """Verdict: the work is refused; `retry_after` in seconds, None means never."""
+
+    reason: str
+    retry_after: float | None = None
+
+
+Verdict = Queued | Rejected
+
+
+class Dispatch(Record, tag="dispatch"):
+    """Decision: send this work there."""
+
+    work: Work
+    place: Place
+
+
+class Shed(Record, tag="shed"):
+    """Decision: give this queued work up."""
+
+    work: Work
+    reason: str
+    retry_after: float | None = None
+
+
+class Idle(Record, tag="idle"):
+    """Decision: nothing to do before `until` (ns on the request clock), or before the next event when None."""
+
+    until: int | None = None
+
+
+Decision = Dispatch | Shed | Idle
+
+
+class Finished(Record, tag="finished"):
+    """Event: a dispatched work ended; what it really took."""
+
+    work: Work
+    engine: str
+    tokens_in: int = 0
+    tokens_out: int = 0
+    #: Seconds in the engine.
+    seconds: float = 0.0
+    ok: bool = True
+
+
+class First(Record, tag="first"):
+    """Event: a dispatched work produced its first token."""
+
+    work: Work
+    engine: str
+
+
+class Progress(Record, tag="progress"):
+    """Event: an engine's inter-token latency, in seconds."""
+
+    engine: str
+    itl: float
+
+
+class Withdrawn(Record, tag="withdrawn"):
+    """Event: the caller cancelled a queued work; it must not be dispatched any more."""
+
+    work: Work
+
+
+class EngineUp(Record, tag="engine_up"):
+    """Event: an engine joined a lane."""
+
+    engine: str
+    lane: Lane
+
+
+class EngineDown(Record, tag="engine_down"):
+    """Event: an engine left; its works come back as new submissions or failures."""
+
+    engine: str
+    lane: Lane
+
+
+Event = Finished | First | Progress | Withdrawn | EngineUp | EngineDown
+
+
+# ---------------------------------------------------------------- nodes
+
+
+class Node(Record):
+    """A machine or a slice of one: what it has, and what is in use."""
+
+    name: str
+    cpu: float = 1.0
+    #: Bytes.
+    memory: int = 0
+    gpu: int = 0
+    labels: tuple[str, ...] = ()
+    used_cpu: float = 0.0
+    used_memory: int = 0
+    used_gpu: int = 0
+    #: Models already loaded there.
+    models: tuple[str, ...] = ()
+
+
+class Needs(Record):
+    """What a job or an engine asks of a node."""
+
+    cpu: float = 0.0
+    #: Bytes.
+    memory: int = 0
+    gpu: int = 0
+    labels: tuple[str, ...] = ()
+    model: str = ""
+
+
+class Candidate(Record):
+    """What selectors compare: an engine's place or a node, under one name."""
+
+    id: str
+    running: int = 0
+    load: float = 0.0
+    node: Node | None = None
+    place: Place | None = None
+
+
+# ---------------------------------------------------------------- runs and jobs
+
+
+class Run(Record):
+    """One execution of a workflow, as the store keeps it."""
+
+    id: str
+    workflow: str
+    status: RunStatus
+    #: ISO 8601, UTC.
+    created_at: str
+    finished_at: str | None = None
+    #: Counts the times the run was started or resumed; 1 is the first.
+    session: int = 1
+    error: str = ""
+
+
+class Job(Record):
+    """The durable unit: one stage of a run × one partition, as a claim returns it."""
+
+    id: int
+    run_id: str
+    stage: str
+    #: Partition's ordinal within its stage; 0 for a job that is not partitioned.
+    part: int
+    state: JobState
+    #: Names this attempt; grows by one with every claim and never shrinks.
+    fence: int
+    attempt: int
+    max_attempts: int
+    #: First and last-plus-one row of the opener's table this partition holds; (0, 0) for unpartitioned jobs.
+    start: int = 0
+    stop: int = 0
+
+
+class RowFailure(Record):
+    """One row that failed and was skipped: part of its job's result, so a reused result reports it again."""
+
+    step: str
+    row: str
+    kind: str
+    message: str

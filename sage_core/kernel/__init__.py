@@ -1,0 +1,1 @@
+"""L3: the machinery: dataflow, runtime, scheduling and the control plane."""

@@ -1,0 +1,1 @@
+"""One control plane for every model call: classify, queue, batch, dispatch, account."""

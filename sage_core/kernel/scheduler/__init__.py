@@ -1,0 +1,1 @@
+"""Where work goes: filter, score, pick."""

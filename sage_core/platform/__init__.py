@@ -1,0 +1,1 @@
+"""L2: what outlives a process: the job store, artifacts, nodes."""

@@ -1,0 +1,1 @@
+"""L5: public fakes and contract suites for plugin authors."""

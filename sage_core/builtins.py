@@ -1,0 +1,115 @@
+"""The defaults, offered through the same hooks as any plugin's: FIFO, and selectors of nodes and engines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+
+from sage_core.common.hookspecs import hookimpl
+from sage_core.common.host import Host
+from sage_core.common.policies import prefer_low
+from sage_core.common.records import Candidate, Needs, Work
+
+
+@hookimpl
+def sage_schedulers() -> Mapping[str, str]:
+    """First come, first served."""
+    return {"fifo": f"{__name__}:Fifo"}
+
+
+@hookimpl
+def sage_node_selectors() -> Mapping[str, str]:
+    """Two filters, a scorer and two pickers."""
+    return {
+        "capability": f"{__name__}:Capability",
+        "fits": f"{__name__}:Fits",
+        "least_loaded": f"{__name__}:LeastLoaded",
+        "best": f"{__name__}:Best",
+        "round_robin": f"{__name__}:RoundRobin",
+    }
+
+
+def default_host(plugins: Mapping[str, object] | None = None) -> Host:
+    """Make a host with the defaults and `plugins` (None: the installed ones)."""
+    return Host(plugins, builtins=sys.modules[__name__])
+
+
+class Fifo:
+    """Orders by arrival."""
+
+    def rank(self, work: Work) -> float:
+        # Exact up to 2**53 ns (104 days); epoch times closer than 256 ns tie, and ties fall by arrival.
+        return float(work.arrival)
+
+
+class Capability:
+    """Rules out nodes that could never run the work: a label, or too little even when the node is empty."""
+
+    def admits(self, work: Work, needs: Needs, candidate: Candidate) -> bool:
+        node = candidate.node
+        return node is None or (
+            set(needs.labels) <= set(node.labels)
+            and needs.cpu <= node.cpu
+            and needs.memory <= node.memory
+            and needs.gpu <= node.gpu
+        )
+
+
+class Fits:
+    """Rules out nodes without enough left at this moment, and open batches without room for the work."""
+
+    def admits(self, work: Work, needs: Needs, candidate: Candidate) -> bool:
+        node, place = candidate.node, candidate.place
+        if place is not None and place.batch and work.tokens_in > place.room_tokens:
+            return False
+        return node is None or (
+            needs.cpu <= node.cpu - node.used_cpu
+            and needs.memory <= node.memory - node.used_memory
+            and needs.gpu <= node.gpu - node.used_gpu
+        )
+
+
+class LeastLoaded:
+    """Prefers the place with the fewest predicted engine-seconds, and among equals the one with fewer works."""
+
+    def score(self, work: Work, candidates: Sequence[Candidate]) -> Mapping[str, float]:
+        # A microsecond a work: decides between equal loads, and where no cost is known yet.
+        return prefer_low({each.id: each.load + 1e-6 * each.running for each in candidates})
+
+
+class Best:
+    """Picks the highest score; ties fall by a seeded digest of the work and the place, so they spread and repeat."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
+
+    def pick(self, work: Work, scores: Mapping[str, float]) -> str:
+        top = max(scores.values())
+        tied = [name for name, score in scores.items() if score == top]
+        return tied[0] if len(tied) == 1 else max(tied, key=lambda name: (self._lot(work, name), name))
+
+    def _lot(self, work: Work, name: str) -> bytes:
+        return blake2b(f"{self._seed}\0{work.id}\0{name}".encode(), digest_size=8).digest()
+
+
+class RoundRobin:
+    """Picks among the highest scores the one whose last turn is longest ago."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, int] = {}
+        self._turn = 0
+
+    def pick(self, work: Work, scores: Mapping[str, float]) -> str:
+        top = max(scores.values())
+        chosen = min(
+            (name for name, score in scores.items() if score == top),
+            key=lambda name: (self._turns.get(name, 0), name),
+        )
+        self._turn += 1
+        # Re-inserted at the end, so that the dict's order is the order of turns and the oldest can be dropped.
+        self._turns.pop(chosen, None)
+        self._turns[chosen] = self._turn
+        if len(self._turns) > 4 * len(scores) + 1_024:
+            del self._turns[next(iter(self._turns))]
+        return chosen

@@ -1,0 +1,189 @@
+"""What turns a policy class into something that runs: `KeyedScheduler`, and the ways to make policies by name."""
+
+from __future__ import annotations
+
+import heapq
+import inspect
+import math
+from collections.abc import Mapping
+from typing import TypeVar
+
+from sage_core.common.contracts import Fleet, Ordering, Scheduler
+from sage_core.common.errors import ConfigError, PluginError
+from sage_core.common.records import (
+    Decision,
+    Dispatch,
+    Event,
+    Idle,
+    Lane,
+    Queued,
+    Verdict,
+    Withdrawn,
+    Work,
+)
+from sage_core.common.registry import Registry
+
+T = TypeVar("T")
+
+#: Heads that fit nowhere and are passed before a lane is given up for this instant.
+LOOK_AHEAD = 8
+
+#: rank, arrival, sequence, work: the sequence is unique, so works are never compared.
+_Entry = tuple[float, int, int, Work]
+
+
+class _Queue:
+    """One lane's heap. Entries that left by another way stay in it, dead, until they surface or are compacted."""
+
+    __slots__ = ("heap", "live")
+
+    def __init__(self) -> None:
+        self.heap: list[_Entry] = []
+        self.live = 0
+
+
+class KeyedScheduler:
+    """Makes a `Scheduler` of any `Ordering`: one heap per lane, ties by arrival and then by order of submission.
+
+    Among the lanes with room, the lane with the smallest head goes first. A head that fits nowhere is passed for
+    up to `look_ahead` works of its lane, so that one large work does not block small ones; it keeps its rank.
+    """
+
+    def __init__(self, ordering: Ordering, *, look_ahead: int = LOOK_AHEAD) -> None:
+        self.ordering = ordering
+        self._look_ahead = look_ahead
+        self._lanes: dict[Lane, _Queue] = {}
+        #: Queued work id → its one live entry; an entry of a heap that is not the same object is dead.
+        self._live: dict[str, _Entry] = {}
+        self._sequence = 0
+
+    def submit(self, work: Work, fleet: Fleet, now: int) -> Verdict:
+        """Queue the work; a second submission of a queued id takes the first one's place."""
+        rank = self.ordering.rank(work)
+        if not math.isfinite(rank):
+            name = type(self.ordering).__name__
+            raise PluginError(name, f"rank of work {work.id!r} is {rank}", "a rank is a finite number")
+        self._forget(work.id)
+        self._sequence += 1
+        entry = self._live[work.id] = (rank, work.arrival, self._sequence, work)
+        queue = self._lanes.get(work.lane)
+        if queue is None:
+            queue = self._lanes[work.lane] = _Queue()
+        heapq.heappush(queue.heap, entry)
+        queue.live += 1
+        return Queued()
+
+    def next(self, fleet: Fleet, now: int) -> Decision:
+        """Dispatch the first work that fits somewhere, or be idle until the next event."""
+        heads = [(self._head(queue), lane) for lane, queue in self._lanes.items() if fleet.room(lane)]
+        # Lanes rarely number more than a few, and most calls end at the first one.
+        heads.sort()
+        for _, lane in heads:
+            found = self._release(lane, fleet)
+            if found is not None:
+                return found
+        return Idle()
+
+    def observe(self, event: Event, now: int) -> None:
+        """Drop a withdrawn work; other events change nothing, because the order is fixed at submission."""
+        if isinstance(event, Withdrawn):
+            self._forget(event.work.id)
+
+    def waiting(self, lane: Lane | None = None) -> int:
+        """Queued works of one lane, or of all."""
+        if lane is None:
+            return len(self._live)
+        queue = self._lanes.get(lane)
+        return queue.live if queue else 0
+
+    def _head(self, queue: _Queue) -> _Entry:
+        # A lane without live entries is deleted at once, so there is always one to find.
+        while self._live.get(queue.heap[0][3].id) is not queue.heap[0]:
+            heapq.heappop(queue.heap)
+        return queue.heap[0]
+
+    def _release(self, lane: Lane, fleet: Fleet) -> Dispatch | None:
+        queue = self._lanes[lane]
+        passed: list[_Entry] = []
+        decision = None
+        while queue.heap and len(passed) < self._look_ahead:
+            entry = heapq.heappop(queue.heap)
+            work = entry[3]
+            if self._live.get(work.id) is not entry:
+                continue
+            place = fleet.pick(work)
+            if place is not None:
+                decision = Dispatch(work=work, place=place)
+                del self._live[work.id]
+                self._shrink(lane, queue)
+                break
+            passed.append(entry)
+        for entry in passed:
+            heapq.heappush(queue.heap, entry)
+        return decision
+
+    def _forget(self, work_id: str) -> None:
+        entry = self._live.pop(work_id, None)
+        if entry is None:
+            return
+        lane = entry[3].lane
+        queue = self._lanes[lane]
+        self._shrink(lane, queue)
+        if len(queue.heap) > 2 * queue.live:
+            queue.heap = [entry for entry in queue.heap if self._live.get(entry[3].id) is entry]
+            heapq.heapify(queue.heap)
+
+    def _shrink(self, lane: Lane, queue: _Queue) -> None:
+        queue.live -= 1
+        if not queue.live:
+            del self._lanes[lane]
+
+
+# ---------------------------------------------------------------- policies by name
+
+
+def create(policy: object, *, seed: int = 0) -> object:
+    """Instantiate a policy class; a constructor with a parameter named ``seed`` receives it."""
+    if not isinstance(policy, type):
+        return policy
+    return policy(seed=seed) if "seed" in inspect.signature(policy).parameters else policy()
+
+
+def scheduler_named(name: str, registry: Registry, *, seed: int = 0) -> Scheduler:
+    """Make the scheduler of requests called `name`: a `Scheduler` as it is, an `Ordering` inside a `KeyedScheduler`."""
+    policy = create(registry[name], seed=seed)
+    if isinstance(policy, Scheduler):
+        return policy
+    if isinstance(policy, Ordering):
+        return KeyedScheduler(policy)
+    raise PluginError(registry.origin(name), f"scheduler {name!r} is neither an Ordering nor a Scheduler")
+
+
+def ordering_named(name: str, registry: Registry, *, where: str = "[scheduler] jobs", seed: int = 0) -> Ordering:
+    """Make the ordering of jobs called `name`; a policy that cannot rank is refused, naming the ones that can."""
+    policy = create(registry[name], seed=seed)
+    if isinstance(policy, Ordering):
+        return policy
+    able = [other for other in registry if other != name and hasattr(registry[other], "rank")]
+    raise ConfigError(
+        where,
+        f"{name!r} decides at run time and cannot rank jobs, whose order is fixed when they are enqueued",
+        f"these can: {', '.join(able)}" if able else "install a plugin whose scheduler has a rank",
+    )
+
+
+# ---------------------------------------------------------------- helpers for selectors
+
+
+def prefer_low(values: Mapping[str, float]) -> dict[str, float]:
+    """Scores from amounts of which less is better: the least gets 1, the most 0, all get 1 when they are equal."""
+    low, high = min(values.values(), default=0.0), max(values.values(), default=0.0)
+    span = high - low
+    return {name: (high - value) / span if span else 1.0 for name, value in values.items()}
+
+
+def only(kind: type[T], target: object, registry: Registry, name: str) -> T:
+    """Return `target` if it has the methods of the Protocol `kind`, else say which plugin broke its contract."""
+    if isinstance(target, kind):
+        return target
+    raise PluginError(registry.origin(name), f"{registry.kind} {name!r} is not a {kind.__name__}")

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from sage_core.common.operators import Vector as Vector
     from sage_core.common.operators import Vectors as Vectors
     from sage_core.common.operators import operator as operator
+    from sage_core.common.paths import Paths as Paths
+    from sage_core.common.paths import find_paths as find_paths
     from sage_core.common.records import Candidate as Candidate
     from sage_core.common.records import Capacity as Capacity
     from sage_core.common.records import Dispatch as Dispatch
@@ -78,6 +80,7 @@ _OWNERS = {
     "hookspecs": "hookimpl",
     "host": "Host",
     "operators": "Artifact ArtifactDir Batch Context Dataset Keep RowError Vector Vectors operator",
+    "paths": "Paths find_paths",
     "records": "Candidate Capacity Dispatch EngineInfo Event Idle Kind ModelSpec Needs Node Place Queued Rejected Request "
     "Run Shed Token Verdict Work",
 }

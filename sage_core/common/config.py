@@ -37,7 +37,8 @@ class SelectorConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
 
     filters: tuple[str, ...] = ()
     scorers: dict[str, float] = {}
-    picker: str = "round_robin"
+    #: Empty: ``best`` where there are scorers, else ``round_robin``.
+    picker: str = ""
 
 
 class WorkerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -118,7 +118,7 @@ class UsageError(SageError):
 
     def __str__(self) -> str:
         problem, help = self.args
-        return problem + (f"\n  help: {help}" if help else "")
+        return f"{problem}" + (f"\n  help: {help}" if help else "")
 
 
 class StoreError(SageError):

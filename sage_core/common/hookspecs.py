@@ -1,7 +1,7 @@
 """Every extension point, in two shapes.
 
 ``sage_<things>()`` returns a mapping from public name to ``"module:attribute"``, without importing the module.
-``sage_on_<event>(…)`` observes: it must not block, its result is ignored. No hook is async; none is a first-result hook.
+``sage_on_<event>(…)`` observes: it must not block, its result is ignored. No hook is async or a first-result hook.
 An implementation's argument must not have a default value: pluggy does not pass those.
 """
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import Distribution, distributions
 from typing import Any
 
@@ -97,9 +97,7 @@ class Host:
 
     def check(self) -> list[SageError]:
         """Import every entry and hold it against its contract; return everything that is wrong."""
-        problems: list[SageError] = [
-            PluginError(info.name, info.error) for info in self.plugins() if info.error
-        ]
+        problems: list[SageError] = [PluginError(info.name, info.error) for info in self.plugins() if info.error]
         for table in _TABLES:
             registry: Registry = getattr(self, table)
             problems += registry.duplicates
@@ -178,7 +176,7 @@ def _trace_before(hook: str, impls: object, kwargs: Mapping[str, object]) -> Non
     print(f"sage: hook {hook}({', '.join(f'{key}={value!r:.80}' for key, value in kwargs.items())})", file=sys.stderr)
 
 
-def _trace_after(outcome: Any, hook: str, impls: list[Any], kwargs: Mapping[str, object]) -> None:
+def _trace_after(outcome: object, hook: str, impls: Sequence[pluggy.HookImpl], kwargs: Mapping[str, object]) -> None:
     called = ", ".join(impl.plugin_name for impl in impls)
     print(f"sage: hook {hook} answered by [{called}]", file=sys.stderr)
 

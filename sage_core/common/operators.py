@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -45,11 +45,9 @@ if TYPE_CHECKING:
 else:
 
     class Vector:
-        """One float32 embedding of shape ``(d,)``; ``Vector[384]`` fixes d. Not interchangeable with ``list[float]``."""
+        """One float32 embedding of shape ``(d,)``; ``Vector[384]`` fixes d. A ``list[float]`` is no vector."""
 
         def __class_getitem__(cls, dim: int) -> Any:
-            from typing import Annotated
-
             return Annotated[cls, dim]
 
     class Vectors:

@@ -6,7 +6,6 @@ import heapq
 import inspect
 import math
 from collections.abc import Mapping
-from typing import TypeVar
 
 from sage_core.common.contracts import Fleet, Ordering, Scheduler
 from sage_core.common.errors import ConfigError, PluginError
@@ -22,8 +21,6 @@ from sage_core.common.records import (
     Work,
 )
 from sage_core.common.registry import Registry
-
-T = TypeVar("T")
 
 #: Heads that fit nowhere and are passed before a lane is given up for this instant.
 LOOK_AHEAD = 8
@@ -180,10 +177,3 @@ def prefer_low(values: Mapping[str, float]) -> dict[str, float]:
     low, high = min(values.values(), default=0.0), max(values.values(), default=0.0)
     span = high - low
     return {name: (high - value) / span if span else 1.0 for name, value in values.items()}
-
-
-def only(kind: type[T], target: object, registry: Registry, name: str) -> T:
-    """Return `target` if it has the methods of the Protocol `kind`, else say which plugin broke its contract."""
-    if isinstance(target, kind):
-        return target
-    raise PluginError(registry.origin(name), f"{registry.kind} {name!r} is not a {kind.__name__}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, dataclass_transform
 
 import msgspec
 
@@ -12,6 +12,8 @@ Kind = Literal["generate", "embed", "rerank", "tokenize"]
 ServiceClass = Literal["interactive", "standard", "batch"]
 
 
+# Subclasses are frozen and keyword-only by inheritance; this tells type checkers so.
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base of every record: immutable, keyword-only, comparable, encodable by msgspec."""
 

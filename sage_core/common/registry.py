@@ -39,7 +39,7 @@ class Registry(Mapping[str, object]):
             module, _, attribute = target.partition(":")
             try:
                 self._loaded[name] = getattr(importlib.import_module(module), attribute)
-            except Exception as error:  # noqa: BLE001 - a plugin may fail in any way; the user must learn which one did
+            except Exception as error:
                 raise PluginError(
                     plugin, f"{self.kind} {name!r} ({target}) cannot be imported: {type(error).__name__}: {error}"
                 ) from error

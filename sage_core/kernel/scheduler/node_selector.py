@@ -1,0 +1,157 @@
+"""Where a work goes: filters rule places out, weighted scorers compare the rest, a picker takes one.
+
+One chain serves jobs on nodes and requests on engines; it holds no state besides its picker's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from sage_core.common.config import Config, SelectorConfig
+from sage_core.common.contracts import NodeFilter, NodePicker, NodeScorer
+from sage_core.common.errors import ConfigError, PluginError, SageError, UnknownName
+from sage_core.common.policies import create
+from sage_core.common.records import Candidate, Needs, Record, Work
+from sage_core.common.registry import Registry
+
+T = TypeVar("T")
+
+#: What ``default`` means where sage.toml has no ``[selectors.default]``.
+DEFAULT = SelectorConfig(filters=("capability", "fits"), scorers={"least_loaded": 1.0}, picker="round_robin")
+
+
+class Explanation(Record):
+    """Why a candidate could or could not be picked."""
+
+    candidate: str
+    #: Name of the filter that ruled it out; empty where all admit it.
+    refused_by: str = ""
+    #: Clamped scores by scorer, before weights.
+    scores: Mapping[str, float] = {}
+    #: Weighted mean of the scores, in [0, 1]: what the picker compares.
+    total: float = 0.0
+
+
+class Chain:
+    """A composed node selector; made with `build` from a ``[selectors.NAME]`` table, or with `named`."""
+
+    def __init__(
+        self,
+        filters: Sequence[tuple[str, NodeFilter]],
+        scorers: Sequence[tuple[str, float, NodeScorer]],
+        picker: tuple[str, NodePicker],
+    ) -> None:
+        self._filters = filters
+        self._scorers = scorers
+        self._weight = sum(weight for _, weight, _ in scorers)
+        self._picker_name, self._picker = picker
+
+    @classmethod
+    def build(cls, config: SelectorConfig, registry: Registry, *, seed: int = 0, where: str = "[selectors]") -> Chain:
+        """Compose the selectors that `config` names; scorers without a picker mean the highest score."""
+        for name, weight in config.scorers.items():
+            if not (math.isfinite(weight) and weight > 0):
+                raise ConfigError(f"{where} scorers.{name}", f"weight {weight} is not a number above 0")
+        picker = config.picker or ("best" if config.scorers else "round_robin")
+
+        def make(kind: type[T], name: str) -> T:
+            return _make(kind, name, registry, seed)
+
+        # mypy refuses Protocols where it expects classes to instantiate; here they are only compared with.
+        return cls(
+            [(name, make(NodeFilter, name)) for name in config.filters],  # type: ignore[type-abstract]
+            [(name, weight, make(NodeScorer, name)) for name, weight in config.scorers.items()],  # type: ignore[type-abstract]
+            (picker, make(NodePicker, picker)),  # type: ignore[type-abstract]
+        )
+
+    @classmethod
+    def named(cls, name: str, config: Config, registry: Registry, *, seed: int = 0) -> Chain:
+        """Compose ``[selectors.NAME]`` of sage.toml; a name that is a scorer or a picker is a chain of its own."""
+        if name in config.selectors:
+            return cls.build(config.selectors[name], registry, seed=seed, where=f"[selectors.{name}]")
+        if name == "default":
+            return cls.build(DEFAULT, registry, seed=seed)
+        if name not in registry:
+            raise UnknownName("node selector", name, ("default", *config.selectors, *registry))
+        entry = registry[name]
+        if hasattr(entry, "score"):
+            alone = SelectorConfig(filters=DEFAULT.filters, scorers={name: 1.0})
+        elif hasattr(entry, "pick"):
+            alone = SelectorConfig(filters=DEFAULT.filters, picker=name)
+        else:
+            alone = SelectorConfig(filters=(*DEFAULT.filters, name))
+        return cls.build(alone, registry, seed=seed)
+
+    def pick(self, work: Work, needs: Needs, candidates: Sequence[Candidate]) -> Candidate | None:
+        """Return the candidate for this work, or None where none is admitted."""
+        admitted = list(candidates)
+        for name, selector in self._filters:
+            admitted = [each for each in admitted if _call(name, selector.admits, work, needs, each)]
+        if not admitted:
+            return None
+        totals, _ = self._score(work, admitted)
+        chosen = _call(self._picker_name, self._picker.pick, work, totals)
+        for candidate in admitted:
+            if candidate.id == chosen:
+                return candidate
+        known = ", ".join(candidate.id for candidate in admitted)
+        raise PluginError(self._picker_name, f"picked {chosen!r}, which is not a candidate", f"candidates: {known}")
+
+    def explain(self, work: Work, needs: Needs, candidates: Sequence[Candidate]) -> list[Explanation]:
+        """Say per candidate what ruled it out or how it scored; leaves the picker's state alone."""
+        refused: dict[str, str] = {}
+        for candidate in candidates:
+            for name, selector in self._filters:
+                if not _call(name, selector.admits, work, needs, candidate):
+                    refused[candidate.id] = name
+                    break
+        admitted = [each for each in candidates if each.id not in refused]
+        totals, scores = self._score(work, admitted) if admitted else ({}, {})
+        return [
+            Explanation(candidate=each.id, refused_by=refused[each.id])
+            if each.id in refused
+            else Explanation(
+                candidate=each.id,
+                scores={scorer: values[each.id] for scorer, values in scores.items()},
+                total=totals[each.id],
+            )
+            for each in candidates
+        ]
+
+    def _score(
+        self, work: Work, candidates: Sequence[Candidate]
+    ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        totals = {candidate.id: 0.0 for candidate in candidates}
+        scores: dict[str, dict[str, float]] = {}
+        for name, weight, scorer in self._scorers:
+            given = _call(name, scorer.score, work, candidates)
+            clamped = scores[name] = {}
+            for candidate in totals:
+                try:
+                    value = given[candidate]
+                except KeyError:
+                    raise PluginError(
+                        name, f"gave candidate {candidate!r} no score", "a scorer scores every candidate"
+                    ) from None
+                # Written so that NaN, which compares false with everything, ends as 0.
+                clamped[candidate] = min(value, 1.0) if value > 0.0 else 0.0
+                totals[candidate] += weight / self._weight * clamped[candidate]
+        return totals, scores
+
+
+def _make(kind: type[T], name: str, registry: Registry, seed: int) -> T:
+    selector = create(registry[name], seed=seed)
+    if isinstance(selector, kind):
+        return selector
+    raise PluginError(registry.origin(name), f"node selector {name!r} is not a {kind.__name__}")
+
+
+def _call(name: str, method: Callable[..., T], *args: object) -> T:
+    try:
+        return method(*args)
+    except SageError:
+        raise
+    except Exception as error:
+        raise PluginError(name, f"raised {type(error).__name__}: {error}") from error

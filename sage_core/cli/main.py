@@ -1,0 +1,135 @@
+"""The `sage` command: the table of core commands, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from sage_core import __version__
+from sage_core.cli.app import App
+from sage_core.cli.lazy import Entry, LazyGroup
+from sage_core.common.errors import InvalidWorkflow, SageError
+from sage_core.common.registry import Registry
+
+#: Unix's statuses for a defect in the program, an interrupt, and a reader that closed the pipe.
+DEFECT, INTERRUPTED, READER_LEFT = 70, 130, 141
+
+COMMANDS = {
+    "Workflows": {
+        "run": Entry("sage_core.cli.run:run", "Run a workflow."),
+        "check": Entry("sage_core.cli.check:check", "Report every error of a workflow, without running it."),
+        "plan": Entry("sage_core.cli.plan:plan", "Show what a run would reuse and what it would do."),
+        "graph": Entry("sage_core.cli.graph:graph", "Draw a workflow's steps and what flows between them."),
+        "runs": Entry("sage_core.cli.runs:runs", "List, show, cancel and resume runs."),
+        "schema": Entry("sage_core.cli.schema:schema", "Print the JSON Schema of workflow files, for editors."),
+    },
+    "Plugins and models": {
+        "plugins": Entry("sage_core.cli.plugins:plugins", "List, show, install and uninstall plugins."),
+        "models": Entry("sage_core.cli.models:models", "List models, and add one."),
+    },
+    "This installation": {
+        "doctor": Entry("sage_core.cli.doctor:doctor", "Examine the installation and say what is wrong with it."),
+        "version": Entry("sage_core.cli.version:version", "Print the versions that matter in a report."),
+    },
+}
+
+EPILOG = """\b
+Exit codes:
+  0    done
+  1    failed, for the reason printed
+  2    the command line, a workflow or sage.toml is wrong
+  70   a defect in SAGE or in a plugin (a traceback is printed)
+  130  interrupted; finished work is kept
+  141  the reader of the output closed the pipe
+
+\b
+Environment:
+  SAGE_HOME         keep runs, models and sockets below this folder
+  SAGE_CONFIG       use this sage.toml
+  SAGE_PLUGINS      load only these plugins (comma-separated; empty: none)
+  SAGE_TRACE_HOOKS  1 prints every plugin hook call
+"""
+
+
+def make_cli(app: App) -> click.Group:
+    """Return the root command, bound to one process's `App`."""
+
+    def plugin_commands() -> Registry:
+        return app.host.commands
+
+    return LazyGroup(
+        name="sage",
+        core=COMMANDS,
+        plugins=plugin_commands,
+        help="Describe an LLM or embedding pipeline in one TOML file, and run it durably.",
+        epilog=EPILOG,
+        params=[
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_version,
+                help="Print SAGE's version.",
+            )
+        ],
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+
+
+def run(arguments: Sequence[str], app: App | None = None) -> int:
+    """Run one command line and return its exit status; every failure is explained on stderr."""
+    app = app or App()
+    cli = make_cli(app)
+    try:
+        with cli.make_context("sage", list(arguments), obj=app) as context:
+            cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except InvalidWorkflow as error:
+        # Diagnostics start with file:line:column, which editors parse: no prefix.
+        click.echo(str(error), err=True)
+        return error.exit_code
+    except SageError as error:
+        click.echo(f"Error: {error}", err=True)
+        return error.exit_code
+    except click.Abort:
+        click.echo("Aborted.", err=True)
+        return 1
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last line of defence: whatever is left is a defect, and says so
+        if isinstance(error, OSError) and error.errno == errno.EPIPE:
+            _close_stdout()
+            return READER_LEFT
+        traceback.print_exc()
+        click.echo("\nError: this is a defect in SAGE or in a plugin; please report it with the lines above.", err=True)
+        return DEFECT
+    return 0
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _version(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        click.echo(f"sage {__version__}")
+        context.exit()
+
+
+def _close_stdout() -> None:
+    # The interpreter flushes stdout once more at exit and would complain about the closed pipe.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())

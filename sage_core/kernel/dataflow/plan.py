@@ -1,0 +1,252 @@
+"""Cuts a checked graph into stages; a stage over a partition is a job.
+
+A step that runs on the run's row, a collect to the run and a join are stages of their own: one job each. All other
+steps belong to the partitions of their *root* grain (the child of the run, or the join, that their rows descend from)
+and share a stage when nothing forces a cut: a value computed from the same rows, a different kind of resource,
+``checkpoint``, a run value that only some of them read, or a step whose results must not outlive the run. The last
+two keep a changed question from re-running the embedding of every document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sage_core.common.records import Record
+from sage_core.kernel.dataflow.graph import RUN, Graph, Step
+
+#: Source rows a job holds at most when the workflow does not say.
+PARTITION = 256
+
+#: What a stage reads of the run's parameters is read from a stage of this name, which has no job.
+PARAMS = "params"
+
+
+class Stage(Record):
+    """Steps that run together over one partition, or over the run's row."""
+
+    #: Name of its first step, which is in no other stage.
+    name: str
+    steps: tuple[str, ...]
+    #: Root grain its partitions are cut from; "" for a stage of one job.
+    root: str = RUN
+    #: Columns (``step.column``) it takes from each other stage; `PARAMS` for parameters.
+    reads: dict[str, tuple[str, ...]] = {}
+    #: Columns other stages or the outputs take from it.
+    writes: tuple[str, ...] = ()
+    #: Steps whose presence others need although they take no column of them.
+    marks: tuple[str, ...] = ()
+    #: Stages that must be over, in all their partitions, before any job of this one starts.
+    after: tuple[str, ...] = ()
+    #: False: results are reused within the run only.
+    pure: bool = True
+    #: Source rows a job of this stage's root holds at most.
+    limit: int = PARTITION
+
+    @property
+    def single(self) -> bool:
+        """Whether the stage is one job."""
+        return self.root == RUN
+
+
+def root_of(graph: Graph, grain: str) -> str:
+    """The grain that `grain`'s partitions are cut from: a child of the run or a join; "" for the run itself."""
+    while grain != RUN:
+        parents = graph.grains[grain].parents
+        if len(parents) != 1 or parents[0] == RUN:
+            return grain
+        grain = parents[0]
+    return RUN
+
+
+def inputs_of(step: Step) -> dict[str, None]:
+    """Columns a step reads, ``step.column``, in order: ports, `when`, and a join's keys."""
+    refs = [ref for binding in step.ports.values() for ref in binding.refs]
+    refs += step.when_refs
+    if step.join:
+        refs += [ref for pair in step.join.on for ref in pair]
+    return dict.fromkeys(f"{ref.step}.{ref.column}" for ref in refs)
+
+
+def is_single(graph: Graph, step: Step) -> bool:
+    """Whether a step is a stage of its own, with one job."""
+    return step.grain == RUN or step.join is not None or (step.signature.shape == "collect" and step.out == RUN)
+
+
+def cut(graph: Graph) -> dict[str, Stage]:
+    """Cut the graph; stages come in an order in which each follows what it reads."""
+    keys = _stage_keys(graph)
+    members: dict[object, list[str]] = {}
+    for name in graph.steps:
+        members.setdefault(keys[name], []).append(name)
+    stage_of = {name: steps[0] for steps in members.values() for name in steps}
+    carried = _carried(graph)
+    reads: dict[str, dict[str, dict[str, None]]] = {steps[0]: {} for steps in members.values()}
+    marks: dict[str, dict[str, None]] = {steps[0]: {} for steps in members.values()}
+    after: dict[str, dict[str, None]] = {steps[0]: {} for steps in members.values()}
+    for name, step in graph.steps.items():
+        stage = stage_of[name]
+        wanted = dict.fromkeys([*inputs_of(step), *carried.get(name, ())])
+        for column in wanted:
+            owner = _provider(graph, step, column, carried)
+            source = PARAMS if owner == "params" else stage_of[owner]
+            if source != stage:
+                reads[stage].setdefault(source, {})[column] = None
+        for other in _row_steps(graph, step):
+            if stage_of[other] != stage:
+                reads[stage].setdefault(stage_of[other], {})
+                marks[stage_of[other]][other] = None
+        for other in step.after:
+            after[stage][stage_of[other]] = None
+    writes: dict[str, dict[str, None]] = {steps[0]: {} for steps in members.values()}
+    for taken in reads.values():
+        for source, columns in taken.items():
+            if source != PARAMS:
+                writes[source].update(columns)
+    for binding in graph.outputs.values():
+        for ref in binding.refs:
+            if ref.step != "params":
+                writes[stage_of[ref.step]][f"{ref.step}.{ref.column}"] = None
+    stages = {}
+    for steps in members.values():
+        first = steps[0]
+        limits = [graph.steps[name].partition for name in steps if graph.steps[name].partition]
+        single = is_single(graph, graph.steps[first])
+        stages[first] = Stage(
+            name=first,
+            steps=tuple(steps),
+            root=RUN if single else root_of(graph, graph.steps[first].grain),
+            reads={source: tuple(columns) for source, columns in reads[first].items()},
+            writes=tuple(writes[first]),
+            marks=tuple(marks[first]),
+            after=tuple(name for name in after[first] if name != first),
+            pure=not _impure(graph, first),
+            limit=min(limits, default=PARTITION),
+        )
+    return _ordered(stages)
+
+
+def opener(graph: Graph, root: str) -> str:
+    """Name of the stage whose table a root grain's partitions are cut from (a grain is named after its step)."""
+    return graph.grains[root].name
+
+
+def _stage_keys(graph: Graph) -> dict[str, object]:
+    """Equal keys share a stage; every component only grows along an edge, so the stages cannot form a cycle."""
+    keys: dict[str, object] = {}
+    level: dict[str, int] = {}
+    #: Per step, the deepest level of each root's partitions that it depends on.
+    reach: dict[str, dict[str, int]] = {}
+    runreads: dict[str, frozenset[str]] = {}
+    impure: dict[str, bool] = {}
+    for name, step in graph.steps.items():
+        columns = inputs_of(step)
+        data = dict.fromkeys([column.split(".", 1)[0] for column in columns] + list(_row_steps(graph, step)))
+        data.pop("params", None)
+        reach[name] = _deepest(reach[other] for other in [*data, *step.after])
+        if is_single(graph, step):
+            keys[name] = name
+            continue
+        root = root_of(graph, step.grain)
+        lineage = [other for other in data if other in level and root_of(graph, graph.steps[other].out) == root]
+        values = [other for other in data if graph.steps[other].out == RUN]
+        depth = max((level[o] + _breaks(graph.steps[o], step) for o in lineage), default=0)
+        barriers = [reach[other].get(root, -1) + 1 for other in [*values, *step.after]]
+        level[name] = max([depth, *barriers])
+        own = {column for column in columns if column.split(".", 1)[0] in (*values, "params")}
+        runreads[name] = frozenset(own).union(*(runreads[other] for other in lineage))
+        impure[name] = not step.signature.pure or not step.cache or any(impure[other] for other in lineage)
+        reach[name] = _deepest([reach[name], {root: level[name]}])
+        keys[name] = (root, level[name], runreads[name], impure[name], _kind(step))
+    return keys
+
+
+def _deepest(levels: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    merged: dict[str, int] = {}
+    for each in levels:
+        for root, depth in each.items():
+            merged[root] = max(depth, merged.get(root, -1))
+    return merged
+
+
+def _kind(step: Step) -> tuple[object, ...]:
+    """What makes two steps need different workers; cpu and memory do not, a job takes the maximum of those."""
+    return (bool(step.needs.get("gpu")), tuple(step.needs.get("labels", ())))
+
+
+def _breaks(before: Step, step: Step) -> bool:
+    return before.checkpoint or _kind(before) != _kind(step)
+
+
+def _impure(graph: Graph, name: str) -> bool:
+    step = graph.steps[name]
+    if not step.signature.pure or not step.cache:
+        return True
+    if is_single(graph, step):
+        return False
+    root = root_of(graph, step.grain)
+    before = {column.split(".", 1)[0] for column in inputs_of(step)} | set(_row_steps(graph, step))
+    return any(
+        _impure(graph, other)
+        for other in before
+        if other in graph.steps
+        and not is_single(graph, graph.steps[other])
+        and root_of(graph, graph.steps[other].out) == root
+    )
+
+
+def _row_steps(graph: Graph, step: Step) -> tuple[str, ...]:
+    """Steps whose rows a step takes without a column: `rows`, a join's sides, and the opener of its own grain."""
+    names = dict.fromkeys(step.rows)
+    if step.join:
+        names |= dict.fromkeys([step.join.left, step.join.right])
+    elif step.grain != RUN:
+        names[step.grain] = None
+    return tuple(names)
+
+
+def _carried(graph: Graph) -> dict[str, dict[str, None]]:
+    """Per join step, the columns of its sides that steps below it read: its table takes them along."""
+    carried: dict[str, dict[str, None]] = {name: {} for name, step in graph.steps.items() if step.join}
+    # From the last step to the first, so that a join below a join passes its wishes up.
+    for name in reversed(graph.steps):
+        step = graph.steps[name]
+        wanted = [*inputs_of(step), *carried.get(name, ())] if not step.join else list(carried[name])
+        for join in _joins_between(graph, step):
+            above = set(graph.lineage(join)) - {join, RUN}
+            for column in wanted:
+                owner = column.split(".", 1)[0]
+                if owner != "params" and graph.steps[owner].out in above:
+                    carried[join][column] = None
+    return carried
+
+
+def _joins_between(graph: Graph, step: Step) -> list[str]:
+    """Joins that a step's rows descend from, nearest first; for a join step, those of its sides."""
+    sides = graph.grains[step.out].parents if step.join else (step.grain,)
+    return [grain for side in sides for grain in graph.lineage(side) if len(graph.grains[grain].parents) == 2]
+
+
+def _provider(graph: Graph, step: Step, column: str, carried: Mapping[str, Mapping[str, None]]) -> str:
+    """The step whose stage holds `column` for this reader: its owner, or the nearest join that carried it."""
+    owner = column.split(".", 1)[0]
+    if owner == "params" or graph.steps[owner].out == RUN:
+        return owner
+    for join in _joins_between(graph, step):
+        if column in carried[join]:
+            return join
+    return owner
+
+
+def _ordered(stages: dict[str, Stage]) -> dict[str, Stage]:
+    ordered: dict[str, Stage] = {}
+
+    def visit(name: str) -> None:
+        if name in ordered or name == PARAMS:
+            return
+        for before in [*stages[name].reads, *stages[name].after]:
+            visit(before)
+        ordered[name] = stages[name]
+
+    for name in stages:
+        visit(name)
+    return ordered

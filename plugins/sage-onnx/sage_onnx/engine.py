@@ -1,0 +1,113 @@
+"""The engines: an embedder and a cross-encoder, each running its session on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy
+
+from sage_core import Capacity, Kind, ModelError
+from sage_onnx.session import Session
+from sage_onnx.weights import Settings
+
+if TYPE_CHECKING:
+    from sage_onnx.session import Floats
+
+T = TypeVar("T")
+
+
+class _Engine:
+    """What both engines share: one thread, so that the runtime's own threads never compete with one another."""
+
+    def __init__(self, session: Session, settings: Settings, thread: ThreadPoolExecutor) -> None:
+        self._session = session
+        self._settings = settings
+        self._thread = thread
+
+    @property
+    def capacity(self) -> Capacity:
+        return Capacity(sequences=1, batch_tokens=16_384, batch_rows=256, context=self._settings.max_tokens)
+
+    async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        return await self._call(lambda _: self._session.spans(texts))
+
+    async def _call(self, work: Callable[[threading.Event], T]) -> T:
+        """Run `work` on the engine's thread; it sees the event set once the caller has gone."""
+        gone = threading.Event()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, gone)
+        finally:
+            gone.set()
+
+
+class OnnxEmbedder(_Engine):
+    """Pools token vectors under the attention mask and normalises them; reranks by their cosine."""
+
+    kinds: tuple[Kind, ...] = ("embed", "rerank", "tokenize")
+
+    def __init__(self, name: str, session: Session, settings: Settings, thread: ThreadPoolExecutor) -> None:
+        super().__init__(session, settings, thread)
+        # A graph may leave its width open; one short text shows it.
+        self.dimension = session.width or self._embed(["a"], threading.Event()).shape[1]
+        if self.dimension < 2:
+            raise ModelError(
+                name, "its output is no vector", 'a cross-encoder needs kind = "rerank" in sage-model.toml'
+            )
+
+    async def embed(self, texts: Sequence[str]) -> Floats:
+        return await self._call(lambda gone: self._embed(texts, gone))
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> list[float]:
+        vectors = await self.embed([query, *documents])
+        scores: list[float] = (vectors[1:] @ vectors[0]).tolist()
+        return scores
+
+    def _embed(self, texts: Sequence[str], gone: threading.Event) -> Floats:
+        result: Floats | None = None
+        for places, output, mask in self._session.run(texts):
+            vectors = pool(output, mask.astype(numpy.float32), self._settings.pooling)
+            if result is None:
+                result = numpy.empty((len(texts), vectors.shape[1]), dtype=numpy.float32)
+            result[places] = vectors
+            if gone.is_set():
+                break
+        return numpy.empty((0, self.dimension), dtype=numpy.float32) if result is None else result
+
+
+class OnnxReranker(_Engine):
+    """A cross-encoder: reads query and document together and gives one score."""
+
+    kinds: tuple[Kind, ...] = ("rerank", "tokenize")
+    dimension = 0
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> list[float]:
+        return await self._call(lambda gone: self._rerank(query, documents, gone))
+
+    def _rerank(self, query: str, documents: Sequence[str], gone: threading.Event) -> list[float]:
+        scores = numpy.zeros(len(documents), dtype=numpy.float32)
+        for places, output, _ in self._session.run([(query, document) for document in documents]):
+            # Two classes are (irrelevant, relevant): their difference orders like the probability.
+            scores[places] = output[:, 0] if output.shape[1] == 1 else output[:, -1] - output[:, 0]
+            if gone.is_set():
+                break
+        result: list[float] = scores.tolist()
+        return result
+
+
+def pool(output: Floats, mask: Floats, pooling: str) -> Floats:
+    """Turn token vectors into one unit vector a row; padding has no weight. Pooled output is only normalised."""
+    if output.ndim == 2:
+        vectors = output
+    elif pooling == "cls":
+        vectors = output[:, 0]
+    else:
+        # One row after the other: a sum over the padded width would add its zeros in another order in another batch.
+        vectors = numpy.stack(
+            [row[:length].mean(axis=0) for row, length in zip(output, mask.sum(axis=1).astype(int), strict=True)]
+        )
+    norms = numpy.linalg.norm(vectors, axis=1, keepdims=True)
+    return numpy.asarray(vectors / numpy.maximum(norms, 1e-12), dtype=numpy.float32)

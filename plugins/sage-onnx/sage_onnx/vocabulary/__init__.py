@@ -1,0 +1,1 @@
+"""WordPiece vocabularies that this distribution ships (origin and licence: NOTICE)."""

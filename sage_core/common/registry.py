@@ -16,6 +16,8 @@ class Registry(Mapping[str, object]):
         self._targets: dict[str, tuple[str, str]] = {}
         self._loaded: dict[str, object] = {}
         self.duplicates: list[DuplicateName] = []
+        #: Why a name may be missing, added to the error that says so.
+        self.hint = ""
 
     def add(self, plugin: str, entries: Mapping[str, str]) -> None:
         """Take a plugin's entries; a name that is taken stays with the first plugin and is reported by `Host.check`."""
@@ -39,7 +41,7 @@ class Registry(Mapping[str, object]):
             module, _, attribute = target.partition(":")
             try:
                 self._loaded[name] = getattr(importlib.import_module(module), attribute)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise PluginError(
                     plugin, f"{self.kind} {name!r} ({target}) cannot be imported: {type(error).__name__}: {error}"
                 ) from error
@@ -58,4 +60,4 @@ class Registry(Mapping[str, object]):
         try:
             return self._targets[name]
         except KeyError:
-            raise UnknownName(self.kind, name, tuple(self)) from None
+            raise UnknownName(self.kind, name, tuple(self), self.hint) from None

@@ -6,12 +6,15 @@ SageError
 ├── DuplicateName          two plugins offer one name
 ├── PluginError            a plugin failed to load, or broke its contract
 ├── InvalidWorkflow        a workflow file with one or more diagnostics (exit code 2)
+├── BadValue               a text with a syntax of its own (duration, size, expression, template, cron) is wrong
 ├── UsageError             a command line, parameter or argument is wrong (exit code 2)
 ├── StoreError             the job store cannot be used as asked
 │   ├── StoreTooNew        the database was written by a newer SAGE
 │   └── StaleAttempt       a write came from an attempt that has lost its fence
 ├── CorruptArtifact        a stored file is not what its digest says
 ├── OperatorError          an operator broke its signature or raised
+│   └── BadSignature       an operator's annotations cannot be used (exit code 2)
+├── UnsupportedType        an annotation that no port, option or column can have
 ├── ModelError             a model is missing, or cannot do what is asked of it
 ├── RequestRejected        the control plane refused or shed a request
 ├── PortTaken              a TCP port SAGE wants is held by another process
@@ -108,6 +111,30 @@ class InvalidWorkflow(SageError):
         return "\n\n".join(self.diagnostics) + f"\n\n{count} error{'s' if count != 1 else ''}"
 
 
+class BadValue(SageError):
+    """A text with a syntax of its own (duration, size, expression, template, reference, cron) cannot be read or used."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str, help: str = "") -> None:
+        super().__init__(problem, help)
+
+    @property
+    def help(self) -> str:
+        """The way out, or an empty string."""
+        text: str = self.args[1]
+        return text
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, without the way out."""
+        text: str = self.args[0]
+        return text
+
+    def __str__(self) -> str:
+        return self.problem + (f"\n  help: {self.help}" if self.help else "")
+
+
 class UsageError(SageError):
     """A command line, parameter or argument is wrong."""
 
@@ -168,6 +195,32 @@ class OperatorError(SageError):
         step, problem, row, help = self.args
         at = f" (row {row})" if row else ""
         return f"step {step!r}{at}: {problem}" + (f"\n  help: {help}" if help else "")
+
+
+class BadSignature(OperatorError):
+    """An operator's annotations cannot be used; names the operator and says what to write."""
+
+    exit_code = 2
+
+    def __init__(self, operator: str, problem: str, help: str = "") -> None:
+        SageError.__init__(self, operator, problem, help)
+
+    def __str__(self) -> str:
+        operator, problem, help = self.args
+        return f"operator {operator!r}: {problem}" + (f"\n  help: {help}" if help else "")
+
+
+class UnsupportedType(SageError):
+    """An annotation that no port, option or column can have."""
+
+    exit_code = 2
+
+    def __init__(self, annotation: str, problem: str, help: str = "") -> None:
+        super().__init__(annotation, problem, help)
+
+    def __str__(self) -> str:
+        annotation, problem, help = self.args
+        return f"{annotation}: {problem}" + (f"\n  help: {help}" if help else "")
 
 
 class ModelError(SageError):

@@ -32,7 +32,7 @@ class Type(Record):
     item: Type | None = None
     #: record: field name → type; total.
     fields: dict[str, Type] = {}
-    #: record, artifact: the class's name.
+    #: record, artifact: the class's name; str: ``path`` when the annotation is pathlib.Path.
     name: str = ""
     #: artifact: ``module:qualname`` of the class.
     target: str = ""
@@ -51,6 +51,8 @@ class Port(Record):
     #: Vectors arrive as one float32 block of shape (n, d) rather than a list of rows.
     block: bool = False
     required: bool = True
+    #: A file system path, by the decorator's word or by annotation.
+    is_path: bool = False
 
 
 class Option(Record):
@@ -82,7 +84,13 @@ class Signature(Record):
     #: ``async def`` (or an async generator for expand).
     is_async: bool = False
     wants_context: bool = False
-    #: Names of a record port's fields when the only batch or dataset port is of a record: fields are the ports.
+    #: Methods of a class (``__init__``, ``__call__``, ``add``, ``finish``) with a keyword-only ``ctx``.
+    context_in: tuple[str, ...] = ()
+    #: Options that go to a class's ``__init__``; the others go to ``__call__``.
+    init_options: tuple[str, ...] = ()
+    #: A fold's ``finish`` takes a fresh `ArtifactDir`.
+    takes_dir: bool = False
+    #: Name of the parameter whose fields are the ports: the only batch or dataset parameter, of a record.
     record_port: str = ""
     pure: bool = True
     memo: bool = False

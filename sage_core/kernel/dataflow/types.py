@@ -1,0 +1,382 @@
+"""The type language of ports, options and columns: from annotations, compared, shown, and held against values."""
+
+from __future__ import annotations
+
+import sys
+import types as python_types
+import typing
+from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
+from enum import Enum
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin
+
+import msgspec
+
+from sage_core.common.errors import UnsupportedType
+from sage_core.common.operators import Artifact, Batch, Dataset, Keep, RowError, Vector, Vectors
+from sage_core.kernel.dataflow import fields
+from sage_core.kernel.dataflow.graph import Type
+
+_PLAIN: dict[object, Type] = {
+    Any: Type(kind="any"),
+    None: Type(kind="none"),
+    type(None): Type(kind="none"),
+    bool: Type(kind="bool"),
+    int: Type(kind="int"),
+    float: Type(kind="float"),
+    str: Type(kind="str"),
+    bytes: Type(kind="bytes"),
+    Path: Type(kind="str", name="path"),
+    PurePath: Type(kind="str", name="path"),
+    Vector: Type(kind="vector"),
+    Vectors: Type(kind="list", item=Type(kind="vector")),
+    list: Type(kind="list", item=Type(kind="any")),
+    Sequence: Type(kind="list", item=Type(kind="any")),
+    dict: Type(kind="dict", item=Type(kind="any")),
+    Mapping: Type(kind="dict", item=Type(kind="any")),
+}
+_LISTS = (list, Sequence, MutableSequence)
+_DICTS = (dict, Mapping, MutableMapping)
+_UNIONS = (Union, python_types.UnionType)
+
+_INSTEAD = {
+    tuple: "write list[T], or a NamedTuple whose fields have names",
+    set: "write list[T]",
+    frozenset: "write list[T]",
+    object: "write Any",
+    complex: "write a record of two floats",
+    Keep: "Keep is a whole return annotation: `-> Keep` or `-> Batch[Keep]`",
+    RowError: "RowError appears only in a return annotation: `-> Batch[T | RowError]`",
+    Batch: "Batch[T] is a whole parameter or return annotation, not a part of a type",
+    Dataset: "Dataset[T] is a whole parameter annotation, not a part of a type",
+}
+_KNOWN = "use bool, int, float, str, bytes, Any, Literal, list, dict, T | None, Vector, a record, an Artifact, or Path"
+
+
+def of(annotation: object, _within: tuple[object, ...] = ()) -> Type:
+    """Read an evaluated annotation; raises `UnsupportedType` saying what to write instead."""
+    try:
+        plain = _PLAIN.get(annotation)
+    except TypeError:  # unhashable metadata inside Annotated
+        plain = None
+    if plain is not None:
+        return plain
+    origin = get_origin(annotation)
+    if origin is not None:
+        return _generic(annotation, origin, get_args(annotation), _within)
+    if fields.is_record(annotation):
+        if annotation in _within:
+            raise UnsupportedType(shown(annotation), "a record cannot contain itself", "write dict[str, Any] there")
+        return Type(kind="record", name=shown(annotation), fields=fields_of(annotation, (*_within, annotation)))
+    if isinstance(annotation, type) and issubclass(annotation, Artifact):
+        return Type(
+            kind="artifact", name=annotation.__name__, target=f"{annotation.__module__}:{annotation.__qualname__}"
+        )
+    if sys.version_info >= (3, 12) and isinstance(annotation, typing.TypeAliasType):
+        return of(annotation.__value__, _within)
+    raise UnsupportedType(shown(annotation), "is no type that a column can have", _instead(annotation))
+
+
+def _generic(annotation: object, origin: object, args: tuple[Any, ...], within: tuple[object, ...]) -> Type:
+    if origin is Annotated:
+        if args[0] is Vector and isinstance(args[1], int) and not isinstance(args[1], bool) and args[1] > 0:
+            return Type(kind="vector", dim=args[1])
+        if args[0] is Vector:
+            raise UnsupportedType(
+                f"Vector[{args[1]!r}]", "the dimension must be a positive integer", "write Vector[384]"
+            )
+        return of(args[0], within)
+    if origin in _UNIONS:
+        members = [arg for arg in args if arg is not type(None)]
+        if len(members) == len(args) or len(members) != 1:
+            raise UnsupportedType(
+                shown(annotation), "only `T | None` is a union that a column can have", "choose one type, or write Any"
+            )
+        return optional(of(members[0], within))
+    if origin is Literal:
+        values = [arg for arg in args if arg is not None]
+        if not all(isinstance(value, str | int) and not isinstance(value, Enum) for value in values) or not values:
+            raise UnsupportedType(shown(annotation), "a literal holds strings, integers or booleans", "write them out")
+        return Type(kind="literal", values=tuple(values), optional=len(values) < len(args))
+    if origin in _LISTS:
+        return Type(kind="list", item=of(args[0], within))
+    if origin in _DICTS:
+        if args[0] not in (str, Any):
+            raise UnsupportedType(shown(annotation), "keys must be strings", f"write dict[str, {shown(args[1])}]")
+        return Type(kind="dict", item=of(args[1], within))
+    if origin is Required:
+        return of(args[0], within)
+    if origin is NotRequired:
+        raise UnsupportedType(shown(annotation), "every field of a record is there", f"write {shown(args[0])} | None")
+    raise UnsupportedType(shown(annotation), "is no type that a column can have", _instead(origin))
+
+
+def _instead(annotation: object) -> str:
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return f"write Literal[{', '.join(repr(member.value) for member in annotation)}]"
+    for kind, advice in _INSTEAD.items():
+        if annotation is kind:
+            return advice
+    return _KNOWN
+
+
+def optional(type_: Type) -> Type:
+    """The same type, or null."""
+    return type_ if type_.optional or type_.kind == "none" else msgspec.structs.replace(type_, optional=True)
+
+
+# ---------------------------------------------------------------- records
+
+
+def fields_of(record: Any, _within: tuple[object, ...] = ()) -> dict[str, Type]:
+    """Field name → type of a record class; raises `UnsupportedType` naming record and field."""
+    where = record.__name__
+    try:
+        hints = typing.get_type_hints(record, include_extras=True)
+    except NameError as error:
+        raise UnsupportedType(
+            where, f"the name {error.name!r} in its fields is unknown at run time", _import(error.name, record)
+        ) from error
+    found = {}
+    for name in fields.names(record):
+        try:
+            if typing.is_typeddict(record) and name in record.__optional_keys__:
+                raise UnsupportedType(
+                    f"NotRequired[{shown(hints[name])}]", "every field of a record is there", "write T | None"
+                )
+            found[name] = of(hints[name], _within or (record,))
+        except UnsupportedType as error:
+            annotation, problem, help = error.args
+            raise UnsupportedType(f"{where}.{name}: {annotation}", problem, help) from None
+    return found
+
+
+def _import(name: str | None, owner: Any) -> str:
+    return f"import or define {name} at the top of {owner.__module__}, outside `if TYPE_CHECKING:`"
+
+
+# ---------------------------------------------------------------- comparing
+
+
+def assignable(source: Type, target: Type) -> bool:
+    """Whether a column of type `source` may feed a port of type `target`; what Any hides is checked at run time."""
+    if "any" in (source.kind, target.kind):
+        return True
+    if source.optional and not target.optional:
+        return False
+    if source.kind == "none":
+        return target.optional or target.kind == "none"
+    if source.kind == "literal":
+        return all(not value_problem(value, target) for value in source.values)
+    if source.kind == "int" and target.kind == "float":
+        return True
+    if source.kind == "record" and target.kind == "dict":
+        return all(assignable(field, _item(target)) for field in source.fields.values())
+    if source.kind != target.kind:
+        return False
+    if source.kind in ("list", "dict"):
+        return assignable(_item(source), _item(target))
+    if source.kind == "record":
+        return all(
+            name in source.fields and assignable(source.fields[name], field) for name, field in target.fields.items()
+        )
+    if source.kind == "vector":
+        return 0 in (source.dim, target.dim) or source.dim == target.dim
+    return source.kind != "artifact" or _is_kind(source.target, target.target)
+
+
+def _item(type_: Type) -> Type:
+    return type_.item or _PLAIN[Any]
+
+
+def _is_kind(source: str, target: str) -> bool:
+    if source == target or target == _ARTIFACT:
+        return True
+    classes = (_class(source), _class(target))
+    return all(classes) and issubclass(*typing.cast("tuple[type, type]", classes))
+
+
+_ARTIFACT = f"{Artifact.__module__}:{Artifact.__qualname__}"
+
+
+def _class(target: str) -> type | None:
+    # Operators that name a class have imported its module, so nothing is imported here.
+    module, _, path = target.partition(":")
+    found: object = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found if isinstance(found, type) else None
+
+
+# ---------------------------------------------------------------- showing
+
+
+def show(type_: Type) -> str:
+    """The type as a user writes it: ``list[str]``, ``Vector[384]``, ``str | None``."""
+    name = _shown(type_)
+    return f"{name} | None" if type_.optional and type_.kind != "any" else name
+
+
+def _shown(type_: Type) -> str:
+    match type_.kind:
+        case "any":
+            return "Any"
+        case "none":
+            return "None"
+        case "vector":
+            return f"Vector[{type_.dim}]" if type_.dim else "Vector"
+        case "list":
+            return f"list[{show(_item(type_))}]"
+        case "dict":
+            return f"dict[str, {show(_item(type_))}]"
+        case "literal":
+            return f"Literal[{', '.join(map(repr, type_.values))}]"
+        case _:
+            return type_.name or type_.kind
+
+
+def shown(annotation: object) -> str:
+    """An annotation as source text, without module names."""
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return "None" if annotation is type(None) else annotation.__name__
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in _UNIONS:
+        return " | ".join(shown(arg) for arg in args)
+    if origin is Literal:
+        return f"Literal[{', '.join(map(repr, args))}]"
+    if isinstance(origin, type) and args:
+        return f"{origin.__name__}[{', '.join(shown(arg) for arg in args)}]"
+    return repr(annotation).replace("typing.", "")
+
+
+# ---------------------------------------------------------------- values
+
+
+def value_problem(value: object, type_: Type) -> str:
+    """What is wrong with `value` as a `type_`: ``expected int, got 'abc'``; empty when it fits."""
+    if type_.kind == "any" or (value is None and (type_.optional or type_.kind == "none")):
+        return ""
+    match type_.kind:
+        case "bool":
+            fits = isinstance(value, bool)
+        case "int":
+            fits = isinstance(value, int) and not isinstance(value, bool)
+        case "float":
+            fits = isinstance(value, int | float) and not isinstance(value, bool)
+        case "str":
+            fits = isinstance(value, str | PurePath if type_.name == "path" else str)
+        case "bytes":
+            fits = isinstance(value, bytes)
+        case "literal":
+            fits = any(value == allowed and type(value) is type(allowed) for allowed in type_.values)
+        case "vector":
+            fits = _is_vector(value, type_.dim)
+        case "list":
+            return _list_problem(value, type_)
+        case "dict" | "record":
+            return _fields_problem(value, type_)
+        case "artifact":
+            fits = isinstance(value, Artifact) and any(
+                f"{base.__module__}:{base.__qualname__}" == type_.target for base in type(value).__mro__
+            )
+        case _:
+            fits = False
+    return "" if fits else _expected(type_, value)
+
+
+def _is_vector(value: object, dim: int) -> bool:
+    # Looked at from outside: numpy need not be imported to know that something is not an array.
+    shape = getattr(value, "shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 1 or str(getattr(value, "dtype", "")) != "float32":
+        return False
+    return not dim or shape[0] == dim
+
+
+def _list_problem(value: object, type_: Type) -> str:
+    item = _item(type_)
+    shape = getattr(value, "shape", None)
+    if item.kind == "vector" and isinstance(shape, tuple) and len(shape) == 2:
+        fits = str(getattr(value, "dtype", "")) == "float32" and item.dim in (0, shape[1])
+        return "" if fits else _expected(type_, value)
+    if not isinstance(value, list | tuple):
+        return _expected(type_, value)
+    if item.kind == "any":
+        return ""
+    for place, entry in enumerate(value):
+        if problem := value_problem(entry, item):
+            return f"item {place}: {problem}"
+    return ""
+
+
+def _fields_problem(value: object, type_: Type) -> str:
+    if type_.kind == "dict":
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            return _expected(type_, value)
+        entries = {key: (entry, _item(type_)) for key, entry in value.items()}
+    else:
+        found = value if isinstance(value, Mapping) else fields.values(value)
+        if found is None:
+            return _expected(type_, value)
+        missing = [name for name in type_.fields if name not in found]
+        extra = sorted(str(name) for name in found if name not in type_.fields)
+        if missing or extra:
+            parts = [f"{word} {', '.join(names)}" for word, names in (("without", missing), ("with", extra)) if names]
+            return f"expected {show(type_)} with fields {', '.join(type_.fields)}; got one {' and '.join(parts)}"
+        entries = {name: (found[name], field) for name, field in type_.fields.items()}
+    for name, (entry, field) in entries.items():
+        if problem := value_problem(entry, field):
+            return f"field {name!r}: {problem}"
+    return ""
+
+
+def _expected(type_: Type, value: object) -> str:
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    got = f"a {dtype} array of shape {shape}" if isinstance(shape, tuple) and shape else repr(value)
+    return f"expected {show(type_)}, got {got if len(got) <= 80 else got[:77] + '...'}"
+
+
+# ---------------------------------------------------------------- schema
+
+
+def json_schema(type_: Type) -> dict[str, Any]:
+    """JSON Schema (draft-07 keywords) of the values that fit."""
+    schema = _schema(type_)
+    if not type_.optional or type_.kind == "any":
+        return schema
+    if isinstance(schema.get("type"), str) and "enum" not in schema:
+        return {**schema, "type": [schema["type"], "null"]}
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _schema(type_: Type) -> dict[str, Any]:
+    match type_.kind:
+        case "any":
+            return {}
+        case "none":
+            return {"type": "null"}
+        case "bool":
+            return {"type": "boolean"}
+        case "int":
+            return {"type": "integer"}
+        case "float":
+            return {"type": "number"}
+        case "str" | "artifact":
+            return {"type": "string"}
+        case "bytes":
+            return {"type": "string", "contentEncoding": "base64"}
+        case "literal":
+            return {"enum": list(type_.values)}
+        case "vector":
+            size = {"minItems": type_.dim, "maxItems": type_.dim} if type_.dim else {}
+            return {"type": "array", "items": {"type": "number"}, **size}
+        case "list":
+            return {"type": "array", "items": json_schema(_item(type_))}
+        case "dict":
+            return {"type": "object", "additionalProperties": json_schema(_item(type_))}
+        case "record":
+            return {
+                "type": "object",
+                "properties": {name: json_schema(field) for name, field in type_.fields.items()},
+                "required": [name for name, field in type_.fields.items() if not field.optional],
+                "additionalProperties": False,
+            }

@@ -19,9 +19,14 @@ class App:
 
     # The imports wait inside the methods because `sage --version` and `sage COMMAND --help` need none of them.
 
+    def __init__(self, host: Host | None = None) -> None:
+        self._host = host
+
     @cached_property
     def host(self) -> Host:
-        """The installed plugins on top of the defaults."""
+        """The host given, else the installed plugins on top of the defaults."""
+        if self._host is not None:
+            return self._host
         from sage_core.builtins import default_host  # noqa: PLC0415 - see above
 
         return default_host()

@@ -21,7 +21,7 @@ LIBRARIES = ("pluggy", "msgspec", "sqlalchemy", "alembic", "pyarrow", "numpy")
 @json_option
 @pass_app
 def version(app: App, as_json: bool) -> None:
-    """Print the versions of SAGE, its plugins, Python and the libraries that decide results."""
+    """Print the versions that matter in a report."""
     found = versions()
     plugins = {info.name: info.version for info in app.host.plugins() if info.version}
     if as_json:

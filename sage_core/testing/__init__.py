@@ -1,1 +1,48 @@
-"""L5: public fakes and contract suites for plugin authors."""
+"""For authors of plugins: contract suites to subclass, and fakes that pass the same contracts as the real thing.
+
+Names load when first used: the pytest plugin of SAGE is loaded by every pytest of an environment and costs it nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sage_core.testing.clock import FakeClock as FakeClock
+    from sage_core.testing.fleet import Driven as Driven
+    from sage_core.testing.fleet import FakeFleet as FakeFleet
+    from sage_core.testing.fleet import drive as drive
+    from sage_core.testing.hosts import PluginContract as PluginContract
+    from sage_core.testing.hosts import install_wheel as install_wheel
+    from sage_core.testing.operators import Example as Example
+    from sage_core.testing.operators import OperatorContract as OperatorContract
+    from sage_core.testing.schedulers import OrderingContract as OrderingContract
+    from sage_core.testing.schedulers import SchedulerContract as SchedulerContract
+    from sage_core.testing.selectors import NodeFilterContract as NodeFilterContract
+    from sage_core.testing.selectors import NodePickerContract as NodePickerContract
+    from sage_core.testing.selectors import NodeScorerContract as NodeScorerContract
+
+#: Module below this package → the public names it owns.
+_OWNERS = {
+    "clock": "FakeClock",
+    "fleet": "Driven FakeFleet drive",
+    "hosts": "PluginContract install_wheel",
+    "operators": "Example OperatorContract",
+    "schedulers": "OrderingContract SchedulerContract",
+    "selectors": "NodeFilterContract NodePickerContract NodeScorerContract",
+}
+_MODULES = {name: f"{__name__}.{module}" for module, names in _OWNERS.items() for name in names.split()}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,128 @@
+"""What can be asked of the store, inside a transaction or outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from sage_core.common.errors import UsageError, suggest
+from sage_core.common.records import Job, JobState, RunStatus
+from sage_core.platform.database import Database, Row
+from sage_core.platform.records import AttemptRow, FileDigest, JobRow, StoredRun, WorkerRow
+
+_RUN = StoredRun.__struct_fields__
+_JOB = JobRow.__struct_fields__
+_ATTEMPT = AttemptRow.__struct_fields__
+_WORKER = WorkerRow.__struct_fields__
+_FILE = FileDigest.__struct_fields__
+_encode = msgspec.json.Encoder().encode
+
+
+def listed(values: Iterable[Any]) -> str:
+    """Write a list as the one JSON parameter the statements expect."""
+    return _encode(list(values)).decode()
+
+
+def job_row(row: Row) -> JobRow:
+    """Read a full job."""
+    values = dict(zip(_JOB, row, strict=True))
+    # SQLite has no booleans, and RETURNING gives a whole REAL back as an integer.
+    values["reused"], values["rank"] = bool(values["reused"]), float(values["rank"])
+    return JobRow(**values)
+
+
+def claimed_job(row: Row) -> Job:
+    """Read the part of a job that its worker needs; the first columns of a full job."""
+    (id, run_id, stage, part, state, fence, attempt, max_attempts, start, stop) = row[:10]
+    return Job(
+        id=id,
+        run_id=run_id,
+        stage=stage,
+        part=part,
+        state=state,
+        fence=fence,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        start=start,
+        stop=stop,
+    )
+
+
+class Reader:
+    """The store's questions; each is one statement and sees one consistent state."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    @property
+    def url(self) -> str:
+        """The store's URL without its password."""
+        return self._db.url
+
+    def run(self, id: str) -> StoredRun:
+        """Find a run by its id or by a prefix that only one run has."""
+        rows = self._db.fetch("run_get", {"id": id})
+        if not rows:
+            rows = self._db.fetch("run_get", {"id": self._complete(id)})
+        return StoredRun(**dict(zip(_RUN, rows[0], strict=True)))
+
+    def _complete(self, prefix: str) -> str:
+        found = [row[0] for row in self._db.fetch("run_prefix", {"prefix": prefix, "limit": 6})] if prefix else []
+        if len(found) == 1:
+            return str(found[0])
+        if found:
+            shown = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
+            raise UsageError(f"{prefix!r} is the start of several runs: {shown}", "give more of the id")
+        recent = [row[0] for row in self._db.fetch("run_prefix", {"prefix": "", "limit": 200})]
+        known = "" if recent else " The store holds no runs."
+        raise UsageError(f"No run has the id {prefix!r}.{suggest(prefix, recent)}{known}", "see: sage runs list")
+
+    def runs(self, limit: int = 50, *, status: RunStatus | None = None, workflow: str | None = None) -> list[StoredRun]:
+        """List runs, newest first."""
+        rows = self._db.fetch("run_list", {"limit": limit, "status": status, "workflow": workflow})
+        return [StoredRun(**dict(zip(_RUN, row, strict=True))) for row in rows]
+
+    def jobs(self, run_id: str, *, stages: Sequence[str] | None = None) -> list[JobRow]:
+        """List a run's jobs in the order of their ids."""
+        if stages is None:
+            return [job_row(row) for row in self._db.fetch("jobs", {"of_run": run_id})]
+        rows = self._db.fetch("jobs_stages", {"of_run": run_id, "stages": listed(stages)})
+        return [job_row(row) for row in rows]
+
+    def edges(self, run_id: str) -> list[tuple[int, int]]:
+        """List the pairs (before, after) of a run's jobs."""
+        return [(row[0], row[1]) for row in self._db.fetch("edges", {"of_run": run_id})]
+
+    def counts(self, run_id: str) -> dict[JobState, int]:
+        """Count a run's jobs by state; states without a job are left out."""
+        return {row[0]: row[1] for row in self._db.fetch("counts", {"of_run": run_id})}
+
+    def attempts(self, run_id: str) -> list[AttemptRow]:
+        """List the ended attempts of a run's jobs, oldest first within each job."""
+        rows = self._db.fetch("attempts", {"of_run": run_id})
+        return [AttemptRow(**dict(zip(_ATTEMPT, row, strict=True))) for row in rows]
+
+    def results(self, keys: Iterable[str], *, run_id: str | None = None) -> dict[str, bytes]:
+        """Fetch stored results; with `run_id`, only those that this run may reuse."""
+        return {row[0]: row[1] for row in self._db.fetch("results", {"keys": listed(keys), "for_run": run_id})}
+
+    def memo_get(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Fetch remembered values; unknown keys are left out."""
+        return {row[0]: row[1] for row in self._db.fetch("memos", {"keys": listed(keys)})}
+
+    def file_digests(self, paths: Iterable[str]) -> dict[str, FileDigest]:
+        """Fetch what is known of these files; the caller compares size, time and inode."""
+        rows = self._db.fetch("files", {"keys": listed(paths)})
+        return {row[0]: FileDigest(**dict(zip(_FILE, row, strict=True))) for row in rows}
+
+    def live_workers(self) -> list[WorkerRow]:
+        """List the processes that have not said goodbye; a killed one stays until `release_worker` or `stop_worker`."""
+        rows = self._db.fetch("workers_live", {})
+        return [WorkerRow(**dict(zip(_WORKER, row, strict=True))) for row in rows]
+
+    def now(self) -> int:
+        """The database's clock, in ms: the only one the protocol knows."""
+        moment: int = self._db.fetch("now", {})[0][0]
+        return moment

@@ -1,0 +1,243 @@
+"""The job store: runs, jobs and results in one SQL database, under one fenced protocol.
+
+Execution is at least once, a recorded effect exactly once: every write of a worker carries the fence of its claim, and
+a fence that is no longer the job's is refused with `StaleAttempt`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from sage_core.common.errors import UsageError
+from sage_core.common.records import Job, JobState, RunStatus
+from sage_core.platform.attempts import expired, held_from, history_row, refunded, retried
+from sage_core.platform.database import connect, sqlite_path
+from sage_core.platform.processes import is_alive
+from sage_core.platform.reader import Reader, claimed_job, listed
+from sage_core.platform.records import FileDigest, NewWorker, WorkerRow
+from sage_core.platform.schema import prepare
+from sage_core.platform.transaction import Transaction
+
+#: Expired leases one claim takes back at most, so that no claim pays for everybody's dead.
+HOUSEKEEPING = 64
+#: A worker on another machine that has been silent this long, in ms, is taken for dead.
+SILENCE_MS = 90_000
+
+Pair = tuple[int, int]
+
+
+class JobStore(Reader):
+    """A handle on the store, for one thread; processes open one each."""
+
+    @classmethod
+    def statements(cls) -> Mapping[str, str]:
+        """The text of every statement, by name."""
+        text = Path(__file__).with_name("statements_sqlite.json").read_bytes()
+        return msgspec.json.decode(text, type=dict[str, str])
+
+    @classmethod
+    def open(cls, url: str, *, synchronous: str = "NORMAL") -> Self:
+        """Open ``sqlite:///PATH``; the file, its folder and its schema are made or upgraded as needed."""
+        path = sqlite_path(url)
+        database = connect(url, path, synchronous=synchronous, statements=cls.statements())
+        try:
+            prepare(database, path)
+        except BaseException:
+            database.close()
+            raise
+        database.changed()
+        return cls(database)
+
+    def close(self) -> None:
+        """Close the handle; what was not committed is gone."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open a write transaction: committed at the end, rolled back by an exception, never nested."""
+        self._db.begin()
+        try:
+            yield Transaction(self._db)
+        except BaseException:
+            self._db.rollback()
+            raise
+        self._db.commit()
+
+    # ------------------------------------------------------------ waiting
+
+    def changed(self) -> bool:
+        """Tell whether another handle has committed anything since the last call."""
+        return self._db.changed()
+
+    def next_due(self, *, run_id: str | None = None, queue: str = "default") -> int | None:
+        """Milliseconds until a job becomes claimable or a lease runs out; 0 is now, None is never by itself."""
+        where = {"queue": queue, "run_id": run_id}
+        if self._db.fetch("due_ready", where):
+            return 0
+        moments = [self._db.fetch("due_later", where)[0][0], self._db.fetch("due_lease", {})[0][0]]
+        return (
+            max(0, min((m for m in moments if m is not None), default=-1))
+            if any(m is not None for m in moments)
+            else None
+        )
+
+    # ------------------------------------------------------------ the protocol
+
+    def claim(
+        self, worker: str, *, lease_ms: int, run_id: str | None = None, queue: str = "default", limit: int = 1
+    ) -> list[Job]:
+        """Take up to `limit` ready jobs for `lease_ms`, best rank first, after taking back what others lost."""
+        values = {"queue": queue, "limit": limit, "by_worker": worker, "lease_ms": lease_ms}
+        with self.transaction() as tx:
+            late = self._db.write_fetch("held_expired", {"limit": HOUSEKEEPING})
+            if late:
+                now = self.now()
+                tx.settle([expired(held_from(row), now) for row in late])
+            if run_id is None:
+                rows = self._db.write_fetch("claim", values)
+            else:
+                rows = self._db.write_fetch("claim_run", {**values, "of_run": run_id})
+        if len(rows) > 1:
+            # RETURNING promises no order. Columns 11 and 12 of a job are its rank and run_at.
+            rows.sort(key=lambda row: (row[11], row[12], row[0]))
+        return [claimed_job(row) for row in rows]
+
+    def renew(self, pairs: Sequence[Pair], lease_ms: int) -> set[int]:
+        """Prolong the leases of (job, fence) pairs; return the jobs that are still ours and within their deadline."""
+        if not pairs:
+            return set()
+        with self.transaction():
+            rows = self._db.write_fetch("renew", {**_pairs(pairs), "lease_ms": lease_ms})
+        return {row[0] for row in rows}
+
+    def give_back(self, pairs: Sequence[Pair], *, refund: bool = True) -> int:
+        """Return running jobs unharmed; the attempt is refunded, the fence never. Lost ones are passed over."""
+        with self.transaction() as tx:
+            held = [held_from(row) for row in self._db.write_fetch("held_pairs", _pairs(pairs))]
+            return tx.settle([refunded(h) if refund else retried(h, "given_back", "given back") for h in held])
+
+    def fail(self, job_id: int, fence: int, error: str, *, retry_in_ms: int | None) -> JobState:
+        """End an attempt with an error; return ``ready`` when another follows, else ``failed``."""
+        with self.transaction() as tx:
+            ending = retried(tx.held(job_id, fence), "retried", error, delay_ms=retry_in_ms)
+            tx.settle([ending])
+        return ending.state
+
+    def release_worker(self, worker_id: str, reason: str, *, refund: bool = False) -> int:
+        """Take every running job from a worker that is gone; they are claimable at once, or failed as lost."""
+        with self.transaction() as tx:
+            return self._release_worker(tx, worker_id, reason, refund=refund)
+
+    def _release_worker(self, tx: Transaction, worker_id: str, reason: str, *, refund: bool = False) -> int:
+        held = [held_from(row) for row in self._db.write_fetch("held_worker", {"of_worker": worker_id})]
+        error = f"worker lost: {reason}"
+        count = tx.settle([refunded(h, "lost", error) if refund else retried(h, "lost", error) for h in held])
+        self._db.write("worker_stop", {"of_worker": worker_id})
+        return count
+
+    # ------------------------------------------------------------ runs
+
+    def finish_run(
+        self,
+        run_id: str,
+        status: RunStatus,
+        outputs: bytes | None = None,
+        error: str = "",
+        *,
+        session: int | None = None,
+    ) -> bool:
+        """End a run in a transaction of its own; see `Transaction.finish_run`."""
+        with self.transaction() as tx:
+            return tx.finish_run(run_id, status, outputs, error, session=session)
+
+    def cancel_run(self, run_id: str) -> bool:
+        """Stop a run and every job of it that is not finished; False when it has ended already."""
+        with self.transaction() as tx:
+            if not tx.finish_run(run_id, "cancelled", error="cancelled"):
+                return False
+            held = [held_from(row) for row in self._db.write_fetch("held_run", {"of_run": run_id})]
+            self._db.write("jobs_cancel", {"of_run": run_id})
+            self._db.write_each("attempt_insert", [history_row(h, "cancelled") for h in held])
+        return True
+
+    def resume_run(self, run_id: str, *, supervisor: str = "") -> int:
+        """Start another session of a run and return its number; what is done stays done.
+
+        Failed and cancelled jobs get all their attempts again, jobs of dead workers are freed. A run whose supervisor
+        lives is refused.
+        """
+        with self.transaction() as tx:
+            run = tx.run(run_id)
+            living = {worker.id: worker for worker in self._bury_dead(tx)}
+            driver = living.get(run.supervisor)
+            if run.status == "running" and driver is not None and run.supervisor != supervisor:
+                raise UsageError(
+                    f"Run {run.id} is being driven by process {driver.pid} on {driver.host}.",
+                    f"wait for it, or stop it: sage runs cancel {run.id}",
+                )
+            held = [held_from(row) for row in self._db.write_fetch("held_run", {"of_run": run.id})]
+            tx.settle([refunded(h, "lost", "worker lost") for h in held if h.worker not in living])
+            self._db.write("jobs_resume", {"of_run": run.id})
+            session: int = self._db.write_fetch("run_resume", {"run_id": run.id, "worker": supervisor})[0][0]
+        return session
+
+    def _bury_dead(self, tx: Transaction) -> list[WorkerRow]:
+        now, living = tx.now(), []
+        for worker in tx.live_workers():
+            alive = is_alive(worker)
+            if alive is None:
+                alive = now - worker.heartbeat_at < SILENCE_MS
+            if alive:
+                living.append(worker)
+            else:
+                self._release_worker(tx, worker.id, f"process {worker.pid} on {worker.host} is gone")
+        return living
+
+    # ------------------------------------------------------------ values and workers
+
+    def memo_put(self, items: Mapping[str, bytes], *, job_id: int, fence: int) -> None:
+        """Remember values computed by an attempt that still owns its job."""
+        with self.transaction() as tx:
+            tx.memo_put(items, job_id=job_id, fence=fence)
+
+    def file_digest_put(self, rows: Iterable[FileDigest]) -> None:
+        """Keep the digests of files as they are now."""
+        with self.transaction() as tx:
+            tx.file_digest_put(rows)
+
+    def register_worker(self, worker: NewWorker) -> None:
+        """Announce a process; see `processes.this_process`."""
+        with self.transaction():
+            self._db.write("worker_insert", msgspec.structs.asdict(worker))
+
+    def beat(self, worker_id: str) -> bool:
+        """Say that a process lives; False when others have taken it for dead."""
+        with self.transaction():
+            return self._db.write("worker_beat", {"of_worker": worker_id}) == 1
+
+    def stop_worker(self, worker_id: str) -> None:
+        """Say goodbye; jobs the worker still holds are given back with their attempts."""
+        self.release_worker(worker_id, "stopped", refund=True)
+
+    def bury_dead_workers(self) -> list[WorkerRow]:
+        """Free the jobs of processes that died without goodbye, and return those that live."""
+        with self.transaction() as tx:
+            return self._bury_dead(tx)
+
+
+def _pairs(pairs: Sequence[Pair]) -> dict[str, str]:
+    return {"ids": listed(job for job, _ in pairs), "pairs": listed(pairs)}

@@ -1,0 +1,114 @@
+"""Writes that belong together: a transaction leaves all of them or none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from sage_core.common.errors import StaleAttempt, StoreError
+from sage_core.common.records import RunStatus
+from sage_core.platform.attempts import Ending, Held, held_from, history_row, settle_row
+from sage_core.platform.reader import Reader, job_row, listed
+from sage_core.platform.records import FileDigest, JobRow, NewJob, NewRun
+
+
+class Transaction(Reader):
+    """One open write transaction; made by `JobStore.transaction` and useless after it."""
+
+    def insert_run(self, run: NewRun) -> None:
+        """Add a run; an id that exists is refused."""
+        fields = {name: getattr(run, name) for name in NewRun.__struct_fields__}
+        self._db.write("run_insert", fields)
+
+    def drive_run(self, run_id: str, worker: str, *, session: int) -> bool:
+        """Say who drives the run from here on; False when it has ended or a later session drives it."""
+        return self._db.write("run_drive", {"run_id": run_id, "worker": worker, "in_session": session}) == 1
+
+    def finish_run(
+        self,
+        run_id: str,
+        status: RunStatus,
+        outputs: bytes | None = None,
+        error: str = "",
+        *,
+        session: int | None = None,
+    ) -> bool:
+        """End a run; False when it has ended already, or when `session` is not the one that drives it."""
+        fields = {"run_id": run_id, "new_status": status, "new_outputs": outputs, "new_error": error}
+        return self._db.write("run_finish", {**fields, "in_session": session}) == 1
+
+    def insert_jobs(self, jobs: Sequence[NewJob]) -> list[int]:
+        """Add jobs, ready to be claimed, and return their ids; a stage has each part once."""
+        return self._db.insert_each("job_insert", map(msgspec.structs.asdict, jobs))
+
+    def insert_edges(self, edges: Sequence[tuple[int, int]]) -> None:
+        """Order jobs as (before, after); each `after` is blocked until its unfinished predecessors are released."""
+        if not edges:
+            return
+        states = self._db.write_fetch("before_states", {"ids": listed({before for before, _ in edges})})
+        done = {id for id, state in states if state == "done"}
+        rows = [{"before_id": b, "after_id": a, "released": b in done} for b, a in edges]
+        self._db.write_each("edge_insert", rows)
+        waits = Counter(a for b, a in edges if b not in done)
+        blocked = self._db.write_each("job_block", [{"job_id": a, "n": n} for a, n in sorted(waits.items())])
+        if waits and blocked != len(waits):
+            raise StoreError(self.url, "an edge leads to a job that has been claimed or does not exist")
+
+    def finish(
+        self, job_id: int, fence: int | None, *, result_key: str | None, session: int, reused: bool = False
+    ) -> None:
+        """Record a job's result, if the attempt still owns the job; `fence` None finishes one that nobody claimed."""
+        values = {"job_id": job_id, "new_result_key": result_key, "new_reused": reused, "new_session": session}
+        if fence is None:
+            if not self._db.write_fetch("finish_unclaimed", values):
+                raise StaleAttempt(self.url, job_id, 0)
+            return
+        rows = self._db.write_fetch("finish", {**values, "fence": fence})
+        if not rows:
+            raise StaleAttempt(self.url, job_id, fence)
+        self._db.write("attempt_insert", history_row(held_from(rows[0]), "done"))
+
+    def put_result(self, key: str, body: bytes, *, run_id: str, scope_run: str | None = None) -> None:
+        """Keep a result under its key; the first one stays. One scoped to a run needs a key of that run's own."""
+        fields = {"key": key, "run_id": run_id, "body": body, "bytes": len(body), "scope_run": scope_run}
+        if self._db.write("result_insert", fields) == 1:
+            return
+        scope = self._db.fetch("result_scope", {"key": key})[0][0]
+        if scope not in (None, scope_run):
+            raise StoreError(
+                self.url, f"result {key} belongs to run {scope} alone", "put the run's id into scoped keys"
+            )
+
+    def release(self, done: Sequence[int]) -> list[JobRow]:
+        """Count finished jobs off their successors, once, and return those that became ready."""
+        freed = Counter(row[0] for row in self._db.write_fetch("edge_release", {"ids": listed(done)}))
+        # One order for all, so that two releases cannot lock each other out.
+        rows = [self._db.write_fetch("job_release", {"job_id": id, "n": n})[0] for id, n in sorted(freed.items())]
+        return [job for job in map(job_row, rows) if job.state == "ready" and job.deps_left == 0]
+
+    def memo_put(self, items: Mapping[str, bytes], *, job_id: int | None = None, fence: int | None = None) -> None:
+        """Remember values, the first of each key; with a job, only while the attempt owns it."""
+        if job_id is not None:
+            self.held(job_id, fence if fence is not None else 0)
+        self._db.write_each("memo_insert", [{"key": key, "value": value} for key, value in items.items()])
+
+    def file_digest_put(self, rows: Iterable[FileDigest]) -> None:
+        """Keep the digests of files as they are now."""
+        self._db.write_each("file_insert", map(msgspec.structs.asdict, rows))
+
+    def held(self, job_id: int, fence: int) -> Held:
+        """Return the running job this attempt owns, and keep it from others until the transaction ends."""
+        rows = self._db.write_fetch("held_one", {"job_id": job_id, "fence": fence})
+        if not rows:
+            raise StaleAttempt(self.url, job_id, fence)
+        return held_from(rows[0])
+
+    def settle(self, endings: Sequence[Ending]) -> int:
+        """End attempts that brought no result, and write their history."""
+        if not endings:
+            return 0
+        settled = self._db.write_each("settle", map(settle_row, endings))
+        self._db.write_each("attempt_insert", [history_row(e.held, e.outcome, e.error) for e in endings])
+        return settled

@@ -1,0 +1,32 @@
+"""Holding a value against a JSON Schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jsonschema import SchemaError  # type: ignore[import-untyped]
+from jsonschema.validators import validator_for  # type: ignore[import-untyped]
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+
+def validator(schema: Mapping[str, Any]) -> Callable[[Any], str]:
+    """Check the schema, and return what says why a value does not satisfy it (an empty string: it does)."""
+    kind = validator_for(schema)
+    try:
+        kind.check_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"option schema is no JSON Schema: {error.json_path}: {error.message}") from None
+    # An empty registry: the library would otherwise fetch references over the network.
+    registry: Registry[Any] = Registry()
+    checker = kind(schema, registry=registry)
+
+    def problem_of(value: Any) -> str:
+        try:
+            worst = min(checker.iter_errors(value), key=lambda error: error.json_path, default=None)
+        except Unresolvable as error:
+            raise ValueError(f"option schema: cannot resolve {error}: references must lie inside the schema") from None
+        return f"{worst.json_path}: {worst.message}" if worst else ""
+
+    return problem_of

@@ -143,7 +143,11 @@ def create(policy: object, *, seed: int = 0) -> object:
     """Instantiate a policy class; a constructor with a parameter named ``seed`` receives it."""
     if not isinstance(policy, type):
         return policy
-    return policy(seed=seed) if "seed" in inspect.signature(policy).parameters else policy()
+    try:
+        return policy(seed=seed) if "seed" in inspect.signature(policy).parameters else policy()
+    except Exception as error:
+        help = "a policy is made without arguments, besides an optional `seed`"
+        raise PluginError(policy.__name__, f"cannot be made: {type(error).__name__}: {error}", help) from error
 
 
 def scheduler_named(name: str, registry: Registry, *, seed: int = 0) -> Scheduler:

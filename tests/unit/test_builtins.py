@@ -1,0 +1,94 @@
+"""The defaults: what they offer, and what each decides."""
+
+from __future__ import annotations
+
+import pytest
+
+from sage_core import Candidate, Needs, Node, Place, Work
+from sage_core.builtins import Best, Capability, Fits, LeastLoaded, RoundRobin, default_host
+
+WORK = Work(id="w", lane="a", kind="embed", arrival=0, tokens_in=100)
+
+
+def test_the_defaults_are_offered_like_a_plugins() -> None:
+    host = default_host({})
+    assert host.contributions("builtins") == {
+        "schedulers": ["fifo"],
+        "selectors": ["best", "capability", "fits", "least_loaded", "round_robin"],
+    }
+    assert host.check() == []
+
+
+@pytest.mark.parametrize(
+    ("needs", "capable", "fits"),
+    [
+        (Needs(), True, True),
+        (Needs(cpu=4), True, False),
+        (Needs(cpu=2), True, True),
+        (Needs(cpu=5), False, False),
+        (Needs(memory=90), True, False),
+        (Needs(memory=101), False, False),
+        (Needs(gpu=1), True, False),
+        (Needs(gpu=2), False, False),
+        (Needs(labels=("fast",)), True, True),
+        (Needs(labels=("fast", "ssd")), False, True),
+    ],
+)
+def test_what_a_node_can_do_and_what_it_has_left(needs: Needs, capable: bool, fits: bool) -> None:
+    node = Node(name="n", cpu=4, memory=100, gpu=1, labels=("fast",), used_cpu=2, used_memory=20, used_gpu=1)
+    candidate = Candidate(id="n", node=node)
+    assert Capability().admits(WORK, needs, candidate) is capable
+    assert Fits().admits(WORK, needs, candidate) is fits
+
+
+@pytest.mark.parametrize(("batch", "room", "fits"), [(0, 0, True), (1, 99, False), (1, 100, True)])
+def test_an_open_batch_fits_what_it_has_room_for(batch: int, room: int, fits: bool) -> None:
+    candidate = Candidate(id="e", place=Place(engine="e", batch=batch, room_tokens=room))
+    assert Fits().admits(WORK, Needs(), candidate) is fits
+
+
+def test_the_least_loaded_scores_highest_and_fewer_works_decide_ties() -> None:
+    scores = LeastLoaded().score(
+        WORK,
+        [
+            Candidate(id="busy", load=4.0),
+            Candidate(id="even", load=1.0, running=2),
+            Candidate(id="free", load=1.0, running=1),
+        ],
+    )
+    assert sorted(scores, key=scores.__getitem__) == ["busy", "even", "free"]
+    assert scores["free"] == 1.0
+    assert scores["busy"] == 0.0
+
+
+def test_best_takes_the_highest_score() -> None:
+    assert Best().pick(WORK, {"a": 0.1, "b": 0.9, "c": 0.8}) == "b"
+
+
+def test_ties_spread_over_works_and_repeat_with_the_seed() -> None:
+    scores = dict.fromkeys("abcd", 1.0)
+    works = [Work(id=f"w{n}", lane="a", kind="embed", arrival=0) for n in range(200)]
+    picks = [Best(seed=1).pick(work, scores) for work in works]
+    assert picks == [Best(seed=1).pick(work, dict(reversed(scores.items()))) for work in works]
+    assert picks != [Best(seed=2).pick(work, scores) for work in works]
+    assert all(30 <= picks.count(name) <= 70 for name in scores)
+
+
+def test_round_robin_takes_turns_among_the_highest() -> None:
+    picker = RoundRobin()
+    scores = {"a": 1.0, "b": 0.5, "c": 1.0}
+    assert [picker.pick(WORK, scores) for _ in range(4)] == ["a", "c", "a", "c"]
+
+
+def test_round_robin_gives_a_newcomer_the_next_turn() -> None:
+    picker = RoundRobin()
+    for _ in range(3):
+        picker.pick(WORK, {"a": 0.0, "b": 0.0})
+    assert [picker.pick(WORK, dict.fromkeys("abc", 0.0)) for _ in range(3)] == ["c", "b", "a"]
+
+
+def test_round_robin_forgets_engines_that_are_gone() -> None:
+    picker = RoundRobin()
+    for number in range(5_000):
+        picker.pick(WORK, {f"engine{number}": 1.0})
+    assert len(picker._turns) < 1_100

@@ -20,11 +20,15 @@ def json_option(command: Command) -> Command:
 
 
 def print_json(value: object) -> None:
-    """Print one indented JSON document; records, mappings, sequences and paths are understood."""
+    """Print one indented JSON document."""
+    click.echo(encode_json(value))
+
+
+def encode_json(value: object) -> str:
+    """Indented JSON of records, mappings, sequences and paths."""
     import msgspec  # noqa: PLC0415 - 30 ms that text output does not need
 
-    encoded = msgspec.json.encode(value, enc_hook=_plain)
-    click.echo(msgspec.json.format(encoded, indent=2).decode())
+    return msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain), indent=2).decode()
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

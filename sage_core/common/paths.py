@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import msgspec
@@ -61,9 +62,9 @@ def find_paths(start: Path) -> Paths:
         folder for folder in (start, *start.parents) if (folder / "sage.toml").exists() or (folder / ".sage").is_dir()
     )
     project = next(marked, start) / ".sage"
-    return Paths(
-        project=project,
-        data=Path(platformdirs.user_data_dir("sage")),
+    with warnings.catch_warnings():
+        # Without a login session there is no XDG_RUNTIME_DIR; the fallback below /tmp serves as well.
+        warnings.simplefilter("ignore", UserWarning)
         # Socket paths are limited to about 100 bytes, so a deep project folder cannot hold one.
-        runtime=Path(platformdirs.user_runtime_dir("sage", ensure_exists=False)),
-    )
+        runtime = Path(platformdirs.user_runtime_dir("sage", ensure_exists=False))
+    return Paths(project=project, data=Path(platformdirs.user_data_dir("sage")), runtime=runtime)

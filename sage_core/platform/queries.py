@@ -59,11 +59,11 @@ class Spelling:
         each = sa.func.jsonb_array_elements_text(sa.cast(p(name, sa.Text), postgresql.JSONB)).table_valued("value")
         return sa.select(sa.cast(each.c.value, type_))
 
-    def pairs(self, name: str) -> sa.Select[Any]:
+    def pairs(self, name: str) -> Any:
         """Select two integers from each item of a JSON list of pairs."""
         if self.dialect == "sqlite":
             item = sa.func.json_each(p(name)).table_valued("value").c.value
-            return sa.select(sa.func.json_extract(item, lit("$[0]")), sa.func.json_extract(item, lit("$[1]")))
+            return sa.select(*[sa.func.json_extract(item, lit(f"$[{i}]")) for i in (0, 1)])
         each = sa.func.jsonb_array_elements(sa.cast(p(name, sa.Text), postgresql.JSONB)).table_valued("value")
         return sa.select(*(sa.cast(each.c.value.op("->>")(lit(i)), sa.BigInteger) for i in (0, 1)))
 

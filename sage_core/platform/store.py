@@ -89,11 +89,8 @@ class JobStore(Reader):
         if self._db.fetch("due_ready", where):
             return 0
         moments = [self._db.fetch("due_later", where)[0][0], self._db.fetch("due_lease", {})[0][0]]
-        return (
-            max(0, min((m for m in moments if m is not None), default=-1))
-            if any(m is not None for m in moments)
-            else None
-        )
+        known = [moment for moment in moments if moment is not None]
+        return max(0, min(known)) if known else None
 
     # ------------------------------------------------------------ the protocol
 

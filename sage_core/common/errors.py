@@ -17,6 +17,7 @@ SageError
 ├── UnsupportedType        an annotation that no port, option or column can have
 ├── ModelError             a model is missing, or cannot do what is asked of it
 ├── RequestRejected        the control plane refused or shed a request
+├── EngineHostError        the engine-host process cannot be started, or died
 ├── PortTaken              a TCP port SAGE wants is held by another process
 ├── RunFailed              a run ended without its outputs
 └── Interrupted            the user stopped the command; the run can be resumed (exit code 130)
@@ -249,6 +250,17 @@ class RequestRejected(SageError):
     def __str__(self) -> str:
         reason, after = self.args
         return f"request rejected: {reason}" + (f"; retry after {after:.1f} s" if after is not None else "")
+
+
+class EngineHostError(SageError):
+    """The engine-host process cannot be started, or died; names its log."""
+
+    def __init__(self, problem: str, log: str = "") -> None:
+        super().__init__(problem, log)
+
+    def __str__(self) -> str:
+        problem, log = self.args
+        return f"engine host: {problem}" + (f"\n  help: its output is in {log}" if log else "")
 
 
 class PortTaken(SageError):

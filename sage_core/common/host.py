@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 
 import msgspec
 import pluggy
@@ -80,6 +81,11 @@ class Host:
     def plugins(self) -> list[PluginInfo]:
         """Every plugin that was found, loaded or quarantined, by name."""
         return [self._infos[name] for name in sorted(self._infos)]
+
+    def modules(self) -> dict[str, str]:
+        """Importable module behind each loaded plugin: what a child process needs to make an equal host."""
+        loaded = self._manager.list_name_plugin()
+        return {name: plugin.__name__ for name, plugin in loaded if isinstance(plugin, ModuleType)}
 
     def contributions(self, plugin: str) -> dict[str, list[str]]:
         """Names that one plugin offers, by kind, without importing anything."""

@@ -1,0 +1,137 @@
+"""The queued works and the policy over them: what the policy may not do is caught here, and the policy replaced."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from sage_core.common.contracts import Fleet, Scheduler
+from sage_core.common.policies import KeyedScheduler
+from sage_core.common.records import Decision, Dispatch, Event, Idle, Place, Queued, Shed, Verdict, Withdrawn, Work
+from sage_core.common.telemetry import log
+
+#: Times in a row that a policy may ask to be woken at once without deciding anything.
+PATIENCE = 32
+
+
+class Arrival:
+    """The order that replaces a broken policy: first come, first served."""
+
+    def rank(self, work: Work) -> float:
+        return float(work.arrival)
+
+
+def fifo() -> Scheduler:
+    """Make the scheduler of last resort; it depends on no plugin."""
+    return KeyedScheduler(Arrival())
+
+
+class Backlog:
+    """Every work that waits, with one policy deciding over it.
+
+    Args:
+        policy: the configured scheduler.
+        fleet: the view it may read.
+        valid: says what is wrong with dispatching a work to a place, or nothing.
+        alone: says whether no engine holds any work, so that nobody else will wake the policy.
+    """
+
+    def __init__(
+        self, policy: Scheduler, fleet: Fleet, valid: Callable[[Work, Place], str], alone: Callable[[], bool]
+    ) -> None:
+        self.policy = policy
+        #: What was wrong with each policy that has been replaced.
+        self.faults: list[str] = []
+        self._fleet = fleet
+        self._valid = valid
+        self._alone = alone
+        self._queued: dict[str, Work] = {}
+        self._restless = 0
+
+    def __len__(self) -> int:
+        return len(self._queued)
+
+    def __contains__(self, work_id: object) -> bool:
+        return work_id in self._queued
+
+    def works(self) -> list[Work]:
+        """Everything queued, in order of submission."""
+        return list(self._queued.values())
+
+    def submit(self, work: Work, now: int) -> Verdict:
+        """Queue a work, unless the policy refuses it."""
+        self._restless = 0
+        try:
+            verdict = self.policy.submit(work, self._fleet, now)
+        except Exception as error:  # noqa: BLE001 - a policy may fail in any way and must not take the others' work along
+            self._replace(f"submit raised {type(error).__name__}: {error}", now)
+            verdict = self.policy.submit(work, self._fleet, now)
+        if isinstance(verdict, Queued):
+            self._queued[work.id] = work
+        return verdict
+
+    def withdraw(self, work: Work, now: int) -> None:
+        """Take a queued work away from the policy."""
+        if self._queued.pop(work.id, None) is not None:
+            self.observe(Withdrawn(work=work), now)
+
+    def observe(self, event: Event, now: int) -> None:
+        """Tell the policy what happened."""
+        self._restless = 0
+        try:
+            self.policy.observe(event, now)
+        except Exception as error:  # noqa: BLE001 - as in `submit`
+            self._replace(f"observe raised {type(error).__name__}: {error}", now)
+
+    def decide(self, now: int) -> Decision:
+        """Return one valid decision; a dispatched or shed work has left the backlog."""
+        while True:
+            if not self._queued:
+                return Idle()
+            try:
+                decision = self.policy.next(self._fleet, now)
+            except Exception as error:  # noqa: BLE001 - as in `submit`
+                self._replace(f"next raised {type(error).__name__}: {error}", now)
+                continue
+            problem = self._problem(decision, now)
+            if problem:
+                self._replace(problem, now)
+                continue
+            if isinstance(decision, Dispatch | Shed):
+                del self._queued[decision.work.id]
+            return decision
+
+    def _problem(self, decision: object, now: int) -> str:
+        if isinstance(decision, Idle):
+            return self._stuck(decision, now)
+        if not isinstance(decision, Dispatch | Shed):
+            return f"next returned {decision!r:.80}, which is no Decision"
+        if decision.work.id not in self._queued:
+            return f"{type(decision).__name__.lower()} of work {decision.work.id!r}, which is not queued"
+        if isinstance(decision, Dispatch):
+            return self._valid(self._queued[decision.work.id], decision.place)
+        return ""
+
+    def _stuck(self, decision: Idle, now: int) -> str:
+        if decision.until is not None:
+            self._restless = self._restless + 1 if decision.until <= now else 0
+            if self._restless >= PATIENCE:
+                return f"asked {PATIENCE} times to be woken at once and decided nothing"
+            return ""
+        # Nothing is running and no timer is wanted: what fits a place at this point would wait for ever.
+        if self._alone():
+            for work in self._queued.values():
+                if self._fleet.room(work.lane) and self._fleet.pick(work) is not None:
+                    return f"lost work {work.id!r}: it fits, nothing runs, and the policy is idle without a time"
+        return ""
+
+    def _replace(self, problem: str, now: int) -> None:
+        name = type(self.policy).__name__
+        if self.faults and isinstance(self.policy, KeyedScheduler) and isinstance(self.policy.ordering, Arrival):
+            raise RuntimeError(f"the fallback scheduler failed: {problem}")
+        self.faults.append(f"{name}: {problem}")
+        log("policy_replaced", level=logging.ERROR, policy=name, problem=problem, by="fifo")
+        self.policy = fifo()
+        self._restless = 0
+        for work in sorted(self._queued.values(), key=lambda work: work.arrival):
+            self.policy.submit(work, self._fleet, now)

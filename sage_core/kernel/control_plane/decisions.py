@@ -1,0 +1,50 @@
+"""The decision log: one JSON line for each request's part in a dispatch; never a prompt."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from sage_core.kernel.control_plane.events import Decided
+
+#: Bytes after which the log starts afresh, keeping one older file.
+ROTATE = 64 * 2**20
+
+
+class DecisionLog:
+    """Appends to ``decisions.jsonl`` of a project's log folder; safe for several writers on one machine."""
+
+    def __init__(self, folder: Path, *, rotate: int = ROTATE) -> None:
+        self.path = folder / "decisions.jsonl"
+        self._rotate = rotate
+        self._file: int | None = None
+        self._encoder = msgspec.json.Encoder()
+
+    def write(self, lines: Iterable[Decided]) -> None:
+        """Append the lines in one write, so that a killed process leaves only whole ones."""
+        at = time.time_ns()
+        data = b"".join(self._encoder.encode({"at": at, **as_mapping(line)}) + b"\n" for line in lines)
+        if not data:
+            return
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.write(self._file, data)
+        if os.fstat(self._file).st_size >= self._rotate:
+            self.close()
+            os.replace(self.path, self.path.with_name("decisions.1.jsonl"))
+
+    def close(self) -> None:
+        """Close the file; a later write opens it again."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def as_mapping(line: Decided) -> dict[str, object]:
+    """The line as the log and observers see it."""
+    return msgspec.structs.asdict(line)

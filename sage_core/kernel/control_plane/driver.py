@@ -1,0 +1,385 @@
+"""Runs the manager in real time on asyncio: feeds it what happens, does what it says, holds the payloads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from sage_core.common.clock import SECOND, Clock, SystemClock
+from sage_core.common.contracts import Embeds, Engine, Generates, Reranks, Tokenizes
+from sage_core.common.errors import ModelError, RequestRejected, SageError, UsageError
+from sage_core.common.records import EngineInfo, Lane, ModelSpec, Request, Token
+from sage_core.common.registry import Registry
+from sage_core.common.telemetry import log
+from sage_core.kernel.control_plane.engines import EnginePools, renamed
+from sage_core.kernel.control_plane.events import (
+    Abort,
+    Action,
+    ArmTimer,
+    Broke,
+    Cancelled,
+    Completed,
+    Decided,
+    DispatchBatch,
+    DispatchOne,
+    End,
+    EngineFailed,
+    EngineOpened,
+    Fill,
+    Input,
+    Instant,
+    Started,
+    StartEngine,
+    StopEngine,
+    Submitted,
+    Tick,
+    lane_of,
+    outline,
+)
+from sage_core.kernel.control_plane.manager import ControlPlaneManager
+
+if TYPE_CHECKING:
+    import numpy.typing
+
+    Floats = numpy.typing.NDArray[numpy.float32]
+
+#: Receives the lines decided in one instant, each with its request.
+Sink = Callable[[Sequence[tuple[Request, Decided]]], None]
+
+
+class _Call:
+    """A request on its way: its payload, and where its answer goes."""
+
+    __slots__ = ("answer", "done", "lane", "request", "stream")
+
+    def __init__(self, request: Request, lane: Lane) -> None:
+        self.request = request
+        self.lane = lane
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.stream: asyncio.Queue[Token | None] | None = asyncio.Queue() if request.kind == "generate" else None
+        self.answer: Any = None
+
+
+class Driver:
+    """The asyncio shell of one manager; an async context manager.
+
+    Args:
+        manager: the state machine; nobody else may feed it.
+        backends: where engines come from.
+        sink: called with the decisions of each instant.
+        record: called with each instant before it is applied: `replay` of these makes the same decisions.
+    """
+
+    def __init__(
+        self,
+        manager: ControlPlaneManager,
+        backends: Registry,
+        *,
+        clock: Clock | None = None,
+        sink: Sink | None = None,
+        record: Callable[[Instant], None] | None = None,
+    ) -> None:
+        self.manager = manager
+        self._backends = backends
+        self._clock = clock or SystemClock()
+        self._sink = sink
+        self._record = record
+        self._calls: dict[str, _Call] = {}
+        self._inbox: list[Input] = []
+        self._pumping = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._results: dict[int, Any] = {}
+        self._errors: dict[int | str, Exception] = {}
+        self._stack = AsyncExitStack()
+        self._closing = False
+
+    async def __aenter__(self) -> Driver:
+        self._tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
+        self.pools = EnginePools(self._backends, self._tasks, self._engine_changed)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for call in list(self._calls.values()):
+            self._resolve(call, RequestRejected("the control plane is closing"))
+        # Cancellations that are on their way are applied first, so that the record of the last instant is complete.
+        self._pump()
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._running.values():
+            task.cancel()
+        self.pools.close()
+        await self._stack.aclose()
+
+    # ------------------------------------------------------------ what clients call
+
+    async def embed(self, request: Request, spec: ModelSpec) -> Floats:
+        """Vectors of the request's texts, in order."""
+        import numpy  # noqa: PLC0415 - a client that only attaches must not pay for it
+
+        call = await self._run(request, spec)
+        if call.answer is None:
+            info = self.pools.info(call.lane)
+            return numpy.zeros((0, info.dimension if info else 0), numpy.float32)
+        vectors: Floats = call.answer
+        return vectors
+
+    async def rerank(self, request: Request, spec: ModelSpec) -> list[float]:
+        """One score per document."""
+        scores: list[float] = (await self._run(request, spec)).answer
+        return scores
+
+    async def tokenize(self, request: Request, spec: ModelSpec) -> list[list[tuple[int, int]]]:
+        """Spans of each text's tokens."""
+        spans: list[list[tuple[int, int]]] = (await self._run(request, spec)).answer
+        return spans
+
+    async def info(self, request: Request, spec: ModelSpec) -> EngineInfo:
+        """What serves the model; opens it when nothing does."""
+        call = await self._run(request, spec, sizes=False)
+        info = self.pools.info(call.lane)
+        if info is None:
+            raise ModelError(spec.name, "its engine closed while it was looked at")
+        return renamed(info, spec.name)
+
+    async def generate(self, request: Request, spec: ModelSpec) -> AsyncGenerator[Token]:
+        """Stream the answer; closing the iterator cancels the request."""
+        call = self._submit(request, spec)
+        assert call.stream is not None
+        try:
+            while (token := await call.stream.get()) is not None:
+                yield token
+            await call.done
+        finally:
+            self._leave(call)
+
+    # ------------------------------------------------------------ requests
+
+    async def _run(self, request: Request, spec: ModelSpec, *, sizes: bool = True) -> _Call:
+        call = self._submit(request, spec, sizes=sizes)
+        try:
+            await call.done
+        finally:
+            self._leave(call)
+        return call
+
+    def _submit(self, request: Request, spec: ModelSpec, *, sizes: bool = True) -> _Call:
+        if self._closing:
+            raise RequestRejected("the control plane is closing")
+        if request.id in self._calls:
+            raise UsageError(f"request {request.id!r} is in flight already", "ids are unique among live requests")
+        lane = lane_of(spec)
+        self.pools.register(lane, spec)
+        shape = outline(request, lane)
+        if not sizes:
+            shape = type(shape)(id=shape.id, kind=shape.kind, model=shape.model, lane=lane, caller=shape.caller)
+        call = self._calls[request.id] = _Call(request, lane)
+        self._feed(Submitted(outline=shape))
+        return call
+
+    def _leave(self, call: _Call) -> None:
+        if self._calls.get(call.request.id) is call and not call.done.done():
+            self._feed(Cancelled(request=call.request.id))
+
+    def _resolve(self, call: _Call, error: Exception | None) -> None:
+        if not call.done.done():
+            if error is None:
+                call.done.set_result(None)
+            else:
+                call.done.set_exception(error)
+                # A caller that was cancelled does not look at the error any more.
+                call.done.exception()
+        if call.stream is not None:
+            call.stream.put_nowait(None)
+
+    # ------------------------------------------------------------ the pump
+
+    def _feed(self, event: Input) -> None:
+        self._inbox.append(event)
+        if not self._pumping and not self._closing:
+            # Everything that happens in this turn of the loop is one instant.
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pumping = False
+        if self._closing:
+            return
+        inputs, self._inbox = self._inbox, []
+        instant = Instant(now=self._clock.now(), inputs=tuple(inputs))
+        if self._record is not None:
+            self._record(instant)
+        try:
+            actions = self.manager.step(instant.inputs, instant.now)
+        except Exception as error:  # a defect of the control plane must end its requests, not hang them
+            log("control_plane_failed", level=logging.CRITICAL, error=f"{type(error).__name__}: {error}")
+            for call in list(self._calls.values()):
+                self._resolve(call, error)
+            raise
+        decisions = []
+        for action in actions:
+            if isinstance(action, Decided):
+                decisions.append((self._calls[action.request].request, action))
+            else:
+                self._do(action)
+        for event in inputs:
+            if isinstance(event, Completed | Broke):
+                self._results.pop(event.ticket, None)
+                self._errors.pop(event.ticket, None)
+            elif isinstance(event, EngineFailed):
+                self._errors.pop(event.engine, None)
+        if decisions and self._sink is not None:
+            self._sink(decisions)
+
+    def _do(self, action: Action) -> None:
+        if isinstance(action, DispatchBatch):
+            texts = [self._calls[request].request.texts[index] for request, index in action.rows]
+            self._spawn(action.ticket, self._embed(action, texts))
+        elif isinstance(action, DispatchOne):
+            self._spawn(action.ticket, self._one(action, self._calls[action.request]))
+        elif isinstance(action, Fill):
+            self._fill(action)
+        elif isinstance(action, End):
+            self._end(action)
+        elif isinstance(action, Abort):
+            if action.ticket in self._running:
+                self._running[action.ticket].cancel()
+        elif isinstance(action, StartEngine):
+            self.pools.start(action.engine, action.lane)
+        elif isinstance(action, StopEngine):
+            self.pools.stop(action.engine)
+        elif isinstance(action, ArmTimer):
+            self._arm(action.at)
+
+    def _arm(self, at: int | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            delay = max(0.0, (at - self._clock.now()) / SECOND)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._feed, Tick())
+
+    def _fill(self, action: Fill) -> None:
+        import numpy  # noqa: PLC0415 - only where vectors are
+
+        call = self._calls[action.request]
+        matrix = self._results[action.ticket]
+        count = len(call.request.texts)
+        if call.answer is None:
+            if len(action.at) == count and action.at == tuple(range(count)):
+                call.answer = matrix[list(action.rows)]
+                return
+            call.answer = numpy.zeros((count, matrix.shape[1]), numpy.float32)
+        call.answer[list(action.at)] = matrix[list(action.rows)]
+
+    def _end(self, action: End) -> None:
+        call = self._calls.pop(action.request)
+        if action.outcome == "done":
+            if action.ticket and call.request.kind != "embed":
+                call.answer = self._results.get(action.ticket)
+            self._resolve(call, None)
+        elif action.outcome == "rejected":
+            self._resolve(call, RequestRejected(action.reason, action.retry_after))
+        elif action.outcome == "cancelled":
+            self._resolve(call, RequestRejected("the request was cancelled"))
+        else:
+            cause = self._errors.get(action.ticket) or self._errors.get(action.engine)
+            self._resolve(call, cause or ModelError(call.request.model, action.reason))
+
+    # ------------------------------------------------------------ engines
+
+    def _engine_changed(self, engine: str, what: EngineInfo | Exception) -> None:
+        if isinstance(what, EngineInfo):
+            self._feed(EngineOpened(engine=engine, info=what))
+        else:
+            self._errors[engine] = what
+            self._feed(EngineFailed(engine=engine, reason=str(what)))
+
+    def _spawn(self, ticket: int, work: Any) -> None:
+        task = self._running[ticket] = self._tasks.create_task(work)
+        task.add_done_callback(lambda task: self._landed(ticket, task))
+
+    def _landed(self, ticket: int, task: asyncio.Task[None]) -> None:
+        del self._running[ticket]
+        # A task that is cancelled before its first step never runs, so it cannot return its own credit.
+        if task.cancelled():
+            self._feed(Broke(ticket=ticket, seconds=0.0, reason="cancelled"))
+
+    async def _embed(self, action: DispatchBatch, texts: list[str]) -> None:
+        model = self._calls[action.rows[0][0]].request.model
+        began = self._clock.now()
+        try:
+            engine = self._able(action.engine, Embeds, model, "embed")
+            matrix = await engine.embed(texts)
+            if matrix.shape != (len(texts), matrix.shape[-1]) or matrix.dtype.name != "float32":
+                raise ModelError(model, f"its engine returned {matrix.dtype} {matrix.shape} for {len(texts)} texts")
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - an engine may fail in any way; see `_broke`
+            self._broke(action.ticket, began, model, error)
+        else:
+            self._results[action.ticket] = matrix
+            self._feed(Completed(ticket=action.ticket, seconds=(self._clock.now() - began) / SECOND))
+
+    async def _one(self, action: DispatchOne, call: _Call) -> None:
+        began = self._clock.now()
+        request = call.request
+        last = Token()
+        tokens_in = 0
+        try:
+            if request.kind == "generate":
+                engine = self._able(action.engine, Generates, request.model, "generate")
+                last = await self._stream(action.ticket, engine, call)
+                tokens_in = last.prompt_tokens
+            elif request.kind == "rerank":
+                reranker = self._able(action.engine, Reranks, request.model, "rerank")
+                self._results[action.ticket] = await reranker.rerank(request.texts[0], request.texts[1:])
+            else:
+                tokenizer = self._able(action.engine, Tokenizes, request.model, "tokenize")
+                spans = self._results[action.ticket] = await tokenizer.tokenize(request.texts)
+                tokens_in = sum(map(len, spans))
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - an engine may fail in any way; see `_broke`
+            self._broke(action.ticket, began, request.model, error)
+        else:
+            self._feed(
+                Completed(
+                    ticket=action.ticket,
+                    seconds=(self._clock.now() - began) / SECOND,
+                    tokens_in=tokens_in,
+                    tokens_out=last.completion_tokens,
+                )
+            )
+
+    async def _stream(self, ticket: int, engine: Generates, call: _Call) -> Token:
+        assert call.stream is not None
+        token = Token()
+        async with aclosing(engine.generate(call.request)) as stream:  # type: ignore[type-var]  # generators by contract
+            first = True
+            async for token in stream:
+                call.stream.put_nowait(token)
+                if first:
+                    self._feed(Started(ticket=ticket))
+                    first = False
+        if not token.finish:
+            raise ModelError(call.request.model, "its engine ended a stream without saying why")
+        return token
+
+    def _able(self, engine: str, ability: type[Any], model: str, kind: str) -> Any:
+        running: Engine = self.pools.engine(engine)
+        if not isinstance(running, ability) or kind not in running.kinds:
+            able = ", ".join(running.kinds)
+            raise ModelError(model, f"it cannot {kind}", f"its backend serves: {able}; name another model in this step")
+        return running
+
+    def _broke(self, ticket: int, began: int, model: str, error: BaseException) -> None:
+        if isinstance(error, Exception) and not isinstance(error, SageError):
+            error = ModelError(model, f"its engine raised {type(error).__name__}: {error}")
+        if isinstance(error, Exception):
+            self._errors[ticket] = error
+        reason = str(error) or type(error).__name__
+        self._feed(Broke(ticket=ticket, seconds=(self._clock.now() - began) / SECOND, reason=reason))

@@ -1,0 +1,131 @@
+"""Opens and closes engines: one pool per model identity, each engine held open by a task of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from sage_core.common.contracts import Backend, Engine
+from sage_core.common.errors import ModelError, PluginError, SageError
+from sage_core.common.host import Host
+from sage_core.common.records import EngineInfo, Lane, ModelSpec
+from sage_core.common.registry import Registry
+
+#: Told of an engine: its info when it opened, the error when it did not.
+Report = Callable[[str, EngineInfo | Exception], None]
+
+
+def make_backend(backends: Registry, name: str) -> Backend:
+    """Instantiate the backend called `name`; importing it may take long."""
+    made: object = backends[name]
+    if isinstance(made, type):
+        made = made()
+    if not (callable(getattr(made, "identify", None)) and callable(getattr(made, "open", None))):
+        raise PluginError(backends.origin(name), f"backend {name!r} has no identify and open")
+    return made  # type: ignore[return-value]  # held against the Protocol by the line above
+
+
+def identify(spec: ModelSpec, host: Host) -> str:
+    """Digest of what decides a model's results, for reuse keys; does not load it.
+
+    Raises `ModelError` when the weights are not there and `UnknownName` when no plugin brings the backend.
+    """
+    return make_backend(host.backends, spec.backend).identify(spec)
+
+
+class EnginePools:
+    """The engines of this process.
+
+    Args:
+        backends: name → backend class, by plugin.
+        tasks: group in which each engine is held open.
+        report: called on the event loop for everything that happens to an engine.
+    """
+
+    def __init__(self, backends: Registry, tasks: asyncio.TaskGroup, report: Report) -> None:
+        self._backends = backends
+        self._tasks = tasks
+        self._report = report
+        self._made: dict[str, Backend] = {}
+        self._specs: dict[Lane, ModelSpec] = {}
+        self._engines: dict[str, Engine] = {}
+        self._infos: dict[str, EngineInfo] = {}
+        self._stops: dict[str, asyncio.Event] = {}
+
+    def register(self, lane: Lane, spec: ModelSpec) -> None:
+        """Say which model a lane serves; the first name given to it is the one engines are shown under."""
+        self._specs.setdefault(lane, spec)
+
+    def start(self, engine: str, lane: Lane) -> None:
+        """Begin to open an engine."""
+        stop = self._stops[engine] = asyncio.Event()
+        self._tasks.create_task(self._hold(engine, self._specs[lane], stop), name=f"engine {engine}")
+
+    def stop(self, engine: str) -> None:
+        """Begin to close an engine; unknown ones are closed already."""
+        self._engines.pop(engine, None)
+        self._infos.pop(engine, None)
+        if engine in self._stops:
+            self._stops.pop(engine).set()
+
+    def close(self) -> None:
+        """Begin to close all."""
+        for engine in list(self._stops):
+            self.stop(engine)
+
+    def engine(self, engine: str) -> Engine:
+        """An open engine."""
+        return self._engines[engine]
+
+    def info(self, lane: Lane) -> EngineInfo | None:
+        """Describe the lane's first engine, or None when none is open."""
+        return next((info for info in self._infos.values() if info.id.startswith(f"{lane}#")), None)
+
+    def open_engines(self) -> Mapping[str, EngineInfo]:
+        """Everything that is loaded, by engine id."""
+        return dict(self._infos)
+
+    async def _hold(self, engine: str, spec: ModelSpec, stop: asyncio.Event) -> None:
+        try:
+            backend = self._made.get(spec.backend)
+            if backend is None:
+                # Importing a backend loads native libraries and would hold up every stream of this loop.
+                backend = await asyncio.to_thread(make_backend, self._backends, spec.backend)
+                self._made[spec.backend] = backend
+            identity = await asyncio.to_thread(backend.identify, spec)
+            async with backend.open(spec) as running:
+                if not stop.is_set():
+                    self._opened(engine, spec, identity, running)
+                    await stop.wait()
+        except Exception as error:  # noqa: BLE001 - whatever a backend raises ends its requests, not the control plane
+            # What goes wrong while closing concerns no request.
+            if not stop.is_set():
+                self.stop(engine)
+                self._report(engine, _explained(spec, error))
+
+    def _opened(self, engine: str, spec: ModelSpec, identity: str, running: Engine) -> None:
+        info = EngineInfo(
+            id=engine,
+            model=spec.name,
+            backend=spec.backend,
+            kinds=running.kinds,
+            capacity=running.capacity,
+            identity=identity,
+            dimension=running.dimension,
+        )
+        self._engines[engine] = running
+        self._infos[engine] = info
+        self._report(engine, info)
+
+
+def _explained(spec: ModelSpec, error: Exception) -> Exception:
+    if isinstance(error, SageError):
+        return error
+    return ModelError(spec.name, f"backend {spec.backend!r} could not open it: {type(error).__name__}: {error}")
+
+
+def renamed(info: EngineInfo, model: str) -> EngineInfo:
+    """The engine under another of its model's names."""
+    return msgspec.structs.replace(info, model=model)

@@ -1,0 +1,226 @@
+"""What goes into the manager and what comes out of it: payload-free, so that a recording holds no prompt."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Literal
+
+import msgspec
+
+from sage_core.common.records import Caller, EngineInfo, Kind, Lane, ModelSpec, Record, Request
+
+Outcome = Literal["done", "failed", "cancelled", "rejected"]
+
+
+class Outline(Record):
+    """A request without its texts: all that a decision may depend on."""
+
+    id: str
+    kind: Kind
+    model: str
+    lane: Lane
+    caller: Caller
+    #: UTF-8 bytes of each row: one per text of an embed request, one in all otherwise, none for "is it loaded?".
+    sizes: tuple[int, ...] = ()
+    #: Digest of each text of an embed request: equal ones are computed once.
+    keys: tuple[str, ...] = ()
+    max_tokens: int = 0
+
+
+def outline(request: Request, lane: Lane) -> Outline:
+    """Describe a request by sizes and digests."""
+    keys: tuple[str, ...] = ()
+    if request.kind == "embed":
+        raw = [text.encode("utf-8", "surrogatepass") for text in request.texts]
+        sizes = tuple(map(len, raw))
+        keys = tuple(blake2b(data, digest_size=16).hexdigest() for data in raw)
+    else:
+        parts = request.texts or tuple(message.get("content", "") for message in request.messages)
+        sizes = (sum(len(part.encode("utf-8", "surrogatepass")) for part in parts),)
+    return Outline(
+        id=request.id,
+        kind=request.kind,
+        model=request.model,
+        lane=lane,
+        caller=request.caller,
+        sizes=sizes,
+        keys=keys,
+        max_tokens=request.max_tokens if request.kind == "generate" else 0,
+    )
+
+
+def lane_of(spec: ModelSpec) -> Lane:
+    """Key of the pool that serves a model: equal for two names of the same weights and options."""
+    plain = msgspec.json.encode(
+        {"backend": spec.backend, "source": spec.source, "options": spec.options, "needs": spec.needs},
+        order="deterministic",
+    )
+    return f"{spec.backend}/{blake2b(plain, digest_size=6).hexdigest()}"
+
+
+# ---------------------------------------------------------------- in
+
+
+class Submitted(Record, tag="submitted"):
+    """A request arrived."""
+
+    outline: Outline
+
+
+class Started(Record, tag="started"):
+    """A dispatch produced its first token."""
+
+    ticket: int
+
+
+class Completed(Record, tag="completed"):
+    """A dispatch ended well; token counts are 0 where the engine does not count."""
+
+    ticket: int
+    seconds: float
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+class Broke(Record, tag="broke"):
+    """A dispatch ended in an error, or has stopped after `Abort`."""
+
+    ticket: int
+    seconds: float
+    reason: str
+
+
+class Cancelled(Record, tag="cancelled"):
+    """The caller of a request has gone."""
+
+    request: str
+
+
+class EngineOpened(Record, tag="engine_opened"):
+    """An engine asked for by `StartEngine` is ready."""
+
+    engine: str
+    info: EngineInfo
+
+
+class EngineFailed(Record, tag="engine_failed"):
+    """An engine asked for by `StartEngine` could not be opened."""
+
+    engine: str
+    reason: str
+
+
+class EngineLost(Record, tag="engine_lost"):
+    """A ready engine is gone, and with it what it was working on."""
+
+    engine: str
+
+
+class Tick(Record, tag="tick"):
+    """The armed timer fired."""
+
+
+Input = Submitted | Started | Completed | Broke | Cancelled | EngineOpened | EngineFailed | EngineLost | Tick
+
+
+class Instant(Record):
+    """All inputs of one instant, as recorded and replayed."""
+
+    #: Integer ns on the driver's clock.
+    now: int
+    inputs: tuple[Input, ...]
+
+
+# ---------------------------------------------------------------- out
+
+
+class StartEngine(Record, tag="start_engine"):
+    """Open an engine for a lane."""
+
+    engine: str
+    lane: Lane
+
+
+class StopEngine(Record, tag="stop_engine"):
+    """Close an engine; it holds no work."""
+
+    engine: str
+
+
+class DispatchOne(Record, tag="dispatch_one"):
+    """Run one request on an engine."""
+
+    ticket: int
+    engine: str
+    request: str
+
+
+class DispatchBatch(Record, tag="dispatch_batch"):
+    """Embed these rows together: request id and index of the text in it."""
+
+    ticket: int
+    engine: str
+    rows: tuple[tuple[str, int], ...]
+
+
+class Abort(Record, tag="abort"):
+    """Stop a dispatch that nobody waits for; it still ends in `Completed` or `Broke`, which returns its credit."""
+
+    ticket: int
+
+
+class Fill(Record, tag="fill"):
+    """Copy `rows` of a finished batch to the places `at` of a request's answer."""
+
+    request: str
+    ticket: int
+    rows: tuple[int, ...]
+    at: tuple[int, ...]
+
+
+class End(Record, tag="end"):
+    """A request is over: exactly one for each `Submitted`."""
+
+    request: str
+    outcome: Outcome
+    #: The dispatch that answered or failed it, or 0.
+    ticket: int = 0
+    #: The engine that could not be opened, where that is the cause.
+    engine: str = ""
+    reason: str = ""
+    retry_after: float | None = None
+
+
+class Decided(Record, tag="decided"):
+    """One line of the decision log: a request's part of one dispatch, or its end without one."""
+
+    request: str
+    kind: Kind
+    model: str
+    lane: Lane
+    tenant: str
+    service_class: str
+    run: str
+    step: str
+    worker: str
+    rows: int
+    #: Estimated tokens, input and output.
+    tokens: int
+    #: Nanoseconds between arrival and dispatch, or the end of a request that was not dispatched.
+    wait: int
+    engine: str
+    batch: int
+    #: Engine-seconds of the whole dispatch.
+    predicted: float
+    actual: float
+    outcome: Outcome
+    reason: str = ""
+
+
+class ArmTimer(Record, tag="arm_timer"):
+    """Send `Tick` at this time (ns); None disarms. Replaces the timer armed before."""
+
+    at: int | None
+
+
+Action = StartEngine | StopEngine | DispatchOne | DispatchBatch | Abort | Fill | End | Decided | ArmTimer

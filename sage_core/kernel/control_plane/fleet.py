@@ -1,0 +1,189 @@
+"""The ledger of credits: what every engine holds, moved only by the manager's own events; policies see a Fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from sage_core.common.records import Candidate, Capacity, EngineInfo, Lane, Needs, Place, Work
+from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor, OpenBatch
+from sage_core.kernel.control_plane.request_classifier import tokenizing
+
+#: Tokenize calls an engine takes at a time, beside its seats.
+TOKENIZE_SEATS = 2
+#: Engine-seconds per input and per output token before anything is measured.
+SECONDS_IN, SECONDS_OUT = 1e-4, 2e-2
+#: Weight of one observation in the running rates.
+LEARNING = 0.2
+
+_NOTHING_NEEDED = Needs()
+
+
+class Selects(Protocol):
+    """A composed node selector."""
+
+    def pick(self, work: Work, needs: Needs, candidates: Sequence[Candidate]) -> Candidate | None:
+        """Return one of the candidates, or None where none is admitted."""
+        ...
+
+
+class Seats:
+    """Credits of one engine in one lane."""
+
+    __slots__ = ("batch", "engine", "lane", "limit", "load", "running")
+
+    def __init__(self, engine: str, lane: Lane, limit: int) -> None:
+        self.engine = engine
+        self.lane = lane
+        self.limit = limit
+        #: Dispatches in the engine, an open batch included.
+        self.running = 0
+        #: Predicted engine-seconds of what it holds.
+        self.load = 0.0
+        #: The batch that still takes rows; it has taken its seat already.
+        self.batch: OpenBatch | None = None
+
+
+class Member:
+    """One ready engine."""
+
+    __slots__ = ("idle_since", "info", "lane", "main", "tokenize")
+
+    def __init__(self, info: EngineInfo, lane: Lane, now: int) -> None:
+        self.info = info
+        self.lane = lane
+        self.main = Seats(info.id, lane, max(1, info.capacity.sequences))
+        self.tokenize = Seats(info.id, tokenizing(lane), TOKENIZE_SEATS)
+        self.idle_since = now
+
+    @property
+    def busy(self) -> bool:
+        """Whether it holds anything."""
+        return bool(self.main.running or self.tokenize.running)
+
+
+class Ledger:
+    """Implements `Fleet` over the engines that are up."""
+
+    def __init__(self, executor: EmbeddingExecutor, selector: Selects | None = None) -> None:
+        self._executor = executor
+        self._selector = selector
+        self._members: dict[str, Member] = {}
+        self._lanes: dict[Lane, dict[str, Seats]] = {}
+        #: Seats by lane that may take something: the index behind `room` and `open`.
+        self._free: dict[Lane, dict[str, Seats]] = {}
+        self._rate_in: dict[str, float] = {}
+        self._rate_out: dict[str, float] = {}
+
+    # ------------------------------------------------------------ what policies see
+
+    def room(self, lane: Lane) -> bool:
+        return bool(self._free.get(lane))
+
+    def open(self, work: Work) -> Iterable[Place]:
+        for seats in self._free.get(work.lane, {}).values():
+            place = self.place(work, seats)
+            if place is not None:
+                yield place
+
+    def pick(self, work: Work, places: Iterable[Place] | None = None) -> Place | None:
+        found = list(self.open(work) if places is None else places)
+        if not found:
+            return None
+        if self._selector is None:
+            return min(found, key=lambda place: (place.load, place.running))
+        candidates = [
+            Candidate(id=place.engine, running=place.running, load=place.load, place=place) for place in found
+        ]
+        chosen = self._selector.pick(work, _NOTHING_NEEDED, candidates)
+        return None if chosen is None else chosen.place
+
+    def cost(self, work: Work, place: Place | None = None) -> float:
+        engine = place.engine if place is not None else next(iter(self._lanes.get(work.lane, {})), "")
+        return work.tokens_in * self._rate_in.get(engine, SECONDS_IN) + work.tokens_out * self._rate_out.get(
+            engine, SECONDS_OUT
+        )
+
+    # ------------------------------------------------------------ what the manager does
+
+    def place(self, work: Work, seats: Seats) -> Place | None:
+        """What this engine offers the work: its open batch where that has room, else a free seat, else nothing."""
+        batch = seats.batch
+        if batch is not None and work.kind == "embed":
+            room = self._executor.room(batch, work.id)
+            if room:
+                return Place(
+                    engine=seats.engine, running=seats.running, load=seats.load, batch=batch.ticket, room_tokens=room
+                )
+        # One open batch at a time: a second one beside it would take rows that the first could carry.
+        if seats.running >= seats.limit or (batch is not None and work.kind == "embed"):
+            return None
+        return Place(engine=seats.engine, running=seats.running, load=seats.load)
+
+    def seats(self, engine: str, lane: Lane) -> Seats | None:
+        """The engine's credits in a lane, or None when it does not serve it."""
+        return self._lanes.get(lane, {}).get(engine)
+
+    def capacity(self, lane: Lane) -> Capacity | None:
+        """Capacity of the lane's first engine: what a slice is cut to."""
+        for engine in self._lanes.get(lane, {}):
+            return self._members[engine].info.capacity
+        return None
+
+    def members(self) -> Iterable[Member]:
+        """Every engine that is up."""
+        return self._members.values()
+
+    def member(self, engine: str) -> Member | None:
+        """One engine, or None when it is not up."""
+        return self._members.get(engine)
+
+    def add(self, info: EngineInfo, lane: Lane, now: int) -> None:
+        """Take an engine in."""
+        member = self._members[info.id] = Member(info, lane, now)
+        for seats in (member.main, member.tokenize):
+            self._lanes.setdefault(seats.lane, {})[info.id] = seats
+            self.refresh(seats)
+
+    def remove(self, engine: str) -> Member | None:
+        """Strike an engine off, with whatever it held."""
+        member = self._members.pop(engine, None)
+        if member is not None:
+            for seats in (member.main, member.tokenize):
+                self._lanes[seats.lane].pop(engine, None)
+                self._free.get(seats.lane, {}).pop(engine, None)
+        return member
+
+    def take(self, seats: Seats, cost: float) -> None:
+        """Move one credit to a dispatch."""
+        seats.running += 1
+        seats.load += cost
+        self.refresh(seats)
+
+    def give(self, seats: Seats, cost: float, now: int) -> None:
+        """Return one credit."""
+        seats.running -= 1
+        seats.load = max(0.0, seats.load - cost) if seats.running else 0.0
+        member = self._members.get(seats.engine)
+        if member is not None and not member.busy:
+            member.idle_since = now
+        self.refresh(seats)
+
+    def refresh(self, seats: Seats) -> None:
+        """Bring the index up to date after a credit moved or a batch opened, filled or closed."""
+        free = self._free.setdefault(seats.lane, {})
+        if seats.running < seats.limit or seats.batch is not None:
+            free[seats.engine] = seats
+        else:
+            free.pop(seats.engine, None)
+
+    def learn(self, engine: str, tokens_in: int, tokens_out: int, seconds: float) -> None:
+        """Update the engine's rates from one finished dispatch."""
+        if tokens_out > 0:
+            rate, table = seconds / tokens_out, self._rate_out
+        elif tokens_in > 0:
+            rate, table = seconds / tokens_in, self._rate_in
+        else:
+            return
+        known = table.get(engine)
+        table[engine] = rate if known is None else known + LEARNING * (rate - known)

@@ -1,0 +1,251 @@
+"""The engine-host process: one control plane and one copy of each model for all workers of a runtime folder.
+
+It is elected by a file lock, serves a Unix socket, and leaves shortly after its last client.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sage_core.common.config import load_config
+from sage_core.common.errors import EngineHostError, ModelError
+from sage_core.common.host import Host
+from sage_core.common.paths import Paths
+from sage_core.common.records import Request
+from sage_core.common.telemetry import log
+from sage_core.kernel.control_plane.decisions import DecisionLog
+from sage_core.kernel.control_plane.driver import Driver
+from sage_core.kernel.control_plane.frames import (
+    PROTOCOL,
+    Ask,
+    Cancel,
+    Described,
+    Finished,
+    Frame,
+    Hello,
+    Piece,
+    Scores,
+    Spans,
+    Vectors,
+    Welcome,
+    Wire,
+    failure,
+    private_folder,
+    socket_path,
+)
+from sage_core.kernel.control_plane.inline import build_manager, decision_sink
+
+#: Seconds a host without clients stays: after the last one left, and for the first one to come.
+IDLE, FIRST = 0.5, 10.0
+
+
+class EngineHost:
+    """Serves one driver to the clients of a socket."""
+
+    def __init__(self, *, idle: float = IDLE) -> None:
+        self.driver: Driver
+        self._idle = idle
+        self._clients: set[asyncio.Task[None]] = set()
+        self._logs: dict[str, DecisionLog] = {}
+        self._log_of: dict[str, DecisionLog] = {}
+        self._leave = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def log_of(self, request: Request) -> DecisionLog:
+        """The decision log of the project that a request came from."""
+        return self._log_of[request.id]
+
+    async def serve(self, path: Path) -> None:
+        """Listen until nobody is left, or until `leave`."""
+        server = await asyncio.start_unix_server(self._accept, path, limit=2**20)
+        log("engine_host_listens", socket=path, pid=os.getpid())
+        self._wait_for_clients(max(self._idle, FIRST))
+        try:
+            await self._leave.wait()
+        finally:
+            # Unlinked first: whoever comes from here on finds nobody, and starts the next host.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            server.close()
+            for task in list(self._clients):
+                task.cancel()
+            await asyncio.gather(*self._clients, return_exceptions=True)
+            for each in self._logs.values():
+                each.close()
+
+    def leave(self) -> None:
+        """End `serve`."""
+        self._leave.set()
+
+    def _wait_for_clients(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.leave)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients.add(task)
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            await _Connection(self, reader, writer).run()
+        except asyncio.CancelledError:
+            pass  # The server's own task: nobody awaits it, and a cancelled one would be reported as an error.
+        finally:
+            writer.close()
+            self._clients.discard(task)
+            if not self._clients:
+                self._wait_for_clients(self._idle)
+
+    def open_log(self, folder: str) -> DecisionLog:
+        """One log object for each folder."""
+        if folder not in self._logs:
+            self._logs[folder] = DecisionLog(Path(folder))
+        return self._logs[folder]
+
+    @contextlib.contextmanager
+    def logged(self, request: str, to: DecisionLog) -> Any:
+        """Say where a live request's decisions go."""
+        self._log_of[request] = to
+        yield
+        # The last line may be written after the answer: in the same instant, but never after this turn of the loop.
+        asyncio.get_running_loop().call_soon(self._log_of.pop, request, None)
+
+
+class _Connection:
+    """One client: its models, and its requests as tasks that end with it."""
+
+    def __init__(self, host: EngineHost, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._host = host
+        self._reader = reader
+        self._writer = writer
+        self._wire = Wire()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        hello = await self._wire.read(self._reader)
+        if not isinstance(hello, Hello):
+            return
+        if hello.protocol != PROTOCOL:
+            error = EngineHostError(
+                f"process {os.getpid()} serves another version of SAGE; it leaves with its last client"
+            )
+            self._write(failure("", "", error))
+            return
+        self._hello = hello
+        self._decisions = self._host.open_log(hello.logs)
+        self._write(Welcome(protocol=PROTOCOL, pid=os.getpid()))
+        try:
+            async with asyncio.TaskGroup() as group:
+                while (frame := await self._wire.read(self._reader)) is not None:
+                    self._take(frame, group)
+                for task in self._tasks.values():
+                    task.cancel()
+        finally:
+            log("client_left", worker=hello.worker)
+
+    def _take(self, frame: Frame, group: asyncio.TaskGroup) -> None:
+        if isinstance(frame, Ask):
+            request = frame.request.id
+            if request not in self._tasks:
+                task = self._tasks[request] = group.create_task(self._serve(frame))
+                task.add_done_callback(lambda _: self._tasks.pop(request, None))
+        elif isinstance(frame, Cancel) and frame.id in self._tasks:
+            self._tasks[frame.id].cancel()
+
+    async def _serve(self, ask: Ask) -> None:
+        request = ask.request
+        try:
+            if request.model not in self._hello.models:
+                raise ModelError(request.model, "this client has not registered it")
+            with self._host.logged(request.id, self._decisions):
+                await self._answer(ask)
+        except Exception as error:  # noqa: BLE001 - every error belongs to the request, and travels to whoever made it
+            self._write(failure(request.id, request.model, error))
+        with contextlib.suppress(ConnectionError):
+            await self._writer.drain()
+
+    async def _answer(self, ask: Ask) -> None:
+        request, driver = ask.request, self._host.driver
+        spec = self._hello.models[request.model]
+        if ask.about:
+            self._write(Described(id=request.id, info=await driver.info(request, spec)))
+        elif request.kind == "embed":
+            vectors = await driver.embed(request, spec)
+            self._write(Vectors(id=request.id, dimension=vectors.shape[1], data=vectors.astype("<f4").tobytes()))
+        elif request.kind == "rerank":
+            self._write(Scores(id=request.id, scores=await driver.rerank(request, spec)))
+        elif request.kind == "tokenize":
+            self._write(Spans(id=request.id, spans=await driver.tokenize(request, spec)))
+        else:
+            async with contextlib.aclosing(driver.generate(request, spec)) as stream:
+                async for token in stream:
+                    self._write(Piece(id=request.id, token=token))
+                    # A slow reader holds up its own stream only.
+                    await self._writer.drain()
+            self._write(Finished(id=request.id))
+
+    def _write(self, frame: Frame) -> None:
+        self._writer.write(self._wire.pack(frame))
+
+
+async def _run(host: Host, paths: Paths, path: Path, idle: float) -> None:
+    service = EngineHost(idle=idle)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, service.leave)
+    # Ctrl-C reaches the whole process group; the clients end what they must, and this process follows the last one.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    manager = build_manager(host, load_config(paths.project.parent))
+    async with Driver(manager, host.backends, sink=decision_sink(host, service.log_of)) as driver:
+        service.driver = driver
+        await service.serve(path)
+
+
+def elected(lock: Path) -> Callable[[], None] | None:
+    """Take the lock that makes this process the engine host; None when another one holds it."""
+    file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    return lambda: os.close(file)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the engine host; exit code 0 also when another process is it already."""
+    parser = argparse.ArgumentParser(prog="sage engine-host", description=__doc__)
+    for folder in ("project", "data", "runtime"):
+        parser.add_argument(f"--{folder}", type=Path, required=True)
+    parser.add_argument("--idle", type=float, default=IDLE, help="seconds to stay without clients")
+    parser.add_argument("--plugin", action="append", default=[], metavar="NAME=MODULE")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {os.getpid()} %(message)s", stream=sys.stderr)
+    paths = Paths(project=options.project, data=options.data, runtime=options.runtime)
+    path = socket_path(paths)
+    private_folder(path.parent)
+    release = elected(path.with_suffix(".lock"))
+    if release is None:
+        return 0
+    try:
+        path.unlink(missing_ok=True)
+        modules = {name: importlib.import_module(module) for name, module in (p.split("=", 1) for p in options.plugin)}
+        defaults = modules.pop("builtins", None)
+        asyncio.run(_run(Host(modules, builtins=defaults), paths, path, options.idle))
+    finally:
+        release()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,432 @@
+"""The control plane as a state machine: inputs and `now` go in, actions come out; no I/O, no clock, no threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from sage_core.common.contracts import Scheduler
+from sage_core.common.errors import UsageError
+from sage_core.common.records import (
+    Dispatch,
+    EngineDown,
+    EngineUp,
+    Finished,
+    First,
+    Idle,
+    Lane,
+    Place,
+    Rejected,
+    Shed,
+    Work,
+)
+from sage_core.kernel.control_plane.backlog import Backlog, fifo
+from sage_core.kernel.control_plane.embedding_executor import LINGER, EmbeddingExecutor, OpenBatch
+from sage_core.kernel.control_plane.events import (
+    Abort,
+    Action,
+    ArmTimer,
+    Broke,
+    Cancelled,
+    Completed,
+    DispatchBatch,
+    DispatchOne,
+    EngineFailed,
+    EngineLost,
+    EngineOpened,
+    Fill,
+    Input,
+    Outcome,
+    Started,
+    StartEngine,
+    StopEngine,
+    Submitted,
+    Tick,
+)
+from sage_core.kernel.control_plane.fleet import Ledger, Seats, Selects
+from sage_core.kernel.control_plane.flights import Flight, Live, decided, ended
+from sage_core.kernel.control_plane.request_classifier import RequestClassifier
+
+#: Dispatches of one work before a lost engine becomes the caller's error.
+ATTEMPTS = 2
+
+
+class ControlPlaneManager:
+    """Owns every request from `Submitted` to its one `End`, the backlog, and the ledger of credits.
+
+    Args:
+        policy: scheduler of requests; None means fifo.
+        selector: chooses among the engines that fit; None means the least loaded.
+        keep: nanoseconds an idle engine stays open; None means for ever.
+    """
+
+    def __init__(
+        self, policy: Scheduler | None = None, selector: Selects | None = None, *, keep: int | None = None
+    ) -> None:
+        self._executor = EmbeddingExecutor()
+        self._classifier = RequestClassifier()
+        self._ledger = Ledger(self._executor, selector)
+        self._backlog = Backlog(policy or fifo(), self._ledger, self._objection, lambda: not self._flights)
+        self._keep = keep
+        self._live: dict[str, Live] = {}
+        #: Requests of lanes without a ready engine, in order of arrival.
+        self._room: dict[Lane, dict[str, Live]] = {}
+        #: Engine being opened → its lane.
+        self._starting: dict[str, Lane] = {}
+        self._flights: dict[int, Flight] = {}
+        self._open: dict[int, tuple[OpenBatch, Seats]] = {}
+        self._ticket = 0
+        self._engines = 0
+        self._armed: int | None = None
+        self._actions: list[Action] = []
+        self._handlers: dict[type, Callable[..., None]] = {
+            Submitted: self._submitted,
+            Started: self._started,
+            Completed: self._completed,
+            Broke: self._broke,
+            Cancelled: self._cancelled,
+            EngineOpened: self._engine_opened,
+            EngineFailed: self._engine_failed,
+            EngineLost: self._engine_lost,
+            Tick: lambda event, now: None,
+        }
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What was wrong with each policy that had to be replaced."""
+        return tuple(self._backlog.faults)
+
+    @property
+    def held(self) -> int:
+        """Everything in flight, queued or booked: 0 means that each request has ended and each credit is back."""
+        credits = sum(each.main.running + each.tokenize.running for each in self._ledger.members())
+        waiting = sum(map(len, self._room.values()))
+        return (
+            len(self._live) + len(self._backlog) + len(self._flights) + len(self._open)
+            + self._executor.size + credits + waiting
+        )  # fmt: skip
+
+    def step(self, inputs: Iterable[Input], now: int) -> list[Action]:
+        """Apply all inputs of one instant, decide until the policy is idle, and say what is to be done."""
+        self._actions = []
+        for event in inputs:
+            self._handlers[type(event)](event, now)
+        wake = self._schedule(now)
+        while self._close_batches(now):
+            wake = self._schedule(now)
+        self._arm([wake, self._retire(now), *(batch.closes_at for batch, _ in self._open.values())])
+        return self._actions
+
+    # ------------------------------------------------------------ inputs
+
+    def _submitted(self, event: Submitted, now: int) -> None:
+        outline = event.outline
+        if outline.id in self._live:
+            raise UsageError(f"request {outline.id!r} is in flight already", "ids are unique among live requests")
+        live = self._live[outline.id] = Live(outline, now)
+        if self._ledger.capacity(outline.lane) is None:
+            self._room.setdefault(outline.lane, {})[outline.id] = live
+            self._start(outline.lane)
+        else:
+            self._enter(live, now)
+
+    def _started(self, event: Started, now: int) -> None:
+        flight = self._flights.get(event.ticket)
+        if flight is not None and not flight.streamed:
+            flight.streamed = True
+            self._backlog.observe(First(work=flight.works[0], engine=flight.seats.engine), now)
+
+    def _completed(self, event: Completed, now: int) -> None:
+        flight = self._land(event.ticket, event, now, ok=True)
+        if flight is None:
+            return
+        # What an engine counted is exact; what was estimated decides only where it counts nothing.
+        self._ledger.learn(flight.seats.engine, event.tokens_in or flight.tokens, event.tokens_out, event.seconds)
+        if flight.live is None:
+            self._deliver(flight, event)
+        elif not flight.aborted:
+            live = flight.live
+            self._classifier.learn(live.outline, event.tokens_in, event.tokens_out)
+            self._actions.append(decided(live, flight, "done", actual=event.seconds))
+            self._end(live, "done", now, ticket=flight.ticket)
+
+    def _broke(self, event: Broke, now: int) -> None:
+        flight = self._land(event.ticket, event, now, ok=False)
+        if flight is None or flight.aborted:
+            return
+        if len(flight.slices) > 1:
+            for part in flight.slices:
+                if self._executor.again(part, alone=True):
+                    self._queue(part.work, now)
+        else:
+            self._give_up(flight.works[0], "failed", now, flight=flight, reason=event.reason, actual=event.seconds)
+
+    def _cancelled(self, event: Cancelled, now: int) -> None:
+        live = self._live.get(event.request)
+        if live is not None:
+            self._finish_early(live, "cancelled", now, reason="cancelled by the caller")
+
+    def _engine_opened(self, event: EngineOpened, now: int) -> None:
+        lane = self._starting.pop(event.engine, None)
+        if lane is None:
+            return
+        self._ledger.add(event.info, lane, now)
+        self._backlog.observe(EngineUp(engine=event.engine, lane=lane), now)
+        for live in self._room.pop(lane, {}).values():
+            self._enter(live, now)
+
+    def _engine_failed(self, event: EngineFailed, now: int) -> None:
+        lane = self._starting.pop(event.engine, None)
+        if lane is None or self._ledger.capacity(lane) is not None:
+            return
+        for live in list(self._room.pop(lane, {}).values()):
+            self._finish_early(live, "failed", now, reason=event.reason, engine=event.engine)
+        for work in self._backlog.works():
+            if self._lane(work) == lane and work.id in self._backlog:
+                self._backlog.withdraw(work, now)
+                self._give_up(work, "failed", now, reason=event.reason, engine=event.engine)
+
+    def _engine_lost(self, event: EngineLost, now: int) -> None:
+        member = self._ledger.remove(event.engine)
+        if member is None:
+            return
+        self._backlog.observe(EngineDown(engine=event.engine, lane=member.lane), now)
+        lost = [flight for flight in self._flights.values() if flight.seats.engine == event.engine]
+        for flight in lost:
+            del self._flights[flight.ticket]
+            self._open.pop(flight.ticket, None)
+            for work in flight.works:
+                self._retry(flight, work, f"engine {event.engine} was lost", now)
+        if any(self._lane(work) == member.lane for work in self._backlog.works()):
+            self._start(member.lane)
+
+    # ------------------------------------------------------------ life of a request
+
+    def _enter(self, live: Live, now: int) -> None:
+        outline = live.outline
+        work = self._classifier.classify(outline, live.arrival)
+        if not outline.sizes:
+            self._end(live, "done", now)
+        elif outline.kind == "embed":
+            capacity = self._ledger.capacity(outline.lane)
+            assert capacity is not None
+            for part in self._executor.take(outline, work, self._classifier.tokens(outline), capacity):
+                # A rejected sibling has ended the request and emptied the rest.
+                if part.rows:
+                    self._queue(part.work, now)
+        else:
+            live.work = work
+            self._queue(work, now)
+
+    def _queue(self, work: Work, now: int) -> None:
+        verdict = self._backlog.submit(work, now)
+        if isinstance(verdict, Rejected):
+            self._give_up(work, "rejected", now, reason=verdict.reason, retry_after=verdict.retry_after)
+
+    def _retry(self, flight: Flight, work: Work, reason: str, now: int) -> None:
+        if flight.live is not None:
+            flight.live.ticket = 0
+            if flight.aborted:
+                return
+            if flight.live.attempts < ATTEMPTS and not flight.streamed:
+                self._queue(work, now)
+                return
+        else:
+            part = self._executor.slice(work.id)
+            if part.attempts < ATTEMPTS:
+                if self._executor.again(part, alone=part.alone):
+                    self._queue(work, now)
+                return
+        self._give_up(work, "failed", now, flight=flight, reason=reason)
+
+    def _deliver(self, flight: Flight, event: Completed) -> None:
+        shares = {
+            request: self._executor.tokens_for(request, flight.slices)
+            for part in flight.slices for row in part.rows for request in row.waiters
+        }  # fmt: skip
+        for request, rows, at, complete in self._executor.finish(flight.slices):
+            live = self._live[request]
+            self._actions.append(Fill(request=request, ticket=flight.ticket, rows=rows, at=at))
+            self._actions.append(
+                decided(live, flight, "done", rows=len(rows), tokens=shares[request], actual=event.seconds)
+            )
+            if complete:
+                del self._live[request]
+                self._actions.append(ended(live, "done", ticket=flight.ticket))
+
+    def _give_up(
+        self, work: Work, outcome: Outcome, now: int, *, flight: Flight | None = None, reason: str,
+        engine: str = "", retry_after: float | None = None, actual: float = 0.0,
+    ) -> None:  # fmt: skip
+        requests = self._executor.fail(self._executor.slice(work.id)) if work.kind == "embed" else [work.id]
+        for request in requests:
+            live = self._live.get(request)
+            if live is not None:
+                self._finish_early(
+                    live, outcome, now,
+                    flight=flight, reason=reason, engine=engine, retry_after=retry_after, actual=actual,
+                )  # fmt: skip
+
+    def _finish_early(
+        self, live: Live, outcome: Outcome, now: int, *, flight: Flight | None = None, reason: str,
+        engine: str = "", retry_after: float | None = None, actual: float = 0.0,
+    ) -> None:  # fmt: skip
+        self._actions.append(decided(live, flight, outcome, now=now, actual=actual, reason=reason))
+        ticket = flight.ticket if flight else 0
+        self._end(live, outcome, now, ticket=ticket, engine=engine, reason=reason, retry_after=retry_after)
+
+    def _end(
+        self, live: Live, outcome: Outcome, now: int, *, ticket: int = 0, engine: str = "", reason: str = "",
+        retry_after: float | None = None,
+    ) -> None:  # fmt: skip
+        outline = live.outline
+        del self._live[outline.id]
+        self._room.get(outline.lane, {}).pop(outline.id, None)
+        for part in self._executor.leave(outline.id):
+            self._backlog.withdraw(part.work, now)
+        if live.work is not None:
+            self._backlog.withdraw(live.work, now)
+        flight = self._flights.get(live.ticket)
+        if flight is not None:
+            flight.aborted = True
+            self._actions.append(Abort(ticket=flight.ticket))
+        self._actions.append(ended(live, outcome, ticket=ticket, engine=engine, reason=reason, retry_after=retry_after))
+
+    # ------------------------------------------------------------ decisions
+
+    def _schedule(self, now: int) -> int | None:
+        while True:
+            decision = self._backlog.decide(now)
+            if isinstance(decision, Idle):
+                return decision.until
+            if isinstance(decision, Shed):
+                self._give_up(decision.work, "rejected", now, reason=decision.reason, retry_after=decision.retry_after)
+            else:
+                self._dispatch(decision, now)
+
+    def _objection(self, work: Work, place: Place) -> str:
+        """What is wrong with sending a queued work there, or nothing."""
+        seats = self._ledger.seats(place.engine, work.lane)
+        if seats is None:
+            return f"dispatch of {work.id!r} to {place.engine!r}, which does not serve lane {work.lane!r}"
+        allowed = self._ledger.place(work, seats)
+        if allowed is None or allowed.batch != place.batch:
+            return f"dispatch of {work.id!r} to {place.engine!r}, which has no room for it"
+        return ""
+
+    def _dispatch(self, decision: Dispatch, now: int) -> None:
+        work, place = decision.work, decision.place
+        seats = self._ledger.seats(place.engine, work.lane)
+        assert seats is not None
+        cost = self._ledger.cost(work, place)
+        if work.kind != "embed":
+            live = self._live[work.id]
+            live.attempts += 1
+            flight = live.flight = self._fly(seats, now, cost, live=live)
+            flight.works.append(work)
+            flight.tokens = work.tokens_in
+            live.ticket = flight.ticket
+            self._actions.append(DispatchOne(ticket=flight.ticket, engine=seats.engine, request=work.id))
+            return
+        part = self._executor.slice(work.id)
+        if seats.batch is None or not place.batch:
+            flight = self._fly(seats, now, cost)
+            member = self._ledger.member(seats.engine)
+            assert member is not None
+            seats.batch = OpenBatch(flight.ticket, seats.engine, member.info.capacity, now, now + LINGER)
+            self._open[flight.ticket] = (seats.batch, seats)
+        else:
+            flight = self._flights[seats.batch.ticket]
+            flight.predicted += cost
+            seats.load += cost
+        batch = seats.batch
+        self._executor.join(batch, part)
+        flight.works.append(work)
+        flight.slices.append(part)
+        flight.tokens += part.tokens
+        if work.deadline is not None:
+            batch.closes_at = min(batch.closes_at, now + max(0, work.deadline - now) // 4)
+        if batch.full:
+            self._close(batch, seats, now)
+        self._ledger.refresh(seats)
+
+    def _fly(self, seats: Seats, now: int, cost: float, live: Live | None = None) -> Flight:
+        self._ticket += 1
+        flight = self._flights[self._ticket] = Flight(self._ticket, seats, now, cost, live)
+        self._ledger.take(seats, cost)
+        return flight
+
+    def _land(self, ticket: int, event: Completed | Broke, now: int, *, ok: bool) -> Flight | None:
+        # A ticket that is not known belonged to an engine that was lost.
+        flight = self._flights.pop(ticket, None)
+        if flight is None:
+            return None
+        self._ledger.give(flight.seats, flight.predicted, now)
+        out = event.tokens_out if isinstance(event, Completed) else 0
+        for work in flight.works:
+            self._backlog.observe(
+                Finished(
+                    work=work, engine=flight.seats.engine, tokens_in=work.tokens_in, tokens_out=out,
+                    seconds=event.seconds, ok=ok,
+                ),
+                now,
+            )  # fmt: skip
+        return flight
+
+    def _close_batches(self, now: int) -> bool:
+        closed = False
+        for batch, seats in list(self._open.values()):
+            # An engine that holds nothing else gains nothing by waiting.
+            if seats.running == 1 or now >= batch.closes_at:
+                self._close(batch, seats, now)
+                closed = True
+        return closed
+
+    def _close(self, batch: OpenBatch, seats: Seats, now: int) -> None:
+        del self._open[batch.ticket]
+        seats.batch = None
+        self._ledger.refresh(seats)
+        flight = self._flights[batch.ticket]
+        flight.started = now
+        rows = self._executor.close(batch)
+        if not rows:
+            del self._flights[batch.ticket]
+            self._ledger.give(seats, flight.predicted, now)
+            for part in flight.slices:
+                self._executor.fail(part)
+                self._backlog.observe(Finished(work=part.work, engine=seats.engine, ok=False), now)
+            return
+        where = tuple((request, places[0]) for request, places in (next(iter(row.waiters.items())) for row in rows))
+        self._actions.append(DispatchBatch(ticket=batch.ticket, engine=seats.engine, rows=where))
+
+    # ------------------------------------------------------------ engines and time
+
+    def _lane(self, work: Work) -> Lane:
+        return work.lane.removesuffix(":tokenize")
+
+    def _start(self, lane: Lane) -> None:
+        if lane not in self._starting.values():
+            self._engines += 1
+            engine = f"{lane}#{self._engines}"
+            self._starting[engine] = lane
+            self._actions.append(StartEngine(engine=engine, lane=lane))
+
+    def _retire(self, now: int) -> int | None:
+        if self._keep is None:
+            return None
+        due = []
+        for member in list(self._ledger.members()):
+            if member.busy:
+                continue
+            if member.idle_since + self._keep <= now:
+                self._ledger.remove(member.info.id)
+                self._backlog.observe(EngineDown(engine=member.info.id, lane=member.lane), now)
+                self._actions.append(StopEngine(engine=member.info.id))
+            else:
+                due.append(member.idle_since + self._keep)
+        return min(due, default=None)
+
+    def _arm(self, times: Iterable[int | None]) -> None:
+        at = min((time for time in times if time is not None), default=None)
+        if at != self._armed:
+            self._armed = at
+            self._actions.append(ArmTimer(at=at))

@@ -1,0 +1,289 @@
+"""A client's link to the engine host: starts the host when nobody listens, and again when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from sage_core.common.errors import EngineHostError, SageError
+from sage_core.common.host import Host
+from sage_core.common.paths import Paths
+from sage_core.common.records import EngineInfo, ModelSpec, Request, Token
+from sage_core.kernel.control_plane.frames import (
+    PROTOCOL,
+    Ask,
+    Cancel,
+    Described,
+    Failed,
+    Frame,
+    Hello,
+    Piece,
+    Scores,
+    Spans,
+    Vectors,
+    Welcome,
+    Wire,
+    private_folder,
+    raised,
+    socket_path,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing
+
+    Floats = numpy.typing.NDArray[numpy.float32]
+
+#: Seconds to wait for an engine host that is starting, and between two looks.
+PATIENCE, LOOK = 30.0, 0.01
+
+
+class _Pending:
+    """A request that waits for its answer."""
+
+    __slots__ = ("ask", "done", "retried", "stream", "streamed")
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.stream: asyncio.Queue[Token | None] = asyncio.Queue()
+        self.streamed = False
+        self.retried = False
+
+
+class EngineHostLink:
+    """One connection to the engine host of a runtime folder; an async context manager.
+
+    Requests outlive one death of the host: those that have streamed nothing are sent once more.
+    """
+
+    def __init__(self, models: Mapping[str, ModelSpec], paths: Paths, host: Host, *, worker: str = "") -> None:
+        self._models = models
+        self._paths = paths
+        self._host = host
+        self._worker = worker
+        self._wire = Wire()
+        self._writer: asyncio.StreamWriter | None = None
+        self._connecting = asyncio.Lock()
+        self._listener: asyncio.Task[None] | None = None
+        self._pending: dict[str, _Pending] = {}
+        self._stack = AsyncExitStack()
+        self._child = 0
+        #: Process id of the host, for messages and tests; 0 before the first connection.
+        self.host_pid = 0
+
+    async def __aenter__(self) -> EngineHostLink:
+        self._tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
+        try:
+            await self._connect()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._fail(EngineHostError("the client was closed"))
+        if self._writer is not None:
+            self._writer.close()
+        if self._listener is not None:
+            self._listener.cancel()
+        await self._stack.aclose()
+        self._reap()
+
+    # ------------------------------------------------------------ what clients call
+
+    async def embed(self, request: Request, spec: ModelSpec) -> Floats:
+        """Vectors of the request's texts, in order."""
+        import numpy  # noqa: PLC0415 - a client that never embeds must not pay for it
+
+        frame = await self._ask(Ask(request=request), Vectors)
+        vectors = numpy.frombuffer(frame.data, "<f4").reshape(len(request.texts), frame.dimension)
+        return vectors.astype(numpy.float32, copy=False)
+
+    async def rerank(self, request: Request, spec: ModelSpec) -> list[float]:
+        """One score per document."""
+        scores: list[float] = (await self._ask(Ask(request=request), Scores)).scores
+        return scores
+
+    async def tokenize(self, request: Request, spec: ModelSpec) -> list[list[tuple[int, int]]]:
+        """Spans of each text's tokens."""
+        spans: list[list[tuple[int, int]]] = (await self._ask(Ask(request=request), Spans)).spans
+        return spans
+
+    async def info(self, request: Request, spec: ModelSpec) -> EngineInfo:
+        """What serves the model; opens it when nothing does."""
+        info: EngineInfo = (await self._ask(Ask(request=request, about=True), Described)).info
+        return info
+
+    async def generate(self, request: Request, spec: ModelSpec) -> AsyncIterator[Token]:
+        """Stream the answer; closing the iterator cancels the request."""
+        pending = await self._send(Ask(request=request))
+        try:
+            while (token := await pending.stream.get()) is not None:
+                yield token
+            await pending.done
+        finally:
+            self._leave(pending)
+
+    # ------------------------------------------------------------ requests
+
+    async def _ask(self, ask: Ask, expected: type[Any]) -> Any:
+        pending = await self._send(ask)
+        try:
+            frame = await pending.done
+        finally:
+            self._leave(pending)
+        if not isinstance(frame, expected):
+            raise EngineHostError(f"it answered {ask.request.kind} with {type(frame).__name__}")
+        return frame
+
+    async def _send(self, ask: Ask) -> _Pending:
+        data = self._wire.pack(ask)
+        writer = self._writer or await self._connect()
+        pending = self._pending[ask.request.id] = _Pending(ask)
+        writer.write(data)
+        return pending
+
+    def _leave(self, pending: _Pending) -> None:
+        request = pending.ask.request.id
+        if self._pending.pop(request, None) is not None and not pending.done.done() and self._writer is not None:
+            self._writer.write(self._wire.pack(Cancel(id=request)))
+
+    def _take(self, frame: Frame) -> None:
+        pending = self._pending.get(getattr(frame, "id", ""))
+        if pending is None:
+            return
+        if isinstance(frame, Piece):
+            pending.streamed = True
+            pending.stream.put_nowait(frame.token)
+            return
+        if not pending.done.done():
+            if isinstance(frame, Failed):
+                _fail(pending, raised(frame))
+            else:
+                pending.done.set_result(frame)
+        pending.stream.put_nowait(None)
+
+    def _fail(self, error: SageError) -> None:
+        for pending in self._pending.values():
+            if not pending.done.done():
+                _fail(pending, error)
+            pending.stream.put_nowait(None)
+
+    # ------------------------------------------------------------ the connection
+
+    async def _connect(self) -> asyncio.StreamWriter:
+        async with self._connecting:
+            if self._writer is not None:
+                return self._writer
+            deadline = asyncio.get_running_loop().time() + PATIENCE
+            while True:
+                streams = await self._try()
+                if streams is not None:
+                    break
+                if asyncio.get_running_loop().time() > deadline:
+                    raise EngineHostError(f"it did not answer within {PATIENCE:.0f} s", str(self._log))
+                self._start()
+                await asyncio.sleep(LOOK)
+            reader, self._writer = streams
+            self._listener = self._tasks.create_task(self._listen(reader, self._writer))
+            return self._writer
+
+    async def _try(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        try:
+            reader, writer = await asyncio.open_unix_connection(socket_path(self._paths), limit=2**20)
+        except (FileNotFoundError, ConnectionError):
+            return None
+        hello = Hello(protocol=PROTOCOL, worker=self._worker, logs=str(self._paths.logs), models=dict(self._models))
+        writer.write(self._wire.pack(hello))
+        welcome = await self._wire.read(reader)
+        if isinstance(welcome, Failed):
+            writer.close()
+            raise raised(welcome)
+        if not isinstance(welcome, Welcome):
+            # A host that is leaving closes what it has not greeted.
+            writer.close()
+            return None
+        self.host_pid = welcome.pid
+        return reader, writer
+
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (frame := await self._wire.read(reader)) is not None:
+            self._take(frame)
+        writer.close()
+        self._writer = None
+        lost = EngineHostError(f"process {self.host_pid} died while it worked on this request", str(self._log))
+        for pending in self._pending.values():
+            if not pending.done.done() and (pending.streamed or pending.retried):
+                _fail(pending, lost)
+                pending.stream.put_nowait(None)
+        again = [pending for pending in self._pending.values() if not pending.done.done()]
+        if again:
+            try:
+                writer = await self._connect()
+            except (SageError, OSError) as error:
+                self._fail(error if isinstance(error, SageError) else lost)
+                return
+            for pending in again:
+                pending.retried = True
+                if not pending.done.done():
+                    writer.write(self._wire.pack(pending.ask))
+
+    # ------------------------------------------------------------ the process
+
+    @property
+    def _log(self) -> Path:
+        return self._paths.logs / "engine-host.log"
+
+    def _start(self) -> None:
+        """Start a host unless one that this link started is still coming up; of several, the file lock elects one."""
+        if self._child and not self._reap():
+            return
+        paths = self._paths
+        private_folder(socket_path(paths).parent)
+        paths.logs.mkdir(parents=True, exist_ok=True)
+        plugins = [f"--plugin={name}={module}" for name, module in self._host.modules().items()]
+        command = [
+            sys.executable, "-P", "-m", "sage_core.kernel.control_plane.host",
+            f"--project={paths.project}", f"--data={paths.data}", f"--runtime={paths.runtime}", *plugins,
+        ]  # fmt: skip
+        # Spawned and not awaited: the host outlives this client when others use it, and its process group ends it.
+        self._child = os.posix_spawn(
+            sys.executable,
+            command,
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(self._log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+        )
+
+    def _reap(self) -> bool:
+        """Whether the child has ended. Raises `EngineHostError` when it could not start."""
+        if not self._child:
+            return True
+        try:
+            pid, status = os.waitpid(self._child, os.WNOHANG)
+        except ChildProcessError:
+            pid, status = self._child, 0
+        if not pid:
+            return False
+        self._child = 0
+        code = os.waitstatus_to_exitcode(status)
+        if code > 0:
+            raise EngineHostError(f"it ended with exit code {code}", str(self._log))
+        return True
+
+
+def _fail(pending: _Pending, error: SageError) -> None:
+    pending.done.set_exception(error)
+    # A caller that was cancelled does not look at the error any more.
+    pending.done.exception()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -44,11 +44,11 @@ class SelectorConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
 class WorkerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[workers]``: how many processes, and how long a silent one keeps its job."""
 
-    count: int = 2
+    count: Annotated[int, msgspec.Meta(ge=1)] = 2
     #: Seconds a claim is held without a heartbeat.
-    lease: float = 30.0
+    lease: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     #: Known rows up to which a run stays in one process.
-    inline_rows: int = 64
+    inline_rows: Annotated[int, msgspec.Meta(ge=0)] = 64
 
 
 class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,15 +67,15 @@ def load_config(start: Path) -> Config:
     """Read ``SAGE_CONFIG``, or the nearest sage.toml at or above `start`; defaults where there is none."""
     named = os.environ.get("SAGE_CONFIG")
     if named:
-        path = Path(named)
+        path = Path(named).expanduser()
         if not path.is_file():
-            raise ConfigError("SAGE_CONFIG", f"{named} is not a file")
-        return parse_config(path.read_text(), str(path))
+            raise ConfigError("SAGE_CONFIG", f"{named} is not a file", "unset it, or name a file")
+        return _read(path)
     start = start.absolute()
     for folder in (start, *start.parents):
         path = folder / "sage.toml"
         if path.is_file():
-            return parse_config(path.read_text(), str(path))
+            return _read(path)
     return Config()
 
 
@@ -86,16 +86,41 @@ def parse_config(text: str, where: str) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(where, f"not valid TOML: {error}") from None
     except msgspec.ValidationError as error:
-        raise ConfigError(where, str(error), _closest_key(str(error))) from None
+        raise _explained(where, str(error)) from None
 
 
-def _closest_key(message: str) -> str:
-    if "unknown field" not in message:
-        return ""
-    unknown = message.split("`")[1]
-    names = [
-        field.name
-        for section in (Config, StoreConfig, SchedulerConfig, SelectorConfig, WorkerConfig)
-        for field in msgspec.structs.fields(section)
-    ]
-    return suggest(unknown, names).strip() or f"known keys: {', '.join(dict.fromkeys(names))}"
+def _read(path: Path) -> Config:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), f"not UTF-8: byte {error.start} cannot be read", "TOML files are UTF-8") from None
+    return parse_config(text, str(path))
+
+
+def _explained(where: str, message: str) -> ConfigError:
+    # msgspec's text ends " - at `$.store`" or " - at `$.ports[...]`", where it does not name the key.
+    problem, _, path = message.partition(" - at ")
+    keys = path.strip("`").removeprefix("$").strip(".")
+    if "unknown field" not in problem:
+        return ConfigError(
+            where,
+            f"{keys.replace('[...]', '.NAME') or 'top level'}: {problem[0].lower()}{problem[1:].replace('`', '')}",
+        )
+    unknown = problem.split("`")[1]
+    section = _section(keys)
+    known = [field.name for field in msgspec.structs.fields(section)]
+    table = f"[{keys.replace('[...]', '.NAME')}]" if keys else "top level"
+    help = suggest(unknown, known).strip() or f"known keys: {', '.join(known)}"
+    return ConfigError(where, f"{table}: unknown key {unknown!r}", help)
+
+
+def _section(keys: str) -> type[msgspec.Struct]:
+    sections: dict[str, type[msgspec.Struct]] = {
+        "store": StoreConfig,
+        "scheduler": SchedulerConfig,
+        "selectors[...]": SelectorConfig,
+        "workers": WorkerConfig,
+    }
+    return sections.get(keys, Config)

@@ -113,7 +113,7 @@ class InvalidWorkflow(SageError):
 
 
 class BadValue(SageError):
-    """A text with a syntax of its own (duration, size, expression, template, reference, cron) cannot be read or used."""
+    """A text with a syntax of its own (duration, size, expression, template, reference, cron) is wrong."""
 
     exit_code = 2
 

@@ -55,7 +55,7 @@ def find_paths(start: Path) -> Paths:
     if home:
         root = Path(home).expanduser().absolute()
         return Paths(project=root / "project", data=root / "data", runtime=root / "run")
-    import platformdirs  # noqa: PLC0415 - 6 ms that a command under SAGE_HOME does not need
+    import platformdirs  # noqa: PLC0415 - a command under SAGE_HOME does not need it
 
     start = start.absolute()
     marked = (

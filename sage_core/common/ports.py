@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Mapping
@@ -35,12 +36,15 @@ class SagePorts:
     def claim(self, name: str, host: str = "127.0.0.1") -> int:
         """Return the port after binding it once for proof; raises `PortTaken` naming the holder."""
         port = self[name]
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
-            except OSError:
-                raise PortTaken(name, port, port_holder(port)) from None
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise PortTaken(name, port, port_holder(port)) from None
+                # Below 1024 without the right to it, or an address this machine does not have.
+                raise ConfigError(f"port {port} ({name})", f"cannot be bound on {host}: {error.strerror}") from None
         return port
 
     def _set(self, where: str, name: str, port: int | str) -> None:
@@ -63,7 +67,7 @@ def port_holder(port: int) -> str:
             fields = line.split()
             if fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == port:
                 inodes.add(f"socket:[{fields[9]}]")
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in Path("/proc").glob("[0-9]*") if inodes else ():
         try:
             if any(os.readlink(fd) in inodes for fd in (process / "fd").iterdir()):
                 command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()

@@ -21,7 +21,7 @@ _HEAD = 262_144
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys ``[models.NAME.options]`` may hold."""
 
-    #: Threads of one engine; 0 means one per core this process may use.
+    #: Threads of one engine; 0 means one fewer than the cores this process may use, at least one.
     threads: int = 0
     #: Tokens one request may use, prompt and answer together.
     context: int = 4_096

@@ -70,8 +70,8 @@ def port_holder(port: int) -> str:
     for process in Path("/proc").glob("[0-9]*") if inodes else ():
         try:
             if any(os.readlink(fd) in inodes for fd in (process / "fd").iterdir()):
-                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                return f"process {process.name} ({command[:60]})"
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                return f"process {process.name} ({' '.join(command.split())[:60]})"
         except OSError:
             continue
     return "another process"

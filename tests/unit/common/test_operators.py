@@ -36,7 +36,7 @@ def test_batches_and_datasets_are_lists_of_different_kinds() -> None:
 
 
 def test_a_vector_may_fix_its_length() -> None:
-    fixed = Vector[384]  # type: ignore[misc,type-arg,valid-type]
+    fixed = Vector[384]  # type: ignore[type-arg,valid-type]
     assert get_origin(fixed) is Annotated
     assert get_args(fixed) == (Vector, 384)
 
@@ -44,4 +44,4 @@ def test_a_vector_may_fix_its_length() -> None:
 def test_a_verdict_cannot_be_changed() -> None:
     verdict = Keep(True)
     with pytest.raises(AttributeError):
-        verdict.keep = False
+        verdict.keep = False  # type: ignore[misc]

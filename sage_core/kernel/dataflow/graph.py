@@ -98,7 +98,10 @@ class Signature(Record):
 
 
 class Ref(Record):
-    """A reference to a column: ``step.column.field…``; step ``params`` is the run's row."""
+    """A reference to a column: ``step.column.field…``; step ``params`` is the run's row.
+
+    The empty column is the step's whole record: all of its columns, as one value.
+    """
 
     step: str
     column: str

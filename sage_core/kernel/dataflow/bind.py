@@ -1,0 +1,127 @@
+"""Gives a checked graph its values: run parameters, and the options of a step once these are known."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sage_core.common.errors import BadValue, UsageError, suggest
+from sage_core.common.records import ModelSpec
+from sage_core.kernel.dataflow import params, types
+from sage_core.kernel.dataflow.expressions import Secret, fill
+from sage_core.kernel.dataflow.graph import Graph, Param, Step
+from sage_core.kernel.dataflow.options import join_path
+
+
+def bind_params(
+    graph: Graph, given: Mapping[str, object], *, cwd: Path, environ: Mapping[str, str] | None = None
+) -> dict[str, object]:
+    """One value per declared param; raises `UsageError` with everything that is missing, unknown or wrong.
+
+    `given` holds a command line's texts or JSON values; its relative paths start at `cwd`, those of defaults at the
+    workflow's folder. A secret param is a `Secret`, read from its environment variable when it is used.
+    """
+    environ = os.environ if environ is None else environ
+    problems: list[str] = []
+    for name in given:
+        if name not in graph.params:
+            problems.append(f"the workflow {graph.name!r} has no param {name!r}.{suggest(name, tuple(graph.params))}")
+    values: dict[str, object] = {}
+    for name, param in graph.params.items():
+        try:
+            values[name] = _bind(param, given, Path(graph.base), cwd, environ)
+        except BadValue as error:
+            problems.append(error.problem + (f" ({error.help})" if error.help else ""))
+    if problems:
+        raise UsageError("\n".join(problems), _declared(graph))
+    return values
+
+
+def public(graph: Graph, values: Mapping[str, object]) -> dict[str, object]:
+    """The params that may be stored and shown: all but the secret ones, which `bind_params` makes again."""
+    return {name: value for name, value in values.items() if not graph.params[name].secret}
+
+
+def bind_options(
+    step: Step,
+    namespaces: Mapping[str, Mapping[str, Any]],
+    *,
+    base: Path,
+    cell: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A step's options with templates filled, paths joined to `base` and types checked; secrets stay `Secret`.
+
+    Raises `UsageError` naming the step and the option.
+    """
+    bound = {}
+    known = {option.name: option for option in step.signature.options}
+    for name, value in {**step.options, **(cell or {})}.items():
+        option = known[name]
+        try:
+            filled = fill(value, namespaces)
+        except BadValue as error:
+            raise UsageError(f"step {step.name!r}, option {name!r}: {error.problem}", error.help) from None
+        if option.is_path:
+            filled = join_path(filled, base)
+        # A default is the operator's own affair, and a secret is a text that nobody has seen yet.
+        given = name in (cell or {}) or option.required or value != option.default
+        problem = types.value_problem(filled, option.type) if given and not _holds_secret(filled) else ""
+        if problem:
+            raise UsageError(f"step {step.name!r}, option {name!r}: {problem}")
+        bound[name] = filled
+    return bound
+
+
+def bind_model(model: ModelSpec, namespaces: Mapping[str, Mapping[str, Any]]) -> ModelSpec:
+    """A model with the templates of its source and options filled; secrets stay `Secret`."""
+    try:
+        source, options = fill(model.source, namespaces), fill(model.options, namespaces)
+    except BadValue as error:
+        raise UsageError(f"model {model.name!r}: {error.problem}", error.help) from None
+    return ModelSpec(
+        name=model.name, backend=model.backend, source=str(source), options=options, needs=dict(model.needs)
+    )
+
+
+def _bind(param: Param, given: Mapping[str, object], base: Path, cwd: Path, environ: Mapping[str, str]) -> object:
+    if param.secret:
+        return _secret(param, given, environ)
+    if param.name in given and not (given[param.name] is None and not param.required):
+        value = params.coerce(param, given[param.name])
+        return join_path(value, cwd) if param.type == "path" else value
+    if param.default is None and param.required:
+        raise BadValue(f"param {param.name!r} is missing", f"--param {param.name}=…")
+    value = params.coerce(param, param.default) if isinstance(param.default, int | float) else param.default
+    return join_path(value, base) if param.type == "path" else value
+
+
+def _secret(param: Param, given: Mapping[str, object], environ: Mapping[str, str]) -> object:
+    name = params.variable(param.name)
+    if param.name in given:
+        raise BadValue(f"param {param.name!r} is secret and is not given on the command line", f"export {name}=…")
+    if name in environ:
+        return Secret(template=f"${{secret.{name}}}")
+    if param.required:
+        raise BadValue(f"param {param.name!r} is missing", f"it is secret: export {name}=…")
+    return None
+
+
+def _declared(graph: Graph) -> str:
+    if not graph.params:
+        return "it declares no params"
+    lines = []
+    for param in graph.params.values():
+        default = (
+            "required" if param.required else f"default {param.default!r}" if param.default is not None else "optional"
+        )
+        about = f": {param.description}" if param.description else ""
+        lines.append(f"    {param.name} ({param.type}, {default}){about}")
+    return "\n".join(["params:", *lines])
+
+
+def _holds_secret(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_secret(entry) for entry in value.values())
+    return any(_holds_secret(entry) for entry in value) if isinstance(value, list) else isinstance(value, Secret)

@@ -1,0 +1,226 @@
+"""One step as written: its keys checked, its references parsed, and nothing known yet of the other steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from sage_core.common.errors import BadSignature, BadValue, PluginError
+from sage_core.common.host import Host
+from sage_core.kernel.dataflow import references, sections, signature
+from sage_core.kernel.dataflow.diagnostics import one_of
+from sage_core.kernel.dataflow.expressions import Expression, compile_when
+from sage_core.kernel.dataflow.graph import Ref, Retry, Signature
+from sage_core.kernel.dataflow.settings import Explain, Settings, kind, unstorable
+from sage_core.kernel.dataflow.spans import Path
+
+KEYS = (
+    "use", "in", "with", "rows", "after", "when", "batch", "needs", "retry", "timeout", "cache", "on_error",
+    "max_errors", "partition", "per", "matrix", "repeat", "checkpoint",
+)  # fmt: skip
+#: Keys that only a join has, and those it shares with other steps.
+JOIN_KEYS = ("use", "in", "on", "how", "after", "needs", "retry", "timeout", "cache", "checkpoint", "partition")
+#: Words that stand where a step's name would be.
+RESERVED = (references.PARAMS, "run", "env", "secret")
+JOIN = Signature(operator="join", shape="join")
+_LATER = {
+    "key_by": "use `per` with an operator that takes a Dataset",
+    "foreach": "use an operator that returns an Iterator",
+}
+
+
+class Input(msgspec.Struct):
+    """What was written for one port: references with their places, or a literal."""
+
+    refs: tuple[tuple[Ref, Path], ...] = ()
+    value: Any = None
+
+
+class Draft(msgspec.Struct):
+    """A step whose own keys have been checked."""
+
+    name: str
+    settings: Settings
+    use: str = ""
+    #: None: the operator is unknown, so nothing can be said about what the step makes.
+    signature: Signature | None = None
+    inputs: dict[str, Input] = {}
+    rows: tuple[tuple[str, Path], ...] = ()
+    after: tuple[tuple[str, Path], ...] = ()
+    when: Expression | None = None
+    per: str = ""
+    #: Join: pairs of references with their place.
+    on: tuple[tuple[Ref, Ref, Path], ...] = ()
+    how: Literal["inner", "left"] = "inner"
+    on_error: Literal["fail", "skip"] = "fail"
+    max_errors: float | None = None
+    retry: Retry = Retry()
+    timeout: float | None = None
+    cache: bool = True
+    partition: int = 0
+    batch_max: int = 0
+    needs: dict[str, Any] = {}
+    checkpoint: bool = False
+
+    @property
+    def path(self) -> Path:
+        """Where the step stands."""
+        return self.settings.path
+
+    def reads(self) -> Iterator[tuple[str, Path]]:
+        """Names of the steps that must come first, and where each is named."""
+        for given in self.inputs.values():
+            yield from ((ref.step, path) for ref, path in given.refs)
+        for left, right, path in self.on:
+            yield from ((left.step, path), (right.step, path))
+        if self.when:
+            yield from ((ref.step, (*self.path, "when")) for ref in self.when.refs)
+        yield from self.rows
+        if self.per:
+            yield self.per, (*self.path, "per")
+        yield from self.after
+
+
+def draft(name: str, settings: Settings, host: Host, defaults: sections.Defaults) -> Draft:
+    """Check what can be checked of a step by itself."""
+    use = settings.text("use") if settings.need("use", f"step {name!r}", 'name an operator: use = "…"') else ""
+    made = Draft(name=name, settings=settings, use=use)
+    made.signature = _signature(use, settings, host)
+    ports = tuple(port.name for port in made.signature.ports) if made.signature else ()
+    options = tuple(option.name for option in made.signature.options) if made.signature else ()
+    joins = use == "join"
+    settings.only(
+        JOIN_KEYS if joins else KEYS, "a join" if joins else f"step {name!r}", _explain(ports, options, joins)
+    )
+    if not joins:
+        made.when = settings.read("when", compile_when, None)
+        made.rows = _names(settings, "rows")
+        made.inputs = _inputs(settings.section("in"))
+        made.per = settings.text("per")
+    made.after = _names(settings, "after")
+    made.on_error = settings.choice("on_error", ("fail", "skip"), "fail" if joins else defaults.on_error)
+    made.max_errors = settings.read("max_errors", _max_errors, None)
+    if made.max_errors is not None and made.on_error != "skip":
+        settings.add(
+            "max_errors", "'max_errors' has no effect when the first error fails the step", 'add on_error = "skip"'
+        )
+    made.retry = sections.retry(settings, defaults.retry)
+    made.timeout = settings.seconds("timeout", defaults.timeout)
+    made.cache = settings.read("cache", _cache, True) is True
+    made.partition = settings.count("partition")
+    batch = settings.section("batch")
+    batch.only(("max",), "'batch'")
+    made.batch_max = batch.count("max")
+    made.needs = sections.needs(settings)
+    made.checkpoint = settings.flag("checkpoint")
+    return made
+
+
+def _signature(use: str, settings: Settings, host: Host) -> Signature | None:
+    if use == "join":
+        return JOIN
+    if not use:
+        return None
+    if use.startswith("workflow:"):
+        settings.add(
+            "use", "a workflow used as an operator is not supported yet", 'put its steps here: include = ["FILE"]'
+        )
+    elif use not in host.operators:
+        close = one_of(use, (*host.operators, "join"), "installed")
+        settings.add("use", f"no operator is named {use!r}", close)
+    else:
+        try:
+            return signature.of(host.operators[use])
+        except PluginError as error:
+            plugin, problem, _ = error.args
+            settings.add("use", problem, f"the operator comes from plugin {plugin!r}: sage plugins info {plugin}")
+        except BadSignature as error:
+            _, problem, help = error.args
+            settings.add("use", f"operator {use!r}: {problem}", f"its author can mend it: {help}" if help else "")
+    return None
+
+
+def _explain(ports: tuple[str, ...], options: tuple[str, ...], joins: bool) -> Explain:
+    def explain(key: str) -> tuple[str, str] | None:
+        if key in _LATER:
+            return f"{key!r} is not supported yet", _LATER[key]
+        if key in ports:
+            return f"{key!r} is a port of the operator", f'write in = {{ {key} = "step.column" }}'
+        if key in options:
+            return f"{key!r} is an option of the operator", f"write with = {{ {key} = … }}"
+        if joins and key in KEYS:
+            return f"a join has no {key!r}", "put it on the step that reads the joined rows"
+        if key in ("on", "how"):
+            return f"{key!r} belongs to a join", 'write use = "join"'
+        return None
+
+    return explain
+
+
+def _names(settings: Settings, key: str) -> tuple[tuple[str, Path], ...]:
+    given = settings.table.get(key)
+    single = isinstance(given, str)
+    path = (*settings.path, key)
+    return tuple((name, path if single else (*path, index)) for index, name in enumerate(settings.texts(key)))
+
+
+def _inputs(settings: Settings) -> dict[str, Input]:
+    return {port: found for port in settings.table if (found := read_input(settings, port)) is not None}
+
+
+def read_input(settings: Settings, port: str) -> Input | None:
+    """Read a reference, a merge of several, or ``{ value = … }``."""
+    given, path = settings.table[port], (*settings.path, port)
+    if isinstance(given, dict) and set(given) == {"value"}:
+        if problem := unstorable(given["value"]):
+            settings.problems.add((*path, "value"), problem)
+            return None
+        return Input(value=given["value"])
+    if isinstance(given, str):
+        texts: list[tuple[str, Path]] = [(given, path)]
+    elif isinstance(given, list) and given and all(isinstance(item, str) for item in given):
+        texts = [(item, (*path, index)) for index, item in enumerate(given)]
+    else:
+        spelled = references.literal(given) if isinstance(given, (bool, int, float, list)) else "…"
+        help = f'write "step.column", or {{ value = {spelled} }} for a literal'
+        settings.add(port, f"{port!r} takes a reference, not {kind(given)}", help)
+        return None
+    refs = []
+    for text, place in texts:
+        try:
+            refs.append((references.parse(text), place))
+        except BadValue as error:
+            settings.problems.bad(place, error)
+            return None
+    for ref, place in refs[:-1]:
+        if ref.optional:
+            help = "leave the ? out; a merge takes the first that is present"
+            settings.problems.add(
+                place, f"{references.show(ref)!r} is never absent, so what follows is never read", help
+            )
+    return Input(refs=tuple(refs))
+
+
+def _max_errors(value: object) -> float:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    if isinstance(value, str) and value.endswith("%"):
+        number = value[:-1].strip()
+        if number.replace(".", "", 1).isdecimal() and 0 < float(number) < 100:
+            return float(number) / 100
+    raise BadValue(
+        f"'max_errors' cannot be {kind(value)}", 'write a number of rows such as 10, or a share such as "1%"'
+    )
+
+
+def _cache(value: object) -> bool:
+    if isinstance(value, (str, bool)) and value in ("auto", "off", True, False):
+        return value in ("auto", True)
+    raise BadValue(f"'cache' cannot be {kind(value)}", 'write "auto" or "off"')
+
+
+def options_of(found: Signature) -> Mapping[str, Any]:
+    """Defaults of the options that have one."""
+    return {option.name: option.default for option in found.options if not option.required}

@@ -133,10 +133,12 @@ def _fold(info: OperatorInfo, target: type, made: list[Call]) -> Signature:
             info.name, "add and finish differ in colour", "write both with `def`, or both with `async def`"
         )
     _, columns, is_record = returned.read(info, finish, (), "dataset")
+    # For whoever wires it, a fold takes the whole group; that add sees it in pieces is the executor's business.
+    group = tuple(msgspec.structs.replace(port, many="dataset") if port.many == "batch" else port for port in ports)
     signature = Signature(
         operator=info.name,
         shape="collect",
-        ports=ports,
+        ports=group,
         options=_options(info, *made),
         columns=columns,
         is_record=is_record,

@@ -198,7 +198,7 @@ def test_a_fold_takes_ports_from_add_options_from_init_and_columns_from_finish()
 
     found = signature.of(Build)
     assert brief(found) == (
-        "(vector: Vector batch, text: str batch, path: str batch, start?: int | None batch; "
+        "(vector: Vector dataset, text: str dataset, path: str dataset, start?: int | None dataset; "
         "mode: Literal['dense', 'hybrid'] = 'dense') collect (index: Index)"
     )
     assert (found.form, found.takes_dir, found.context_in, found.init_options) == (
@@ -221,7 +221,7 @@ def test_a_fold_by_parameters_without_a_directory() -> None:
             return 0
 
     found = signature.of(Count)
-    assert brief(found) == "(text: str batch, query: str; ) collect (count: int)"
+    assert brief(found) == "(text: str dataset, query: str; ) collect (count: int)"
     assert (found.takes_dir, found.is_async) == (False, True)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import sage_core
 from sage_core import __version__
-from sage_core.common.errors import UnknownName, UsageError
+from sage_core.common.errors import PluginError, UnknownName, UsageError
 
 _NAME = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?P<extras>\[[A-Za-z0-9._, -]+\])?")
 _EXTRAS = re.compile(r"(?P<path>.*?)(?P<extras>\[[A-Za-z0-9._, -]+\])?")
@@ -51,6 +51,8 @@ class Installer:
 
     def resolve(self, wanted: str, *, from_index: bool = False) -> list[str]:
         """Turn what the user typed into installer arguments; raises for a bare name that nothing vouches for."""
+        if wanted.startswith("-"):
+            raise UsageError(f"{wanted!r} is neither a name, a path nor a requirement", _WAYS)
         if "://" in wanted or "==" in wanted:
             return [wanted]
         split = _EXTRAS.fullmatch(wanted)
@@ -86,9 +88,11 @@ class Installer:
         # Standard output is for results: what the installer says goes to descriptor 2.
         status = subprocess.run([*tool, *arguments], stdout=2, check=False).returncode
         if status:
-            raise UsageError(
-                f"`{'uv pip' if uv else 'pip'} {verb}` ended with status {status}",
-                "its own message is above; nothing changed",
+            tool_name = "uv pip" if uv else "pip"
+            raise PluginError(
+                arguments[-1],
+                f"`{tool_name} {verb}` ended with status {status}",
+                "the installer's own message is above",
             )
 
     def _uv(self) -> str | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sage_core.testing.selectors import NodeFilterContract as NodeFilterContract
     from sage_core.testing.selectors import NodePickerContract as NodePickerContract
     from sage_core.testing.selectors import NodeScorerContract as NodeScorerContract
+    from sage_core.testing.store import JobStoreContract as JobStoreContract
 
 #: Module below this package → the public names it owns.
 _OWNERS = {
@@ -31,6 +32,7 @@ _OWNERS = {
     "operators": "Example OperatorContract",
     "schedulers": "OrderingContract SchedulerContract",
     "selectors": "NodeFilterContract NodePickerContract NodeScorerContract",
+    "store": "JobStoreContract",
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _OWNERS.items() for name in names.split()}
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from sage_core.common.host import Host
     from sage_core.testing.clock import FakeClock
 
+_STORE = ("store", "store_claims", "store_releases", "store_suite")
 pytest.register_assert_rewrite(
-    *(f"sage_core.testing.{suite}" for suite in ("fleet", "hosts", "operators", "schedulers", "selectors"))
+    *(f"sage_core.testing.{suite}" for suite in ("fleet", "hosts", "operators", "schedulers", "selectors", *_STORE))
 )
 
 

@@ -9,6 +9,8 @@ from sage_core.platform.database import Database
 
 #: The revision this code reads and writes: the newest file in `migrations/versions`.
 HEAD = "0001"
+#: What comes before the first revision: Alembic's table and nothing else.
+BASE = ""
 
 
 def prepare(database: Database, path: Path) -> None:
@@ -36,6 +38,8 @@ def revision_of(database: Database) -> str | None:
     names = {row[0] for row in database.run("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not names:
         return None
+    if names <= {"alembic_version", "sqlite_sequence"} and not database.run("SELECT * FROM alembic_version"):
+        return BASE
     if {"alembic_version", "setting"} <= names:
         rows = database.run(
             "SELECT version_num FROM alembic_version WHERE EXISTS"

@@ -43,6 +43,7 @@ def measure(commands: Sequence[str], repeat: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
+    """Measure the commands given and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commands", nargs="*", default=["sage --help", "sage --version"])
     parser.add_argument("--repeat", type=int, default=15)

@@ -48,8 +48,12 @@ def list_models(app: App, as_json: bool) -> None:
 
 @models.command()
 @click.argument("name")
-@click.option("--source", required=True, help="A folder, or hf:ORG/NAME.")
-@click.option("--backend", default="onnx", show_default=True, help="The backend that will serve the model.")
+@click.option(
+    "--source", default="", help="A folder, a file, or hf:ORG/NAME; not needed for a name with default weights."
+)
+@click.option(
+    "--backend", default="", help="The backend that will serve it.  [default: the one that knows NAME, or onnx]"
+)
 @click.option("--quantize", metavar="KIND", help="Make the weights smaller, for example int8.")
 @click.option("--torch-backend", metavar="NAME", help="The PyTorch build for the isolated environment that exports.")
 @click.option("--replace", is_flag=True, help="Replace a model of this name.")
@@ -71,14 +75,20 @@ def add(
     target = app.paths.models / name
     if target.exists() and not replace:
         raise UsageError(f"a model named {name!r} is there already: {target}", "add --replace to make it anew")
-    options = {
-        key: value for key, value in {"quantize": quantize, "torch_backend": torch_backend}.items() if value is not None
-    }
+    packaged = {spec.name: spec.backend for spec in packaged_models(app.host)}
+    if not source and name not in packaged:
+        known = f"names with default weights: {', '.join(packaged)}" if packaged else "no name has default weights here"
+        raise UsageError(
+            f"where is the model {name!r} to come from?", f"add --source PATH or --source hf:ORG/NAME; {known}"
+        )
+    backend = backend or packaged.get(name, "onnx")
+    given = {"quantize": quantize, "torch_backend": torch_backend}
+    options = {key: value for key, value in given.items() if value is not None}
     facts = add_model(app.host, name, source, backend, options, target)
     if as_json:
-        print_json({"name": name, "backend": backend, "path": target, **facts})
+        print_json({"name": name, "backend": backend, **facts})
         return
-    click.echo(f"{name} is at {target}")
+    click.echo(f"{name} is ready for the backend {backend}")
     for key, value in facts.items():
         click.echo(f"  {key}: {value}")
 
@@ -89,7 +99,8 @@ def add_model(
     """Let the backend fill a folder beside `target`, prove that it can use it, and only then give it the name.
 
     A backend takes part by a method ``add(name, source, options, target) -> Mapping``: it fills the empty folder
-    `target` and returns facts for the user; the key ``settings`` in them holds the model's own options from then on.
+    `target`, or, without a source, installs its own weights elsewhere and leaves the folder empty. It returns facts for
+    the user; the key ``settings`` in them holds the model's own options from then on.
     """
     chosen = make_backend(host, backend)
     method: Add | None = getattr(chosen, "add", None)
@@ -105,13 +116,20 @@ def add_model(
         facts = dict(method(name, source, options, staging))
         settings = facts.pop("settings", {})
         assert isinstance(settings, Mapping), f"backend {backend!r}: add() must return settings as a mapping"
-        identity = chosen.identify(ModelSpec(name=name, backend=backend, source=str(staging), options=dict(settings)))
-        write_model(staging, backend, settings, {"source": source, **options})
-        shutil.rmtree(target, ignore_errors=True)
-        staging.rename(target)
+        filled = any(staging.iterdir())
+        spec = ModelSpec(name=name, backend=backend, source=str(staging) if filled else "", options=dict(settings))
+        facts["identity"] = chosen.identify(spec)
+        if filled:
+            write_model(staging, backend, settings, {"source": source, **options})
+            shutil.rmtree(target, ignore_errors=True)
+            staging.rename(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return {**facts, "identity": identity}
+    # What the backend says of the folder it filled is to hold for the place where the folder is from then on.
+    return {
+        key: value.replace(str(staging), str(target)) if isinstance(value, str) else value
+        for key, value in facts.items()
+    }
 
 
 def describe_models(app: App) -> list[dict[str, Any]]:

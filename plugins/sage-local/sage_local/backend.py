@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sage_core import Engine, ModelSpec
 from sage_local.add import add_weights
-from sage_local.weights import find_weights, read_options
+from sage_local.weights import PACKAGED, find_weights, read_options
 
 if TYPE_CHECKING:
     from sage_local.engine import LlamaEngine
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 class LocalBackend:
     """Runs a language model in this process."""
+
+    #: Names that have default weights, for `sage models`.
+    packaged = tuple(PACKAGED)
 
     def identify(self, model: ModelSpec) -> str:
         return find_weights(model).identity

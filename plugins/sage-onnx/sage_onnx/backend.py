@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from sage_core import Engine, ModelSpec
-from sage_onnx.weights import Weights, find_weights, read_options
+from sage_onnx.weights import PACKAGED, Weights, find_weights, read_options
 
 if TYPE_CHECKING:
     from sage_onnx.engine import OnnxEmbedder, OnnxReranker
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 class OnnxBackend:
     """Runs embedding models and cross-encoders in this process."""
+
+    #: Names that have default weights, for `sage models`.
+    packaged = tuple(PACKAGED)
 
     def identify(self, model: ModelSpec) -> str:
         return find_weights(model).identity

@@ -35,8 +35,10 @@ class TextBackend:
     def add(self, name: str, source: str, options: Mapping[str, object], target: Path) -> dict[str, object]:
         if source == "hf:no/where":
             raise ModelError(name, "there is no such model")
+        if not source:
+            return {"installed": "elsewhere"}
         (target / "weights.txt").write_text(f"{source} {options}", encoding="utf-8")
-        return {"bytes": 12, "settings": {"threads": 2}}
+        return {"path": str(target / "weights.txt"), "bytes": 12, "settings": {"threads": 2}}
 
 
 class Reader:
@@ -88,7 +90,7 @@ def test_an_added_model_is_described_and_found(app: App, capsys: pytest.CaptureF
     assert add(app, "mine", "--source", "hf:some/model", "--quantize", "int8", "--json") == 0
     shown = json.loads(capsys.readouterr().out)
     folder = app.paths.models / "mine"
-    assert shown["path"] == str(folder)
+    assert shown["path"] == str(folder / "weights.txt")
     assert shown["bytes"] == 12
     assert (folder / "weights.txt").read_text(encoding="utf-8") == "hf:some/model {'quantize': 'int8'}"
     [row] = [row for row in describe_models(app) if row["name"] == "mine"]
@@ -110,6 +112,24 @@ def test_sage_toml_goes_before_what_was_added(app: App, tmp_path: Path) -> None:
     assert (rows["mine"]["from"], rows["mine"]["backend"]) == ("sage.toml", "reader")
     assert rows["odd"]["present"] is False
     assert "no backend is named 'txet'" in rows["odd"]["problem"]
+
+
+def test_default_weights_need_no_source_and_no_backend(app: App, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "add", "default", "--json"], app) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "name": "default",
+        "backend": "text",
+        "installed": "elsewhere",
+        "identity": "built in",
+    }
+    assert list(app.paths.models.iterdir()) == []
+    assert run(["models", "add", "lost"], app) == 1
+    assert "weights.txt is missing" in capsys.readouterr().err
+    assert run(["models", "add", "unheard-of"], app) == 2
+    assert (
+        "add --source PATH or --source hf:ORG/NAME; names with default weights: default, lost"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_name_is_taken_once(app: App, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from sage_core.common.records import Record
-from sage_core.kernel.dataflow.graph import RUN, Graph, Step
+from sage_core.kernel.dataflow.graph import RUN, Graph, Ref, Step
 
 #: Source rows a job holds at most when the workflow does not say.
 PARTITION = 256
@@ -58,13 +58,20 @@ def root_of(graph: Graph, grain: str) -> str:
     return RUN
 
 
-def inputs_of(step: Step) -> dict[str, None]:
+def columns_of(graph: Graph, ref: Ref) -> list[str]:
+    """Columns behind a reference, ``step.column``: one, or all of a step's when it names the whole record."""
+    if ref.column:
+        return [f"{ref.step}.{ref.column}"]
+    return [f"{ref.step}.{name}" for name in graph.steps[ref.step].columns]
+
+
+def inputs_of(graph: Graph, step: Step) -> dict[str, None]:
     """Columns a step reads, ``step.column``, in order: ports, `when`, and a join's keys."""
     refs = [ref for binding in step.ports.values() for ref in binding.refs]
     refs += step.when_refs
     if step.join:
         refs += [ref for pair in step.join.on for ref in pair]
-    return dict.fromkeys(f"{ref.step}.{ref.column}" for ref in refs)
+    return dict.fromkeys(column for ref in refs for column in columns_of(graph, ref))
 
 
 def is_single(graph: Graph, step: Step) -> bool:
@@ -85,7 +92,7 @@ def cut(graph: Graph) -> dict[str, Stage]:
     after: dict[str, dict[str, None]] = {steps[0]: {} for steps in members.values()}
     for name, step in graph.steps.items():
         stage = stage_of[name]
-        wanted = dict.fromkeys([*inputs_of(step), *carried.get(name, ())])
+        wanted = dict.fromkeys([*inputs_of(graph, step), *carried.get(name, ())])
         for column in wanted:
             owner = _provider(graph, step, column, carried)
             source = PARAMS if owner == "params" else stage_of[owner]
@@ -105,7 +112,7 @@ def cut(graph: Graph) -> dict[str, Stage]:
     for binding in graph.outputs.values():
         for ref in binding.refs:
             if ref.step != "params":
-                writes[stage_of[ref.step]][f"{ref.step}.{ref.column}"] = None
+                writes[stage_of[ref.step]].update(dict.fromkeys(columns_of(graph, ref)))
     stages = {}
     for steps in members.values():
         first = steps[0]
@@ -139,7 +146,7 @@ def _stage_keys(graph: Graph) -> dict[str, object]:
     runreads: dict[str, frozenset[str]] = {}
     impure: dict[str, bool] = {}
     for name, step in graph.steps.items():
-        columns = inputs_of(step)
+        columns = inputs_of(graph, step)
         data = dict.fromkeys([column.split(".", 1)[0] for column in columns] + list(_row_steps(graph, step)))
         data.pop("params", None)
         reach[name] = _deepest(reach[other] for other in [*data, *step.after])
@@ -184,7 +191,7 @@ def _impure(graph: Graph, name: str) -> bool:
     if is_single(graph, step):
         return False
     root = root_of(graph, step.grain)
-    before = {column.split(".", 1)[0] for column in inputs_of(step)} | set(_row_steps(graph, step))
+    before = {column.split(".", 1)[0] for column in inputs_of(graph, step)} | set(_row_steps(graph, step))
     return any(
         _impure(graph, other)
         for other in before
@@ -210,7 +217,7 @@ def _carried(graph: Graph) -> dict[str, dict[str, None]]:
     # From the last step to the first, so that a join below a join passes its wishes up.
     for name in reversed(graph.steps):
         step = graph.steps[name]
-        wanted = [*inputs_of(step), *carried.get(name, ())] if not step.join else list(carried[name])
+        wanted = [*inputs_of(graph, step), *carried.get(name, ())] if not step.join else list(carried[name])
         for join in _joins_between(graph, step):
             above = set(graph.lineage(join)) - {join, RUN}
             for column in wanted:

@@ -7,9 +7,10 @@ by ``on_error`` what that means. What is nobody's row (a missing model, a full d
 from __future__ import annotations
 
 import asyncio
+import copy
 import errno
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from sage_core.common.errors import (
@@ -70,16 +71,42 @@ class Call:
         self._retry = retry
         self._timeout = timeout
 
-    async def rows(self, columns: Sequence[Sequence[Any]]) -> Outcome:
-        """Call once per row; `columns` holds one sequence per port, all of one length."""
+    def fixed(self, given: Mapping[int, Any]) -> Call:
+        """The same call with some arguments, by position, filled in once and for all."""
+        target = self._target
+
+        def filled(*args: Any) -> Any:
+            rest = list(args)
+            for place in sorted(given):
+                rest.insert(place, given[place])
+            return target(*rest)
+
+        call = copy.copy(self)
+        call._target = filled
+        return call
+
+    async def one(self, args: Sequence[Any]) -> Any:
+        """A single call; raises what it raises after its retries."""
+        try:
+            return await self._once(args)
+        except Exception as error:  # noqa: BLE001 - tried again, then raised
+            _raise_if_fatal(error)
+            result = await self._again(args, error)
+            if isinstance(result, Exception):
+                raise result from None
+            return result
+
+    async def rows(self, columns: Sequence[Sequence[Any]], n: int) -> Outcome:
+        """Call once per row; `columns` holds one sequence of length n per port, or none at all."""
+        rows = zip(*columns, strict=True) if columns else iter([()] * n)
         if self._is_async or self._timeout is not None:
             gate = asyncio.Semaphore(CONCURRENT_ROWS)
-            results = await _gather([self._gated(gate, row) for row in zip(*columns, strict=True)])
+            results = await _gather([self._gated(gate, row) for row in rows])
             return _outcome(results)
         values: list[Any] = []
         failures: dict[int, Exception] = {}
         target, expands = self._target, self._expands
-        for row in zip(*columns, strict=True):
+        for row in rows:
             try:
                 values.append(list(target(*row)) if expands else target(*row))
             except Exception as error:  # noqa: BLE001 - whatever an operator raises is that row's failure

@@ -105,6 +105,10 @@ class Frame:
             grain, row = self._parents[grain][0], parent[row]
         return "/".join(str(part) for part in reversed(parts))
 
+    def parent(self, grain: str) -> str:
+        """The grain right above."""
+        return self._parents[grain][0] if self._parents[grain] else RUN
+
     def _upwards(self, grain: str) -> Iterator[Table]:
         while grain != RUN:
             if grain in self.tables:

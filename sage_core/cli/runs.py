@@ -1,0 +1,132 @@
+"""`sage runs`: list, show, cancel and resume."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sage_core.cli.app import App, pass_app
+from sage_core.cli.output import json_option, print_json, print_table
+
+if TYPE_CHECKING:
+    from sage_core.kernel.runtime.launch import Project
+
+
+@click.group()
+def runs() -> None:
+    """List, show, cancel and resume runs of this project.
+
+    \b
+    Examples:
+      sage runs list
+      sage runs show 261122-153000-a1b2c3
+      sage runs resume 261122
+    """
+
+
+@runs.command("list")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
+@click.option("--status", help="Only runs with this status.")
+@json_option
+def list_runs(limit: int, status: str | None, as_json: bool) -> None:
+    """List runs, newest first."""
+    with _project().open_store() as store:
+        found = store.runs(limit, status=status)  # type: ignore[arg-type] # an unknown status matches nothing
+    rows = [
+        {"run_id": run.id, "status": run.status, "workflow": run.workflow, "created_at": iso(run.created_at)}
+        for run in found
+    ]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(["run", "status", "workflow", "created"], [list(row.values()) for row in rows])
+    else:
+        click.echo("No runs here yet.", err=True)
+
+
+@runs.command("show")
+@click.argument("run_id")
+@json_option
+@pass_app
+def show(app: App, run_id: str, as_json: bool) -> None:
+    """Show one run: its status, steps, failed rows and what was in its way."""
+    from sage_core.kernel.runtime.inspect import inspect_run  # noqa: PLC0415 - `--help` needs none of it
+
+    project = _project()
+    with project.open_store() as store:
+        shown = inspect_run(store, store.run(run_id), project.paths)
+    if as_json:
+        print_json(shown)
+        return
+    click.echo(f"run {shown.run_id}  {shown.workflow}  {shown.status}  started {shown.created_at}")
+    if shown.error:
+        click.echo(f"error: {shown.error}")
+    print_table(
+        ["step", "rows in", "rows out", "absent", "failed", "seconds", "jobs", "reused"],
+        [
+            (
+                name,
+                s.rows_in,
+                s.rows_out,
+                s.absent,
+                s.failed,
+                f"{s.seconds:.3f}",
+                s.partitions.total,
+                s.partitions.reused,
+            )
+            for name, s in shown.steps.items()
+        ],
+    )
+    for failure in shown.failures:
+        click.echo(f"skipped: step {failure.step!r}, row {failure.row}: {failure.message}")
+
+
+@runs.command("cancel")
+@click.argument("run_id")
+@json_option
+def cancel(run_id: str, as_json: bool) -> None:
+    """Stop a run; what is finished is kept, and it can be resumed."""
+    with _project().open_store() as store:
+        run = store.run(run_id)
+        stopped = store.cancel_run(run.id)
+        status = store.run(run.id).status
+    if as_json:
+        print_json({"run_id": run.id, "status": status, "cancelled": stopped})
+    else:
+        click.echo(f"run {run.id}: {'cancelled' if stopped else f'was over already ({status})'}")
+
+
+@runs.command("resume")
+@click.argument("run_id")
+@click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Use N worker processes.")
+@click.option("--inline", is_flag=True, help="Run everything in this process.")
+@json_option
+@pass_app
+def resume(app: App, run_id: str, workers: int | None, inline: bool, as_json: bool) -> None:
+    """Continue a run that failed, was interrupted, or whose process is gone; what is done is not done again."""
+    from sage_core.cli.outcome import Screen, finish  # noqa: PLC0415 - `--help` needs none of it
+    from sage_core.cli.run import settings_of  # noqa: PLC0415 - see above
+    from sage_core.kernel.runtime import launch  # noqa: PLC0415 - see above
+
+    project = _project()
+    with project.open_store() as store:
+        run = store.run(run_id)
+    with Screen(run.workflow, run.id, as_json=as_json) as screen:
+        report = launch.resume(
+            run.id, host=app.host, project=project, settings=settings_of(workers, inline), watch=screen.watch
+        )
+    finish(report, as_json=as_json)
+
+
+def iso(ms: int) -> str:
+    """ISO 8601 of milliseconds since the epoch, UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms / 1000)) + f".{ms % 1000:03d}Z"
+
+
+def _project() -> Project:
+    from sage_core.kernel.runtime.launch import find_project  # noqa: PLC0415 - `--help` needs none of it
+
+    return find_project(Path.cwd())

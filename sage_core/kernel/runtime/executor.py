@@ -1,0 +1,162 @@
+"""Claims jobs of one run and runs them, one after another, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from sage_core.common.config import Config
+from sage_core.common.contracts import InferenceClient, Ordering
+from sage_core.common.errors import CorruptArtifact, PluginError, SageError, StaleAttempt, UsageError
+from sage_core.common.host import Host
+from sage_core.common.paths import Paths
+from sage_core.common.records import Caller, Job
+from sage_core.common.telemetry import log
+from sage_core.kernel.control_plane.client import UnifiedInferenceClient
+from sage_core.kernel.runtime.inputs import Inputs
+from sage_core.kernel.runtime.job_manager import JobManager
+from sage_core.kernel.runtime.job_runner import JobRun, RunScope
+from sage_core.kernel.runtime.prepared import Prepared
+from sage_core.kernel.runtime.results import Tables
+from sage_core.kernel.runtime.values import Codec
+from sage_core.platform.artifacts import ArtifactStore
+from sage_core.platform.records import StoredRun
+from sage_core.platform.store import JobStore
+
+
+class Executor:
+    """Everything one process needs to run jobs of one run; an async context manager.
+
+    Args:
+        worker: incarnation of this process in the store; claims carry it.
+        inline: control plane and engines live in this process instead of the engine host.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        run: StoredRun,
+        prepared: Prepared,
+        *,
+        worker: str,
+        host: Host,
+        paths: Paths,
+        config: Config,
+        inline: bool,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._run = run
+        self._worker = worker
+        self._lease_ms = int(config.workers.lease * 1000)
+        artifacts = ArtifactStore(paths.artifacts)
+        codec = Codec(paths.artifacts)
+        tables = Tables(codec, artifacts)
+        self.inputs = Inputs(run.id, prepared, tables, codec)
+        self.manager = JobManager(run.id, self.inputs, tables, ordering(host, config), session=run.session)
+        self._artifacts = artifacts
+        self._client = UnifiedInferenceClient.create(
+            prepared.models,
+            paths=paths,
+            caller=Caller(run=run.id, worker=worker),
+            host=host,
+            config=config,
+            inline=inline,
+        )
+        self._connected = False
+        self._stack = AsyncExitStack()
+        self._scope = RunScope(
+            run.id,
+            self.inputs,
+            host=host,
+            store=store,
+            artifacts=artifacts,
+            codec=codec,
+            clients=self._client_of,
+            warn=warn,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._scope.close()
+        await self._stack.aclose()
+
+    async def one(self) -> bool:
+        """Claim a job and run it; False when none is ready. Raises what is no job's failure."""
+        jobs = self._store.claim(self._worker, run_id=self._run.id, limit=1, lease_ms=self._lease_ms)
+        if not jobs:
+            return False
+        await self._attempt(jobs[0])
+        return True
+
+    async def _attempt(self, job: Job) -> None:
+        try:
+            key = self.manager.key(self._store, job)
+            await self._connect(job)
+            result = await JobRun(self._scope, job).run()
+            self.manager.complete(self._store, job, key, result)
+        except StaleAttempt as stale:
+            log("attempt_stale", job=job.id, fence=job.fence, error=stale)
+        except asyncio.CancelledError:
+            self._store.give_back([(job.id, job.fence)])
+            raise
+        except Exception as error:  # noqa: BLE001 - the store must learn of every failure, whatever it is
+            self._fail(job, error)
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        text = str(error) if isinstance(error, SageError) else f"{type(error).__name__}: {error}"
+        text = self._scope.redact(text)
+        if isinstance(error, CorruptArtifact):
+            # The next session makes it again: a result that names a damaged file must not be found.
+            lost = self.inputs.lost_results(self._artifacts)
+            with self._store.transaction() as tx:
+                tx.forget_results(lost)
+            text += "\n  help: what it held will be computed again"
+        log("job_failed", job=job.id, stage=job.stage, part=job.part, error=text)
+        try:
+            self._store.fail(job.id, job.fence, text, retry_in_ms=None)
+        except StaleAttempt as stale:
+            log("attempt_stale", job=job.id, fence=job.fence, error=stale)
+
+    async def _connect(self, job: Job) -> None:
+        """Open the inference client before the first job that may call a model."""
+        steps = self.inputs.prepared.graph.steps
+        if not self._connected and any(
+            steps[name].signature.wants_context or steps[name].signature.context_in
+            for name in self.inputs.prepared.stages[job.stage].steps
+        ):
+            self._connected = True
+            await self._stack.enter_async_context(self._client)
+
+    def _client_of(self, step: str) -> InferenceClient:
+        return self._client.bound(step=step)
+
+
+def ordering(host: Host, config: Config) -> Ordering:
+    """The configured order of jobs; raises when the policy cannot rank."""
+    name = config.scheduler.jobs
+    policy = host.schedulers[name]
+    if not (isinstance(policy, type) and isinstance(policy, Ordering)):
+        able = [n for n in host.schedulers if isinstance(host.schedulers[n], Ordering)]
+        raise UsageError(
+            f"[scheduler] jobs = {name!r}: this policy keeps state and cannot order a queue in the database",
+            f"policies that can: {', '.join(able)}",
+        )
+    made = policy()
+    if not isinstance(made, Ordering):
+        raise PluginError(host.schedulers.origin(name), f"scheduler {name!r} is no Ordering")
+    return made
+
+
+def started(run: StoredRun, *, session: int) -> StoredRun:
+    """The run as one of its sessions sees it."""
+    return msgspec.structs.replace(run, session=session)

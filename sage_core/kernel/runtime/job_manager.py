@@ -1,0 +1,159 @@
+"""Turns a prepared run into jobs and keeps them moving: submit, complete, expand, settle.
+
+Whoever completes a job also decides, in the same transaction, what becomes of the jobs that waited for it: partitions
+that a finished opener calls for are inserted, and a ready job whose result is known under its key is finished as
+reused, which may make others ready in turn. So only work that really has to run is ever claimed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from sage_core.common.contracts import Ordering
+from sage_core.common.records import Job, Work
+from sage_core.kernel.dataflow.graph import RUN
+from sage_core.kernel.dataflow.plan import PARAMS, Stage
+from sage_core.kernel.runtime.inputs import Inputs
+from sage_core.kernel.runtime.partition import partitions
+from sage_core.kernel.runtime.results import Result, Tables, decode_result
+from sage_core.kernel.runtime.values import digest
+from sage_core.platform.records import JobRow, NewJob, NewRun
+from sage_core.platform.store import JobStore
+from sage_core.platform.transaction import Transaction
+
+#: Failures that may go away by themselves: a result that holds one is reused within its run only.
+TRANSIENT = frozenset({"RequestRejected", "TimeoutError", "ConnectionError", "BrokenPipeError"})
+
+
+class JobManager:
+    """Moves the jobs of one run."""
+
+    def __init__(self, run_id: str, inputs: Inputs, tables: Tables, ordering: Ordering, *, session: int) -> None:
+        self._run_id = run_id
+        self._inputs = inputs
+        self._tables = tables
+        self._ordering = ordering
+        self._session = session
+        self._stages = inputs.prepared.stages
+        self._graph = inputs.prepared.graph
+
+    def submit(self, store: JobStore, run: NewRun) -> None:
+        """Insert the run and its single jobs; what can be reused at once is settled in the same transaction."""
+        single = [stage for stage in self._stages.values() if stage.single]
+        with store.transaction() as tx:
+            tx.insert_run(run)
+            ids = tx.insert_jobs([self._new_job(stage, index, tx.now()) for index, stage in enumerate(single)])
+            places = {stage.name: [id] for stage, id in zip(single, ids, strict=True)}
+            edges = [
+                (before, after)
+                for stage in single
+                for source in self._sources(stage)
+                for before in places.get(self._opener_of(source), ())
+                for after in places[stage.name]
+            ]
+            tx.insert_edges(list(dict.fromkeys(edges)))
+            self._settle(tx, [job for job in tx.jobs(self._run_id) if job.state == "ready"])
+
+    def complete(self, store: JobStore, job: Job, key: str, result: Result) -> None:
+        """Record a result and everything that follows from it; raises `StaleAttempt` when the job is not ours."""
+        if any(failure.kind in TRANSIENT for failure in result.failures):
+            key = digest("transient", key, self._run_id)
+        self._inputs.remember(key, result)
+        with store.transaction() as tx:
+            tx.put_result(key, result.encode(), run_id=self._run_id)
+            tx.finish(job.id, job.fence, result_key=key, session=self._session)
+            ready = self._expand(tx, self._stages[job.stage], result)
+            self._settle(tx, [*ready, *tx.release([job.id])])
+
+    def settle(self, store: JobStore) -> None:
+        """Look again at every ready job: after a resume, or when results have come from elsewhere."""
+        with store.transaction() as tx:
+            self._settle(tx, [job for job in tx.jobs(self._run_id) if job.state == "ready"])
+
+    def key(self, store: JobStore, job: Job) -> str:
+        """The key under which a claimed job's result is kept."""
+        return self._inputs.key(store, self._stages[job.stage], job)
+
+    def _settle(self, tx: Transaction, ready: Iterable[JobRow]) -> None:
+        waiting = deque(ready)
+        while waiting:
+            job = waiting.popleft()
+            stage = self._stages[job.stage]
+            key = self._inputs.key(tx, stage, job)
+            body = tx.results([key]).get(key)
+            if body is None:
+                continue
+            result = decode_result(body)
+            self._inputs.remember(key, result)
+            tx.finish(job.id, None, result_key=key, session=self._session, reused=True)
+            waiting += self._expand(tx, stage, result)
+            waiting += tx.release([job.id])
+
+    def _expand(self, tx: Transaction, opener: Stage, result: Result) -> list[JobRow]:
+        """Insert the jobs of every stage over the grain this stage opened; return those that are ready."""
+        root = self._graph.steps[opener.name].out if opener.single else RUN
+        stages = [stage for stage in self._stages.values() if root != RUN and stage.root == root]
+        if not stages:
+            return []
+        table = self._inputs.open_root(opener, result)
+        bounds = partitions(self._tables.row_hashes(table), min(stage.limit for stage in stages))
+        now = tx.now()
+        jobs = [
+            self._new_job(stage, part, now, start, stop)
+            for part, (start, stop) in enumerate(bounds)
+            for stage in stages
+        ]
+        ids = tx.insert_jobs(jobs)
+        made: dict[str, list[int]] = {stage.name: [] for stage in stages}
+        for job, id in zip(jobs, ids, strict=True):
+            made[job.stage].append(id)
+        tx.insert_edges(self._edges(tx, stages, made))
+        inserted = set(ids)
+        return [job for job in tx.jobs(self._run_id, stages=[*made]) if job.id in inserted and job.state == "ready"]
+
+    def _edges(self, tx: Transaction, stages: Sequence[Stage], made: dict[str, list[int]]) -> list[tuple[int, int]]:
+        """What the new jobs wait for, and what waits for them."""
+        existing: dict[str, list[int]] = {}
+        for job in tx.jobs(self._run_id):
+            existing.setdefault(job.stage, []).append(job.id)
+        edges: dict[tuple[int, int], None] = {}
+        for stage in stages:
+            for source in self._sources(stage):
+                if source in made and source not in stage.after:
+                    pairs = zip(made[source], made[stage.name], strict=True)
+                else:
+                    before = existing.get(source) or existing.get(self._opener_of(source), [])
+                    pairs = ((b, a) for b in before for a in made[stage.name])  # type: ignore[assignment]
+                edges.update(dict.fromkeys(pairs))
+        for stage in self._stages.values():
+            if stage.name in made:
+                continue
+            for source in self._sources(stage):
+                if source in made:
+                    pairs = ((b, a) for b in made[source] for a in existing.get(stage.name, ()))  # type: ignore[assignment]
+                    edges.update(dict.fromkeys(pairs))
+        return list(edges)
+
+    def _sources(self, stage: Stage) -> list[str]:
+        """Stages that come before this one: those it reads, those it is ordered after, and its own opener."""
+        names = [name for name in (*stage.reads, *stage.after) if name != PARAMS]
+        if not stage.single:
+            names.append(self._graph.grains[stage.root].name)
+        return list(dict.fromkeys(names))
+
+    def _opener_of(self, name: str) -> str:
+        """The stage whose completion makes the jobs of stage `name` known: itself when it is a single job."""
+        stage = self._stages[name]
+        return name if stage.single else self._graph.grains[stage.root].name
+
+    def _new_job(self, stage: Stage, part: int, now: int, start: int = 0, stop: int = 0) -> NewJob:
+        work = Work(id=f"{stage.name}/{part}", lane="default", kind="job", arrival=now * 1_000_000, rows=stop - start)
+        return NewJob(
+            run_id=self._run_id,
+            stage=stage.name,
+            part=part if not stage.single else 0,
+            start=start,
+            stop=stop,
+            rank=self._ordering.rank(work),
+        )

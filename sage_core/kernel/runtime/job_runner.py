@@ -1,0 +1,242 @@
+"""Runs a claimed job: loads its frames, runs its steps, and makes its result."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sage_core.common.contracts import InferenceClient
+from sage_core.common.errors import OperatorError
+from sage_core.common.host import Host
+from sage_core.common.operators import Artifact, ArtifactDir
+from sage_core.common.records import Job, RowFailure
+from sage_core.kernel.dataflow.expressions import Expression, compile_when, reveal, template_refs
+from sage_core.kernel.dataflow.graph import RUN, Ref, Step
+from sage_core.kernel.dataflow.plan import Stage, columns_of, root_of
+from sage_core.kernel.runtime.bound import Bound
+from sage_core.kernel.runtime.context import NewArtifact, Opened, StepContext
+from sage_core.kernel.runtime.inputs import Inputs, by_grain, side_root
+from sage_core.kernel.runtime.join import joined
+from sage_core.kernel.runtime.memo import Memo
+from sage_core.kernel.runtime.prepared import mentions_secrets
+from sage_core.kernel.runtime.results import Result, Tables, mentions
+from sage_core.kernel.runtime.steps import StepStats, fail_or_skip, fold_rows, output_columns, run_step, select
+from sage_core.kernel.runtime.table import Column, Frame, Table
+from sage_core.kernel.runtime.values import Codec, digest
+from sage_core.platform.artifacts import ArtifactStore
+from sage_core.platform.store import JobStore
+
+#: Gives a step's view of the inference client.
+Clients = Callable[[str], InferenceClient]
+
+
+class RunScope:
+    """What the jobs of one run share inside one process: operators, opened artifacts, compiled conditions."""
+
+    def __init__(
+        self,
+        run_id: str,
+        inputs: Inputs,
+        *,
+        host: Host,
+        store: JobStore,
+        artifacts: ArtifactStore,
+        codec: Codec,
+        clients: Clients,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.run_id = run_id
+        self.inputs = inputs
+        self.prepared = inputs.prepared
+        self.store = store
+        self.artifacts = artifacts
+        self.codec = codec
+        self.tables = Tables(codec, artifacts)
+        self._host = host
+        self._clients = clients
+        self._warn = warn
+        self._opened = Opened(artifacts)
+        self._bound: dict[tuple[str, bytes], Bound] = {}
+        self._expressions: dict[str, Expression] = {}
+        self._secrets = secret_values(self.prepared.options, os.environ)
+
+    def bound(self, step: Step, cell: Mapping[str, Any]) -> Bound:
+        """The step's operator, made once per process and matrix cell."""
+        key = (step.name, self.codec.encode(dict(cell)))
+        if key not in self._bound:
+            ports = [port.name for port in step.signature.ports if port.name in step.ports]
+            options = reveal(self.prepared.options_of(step, cell), os.environ)
+            self._bound[key] = Bound(step, self._host.operators[step.use], ports, options, self._context(step))
+        return self._bound[key]
+
+    def expression(self, text: str) -> Expression:
+        """Compile a condition once."""
+        if text not in self._expressions:
+            self._expressions[text] = compile_when(text)
+        return self._expressions[text]
+
+    def redact(self, text: str) -> str:
+        """The text with every secret's value replaced."""
+        for value in self._secrets:
+            text = text.replace(value, "***")
+        return text
+
+    def close(self) -> None:
+        """Close what operators hold open."""
+        for bound in self._bound.values():
+            bound.close()
+        self._bound.clear()
+
+    def _context(self, step: Step) -> StepContext:
+        return StepContext(
+            run_id=self.run_id,
+            step=step.name,
+            base=Path(self.prepared.graph.base),
+            client=self._clients(step.name),
+            artifacts=self.artifacts,
+            opened=self._opened,
+            store=self.store,
+            warn=lambda message: self._warn(self.redact(message)),
+        )
+
+
+class JobRun:
+    """One attempt at one job."""
+
+    def __init__(self, scope: RunScope, job: Job) -> None:
+        self._scope = scope
+        self._job = job
+        self._stage: Stage = scope.prepared.stages[job.stage]
+        self._memos: dict[tuple[str, bytes], Memo] = {}
+        self.failures: list[RowFailure] = []
+
+    async def run(self) -> Result:
+        """Run the stage; raises `OperatorError` when a row fails that may not be skipped."""
+        started = time.perf_counter()
+        stage, steps = self._stage, self._scope.prepared.graph.steps
+        first = steps[stage.name]
+        if first.join:
+            tables, stats = self._join(first)
+        elif stage.single and first.signature.shape == "collect":
+            tables, stats = await self._collect(first)
+        else:
+            (frame,) = self._scope.inputs.frames(self._scope.store, stage, self._job, root=stage.root)
+            stats = {}
+            for name in stage.steps:
+                stats[name] = await run_step(self, frame, steps[name])
+            tables = frame.tables
+        return self._result(tables, stats, time.perf_counter() - started)
+
+    def bound(self, step: Step, cell: Mapping[str, Any]) -> Bound:
+        return self._scope.bound(step, cell)
+
+    def columns_of(self, ref: Ref) -> Sequence[str]:
+        return columns_of(self._scope.prepared.graph, ref)
+
+    def expression(self, text: str) -> Expression:
+        return self._scope.expression(text)
+
+    def redact(self, text: str) -> str:
+        return self._scope.redact(text)
+
+    def new_artifact(self, step: Step) -> ArtifactDir:
+        return NewArtifact(self._scope.artifacts)
+
+    def memo(self, step: Step, cell: Mapping[str, Any]) -> Memo | None:
+        if not step.signature.memo or not step.signature.pure or not step.cache:
+            return None
+        key = (step.name, self._scope.codec.encode(dict(cell)))
+        if key not in self._memos:
+            # What decides one row's result: code, options and model, but neither wiring nor other steps.
+            name = digest(self._scope.prepared.row_digests[step.name], key[1])
+            self._memos[key] = Memo(self, self._scope.codec, name)
+        return self._memos[key]
+
+    def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:
+        """Remembered rows, from the store."""
+        return self._scope.store.memo_get(keys)
+
+    def put(self, items: Sequence[tuple[str, bytes]]) -> None:
+        """Remember rows, while this attempt owns its job."""
+        if items:
+            self._scope.store.memo_put(dict(items), job_id=self._job.id, fence=self._job.fence)
+
+    def _join(self, step: Step) -> tuple[dict[str, Table], dict[str, StepStats]]:
+        assert step.join is not None
+        prepared, started = self._scope.prepared, time.perf_counter()
+        roots = {"left": side_root(prepared, step.join.left), "right": side_root(prepared, step.join.right)}
+        frames = {
+            side: self._scope.inputs.frames(self._scope.store, self._stage, self._job, root=root)
+            for side, root in roots.items()
+        }
+        left = set(prepared.graph.lineage(prepared.graph.steps[step.join.left].out))
+        carried = {
+            column: "left" if prepared.graph.steps[column.split(".", 1)[0]].out in left else "right"
+            for column in self._stage.writes
+        }
+        table = joined(step, frames["left"], frames["right"], carried)
+        rows = sum(frame.tables[roots["left"]].n for frame in frames["left"])
+        stats = StepStats(rows_in=rows, rows_out=table.n, seconds=time.perf_counter() - started)
+        return {step.out: table}, {step.name: stats}
+
+    async def _collect(self, step: Step) -> tuple[dict[str, Table], dict[str, StepStats]]:
+        """Collect to the run: every partition's rows, in order, into one value."""
+        started = time.perf_counter()
+        root = root_of(self._scope.prepared.graph, step.grain)
+        frames = self._scope.inputs.frames(self._scope.store, self._stage, self._job, root=root)
+        parts, rows_in, rows = [], 0, 0
+        for frame in frames:
+            chosen, columns = select(self, frame, step)
+            parts.append((len(chosen), columns))
+            rows_in += len(chosen)
+            rows += frame.tables[step.grain].n
+        table, failed = Table(RUN, 1), 0
+        try:
+            values = output_columns(step, [await fold_rows(self, step, parts)])
+        except OperatorError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an operator raises is the collect's failure
+            failed = fail_or_skip(self, Frame({}), step, [(0, error)], grain=RUN)
+            values = {name: [None] for name in step.signature.columns}
+        mask = [False] if failed else None
+        for name, value in values.items():
+            table.columns[f"{step.name}.{name}"] = Column(value, mask)
+        table.marks[step.name] = mask
+        stats = StepStats(
+            rows_in=rows_in,
+            rows_out=1 - failed,
+            absent=rows - rows_in,
+            failed=failed,
+            seconds=time.perf_counter() - started,
+        )
+        return {RUN: table}, {step.name: stats}
+
+    def _result(self, tables: Mapping[str, Table], stats: dict[str, StepStats], seconds: float) -> Result:
+        stored, digests, artifacts = {}, {}, []
+        kept = by_grain(self._scope.prepared, self._stage)
+        opened = self._scope.prepared.graph.steps[self._stage.name].out
+        if self._stage.single and opened not in kept:
+            kept = {**kept, opened: ([], [])}
+        for grain, (columns, marks) in kept.items():
+            table = tables[grain]
+            digests.update(self._scope.tables.digests(table, columns, marks))
+            artifacts += [a.digest for column in columns for a in mentions(table.columns[column].values, Artifact)]
+            stored[grain] = self._scope.tables.write(table, columns, marks)
+        return Result(
+            tables=stored,
+            digests=digests,
+            stats=stats,
+            failures=tuple(self.failures),
+            artifacts=tuple(artifacts),
+            seconds=seconds,
+        )
+
+
+def secret_values(options: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Values of all secrets that options refer to and that are set, longest first."""
+    templates = mentions_secrets(options)
+    names = {name for template in templates for space, name in template_refs(template) if space == "secret"}
+    return tuple(sorted({environ.get(name, "") for name in names} - {""}, key=len, reverse=True))

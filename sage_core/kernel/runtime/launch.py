@@ -1,0 +1,104 @@
+"""From a workflow file and parameter values to a driven run: the one path behind `sage run` and `sage runs resume`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from sage_core.common.config import Config, load_config
+from sage_core.common.host import Host
+from sage_core.common.paths import Paths, find_paths
+from sage_core.common.records import Record
+from sage_core.kernel.control_plane.engines import identify
+from sage_core.kernel.control_plane.model_specs import resolve_models
+from sage_core.kernel.dataflow import check
+from sage_core.kernel.dataflow.bind import bind_params
+from sage_core.kernel.dataflow.graph import Graph, encode
+from sage_core.kernel.runtime.drive import Drive, Progress, Settings
+from sage_core.kernel.runtime.prepared import Prepared, prepare
+from sage_core.kernel.runtime.report import Report
+from sage_core.kernel.runtime.values import digest
+from sage_core.platform.records import NewRun
+from sage_core.platform.store import JobStore
+
+Watch = Callable[[Progress], None]
+
+
+class Project(Record):
+    """Where a command works: its folders and its configuration."""
+
+    paths: Paths
+    config: Config
+
+    @property
+    def url(self) -> str:
+        """The job store."""
+        return self.config.store.url or f"sqlite:///{self.paths.database}"
+
+    def open_store(self) -> JobStore:
+        """A handle on the job store."""
+        return JobStore.open(self.url, synchronous=self.config.store.synchronous)
+
+
+def find_project(start: Path) -> Project:
+    """The project that a folder belongs to."""
+    return Project(paths=find_paths(start), config=load_config(start))
+
+
+def load(path: Path, host: Host, project: Project, *, profile: str | None = None) -> Graph:
+    """Read and check a workflow file against the installed operators and the project's models."""
+    return check.load(path, host, profile=profile, known_models=project.config.models)
+
+
+def bind(graph: Graph, given: Mapping[str, object], host: Host, project: Project, *, run_id: str) -> Prepared:
+    """Give the graph its parameters and models; everything that can be wrong before a run is wrong here."""
+    return prepare(
+        graph,
+        bind_params(graph, given, cwd=Path.cwd()),
+        host,
+        models=resolve_models(graph.models, project.config.models, project.paths),
+        identify=lambda spec: identify(spec, host),
+        run_id=run_id,
+        environ=os.environ,
+    )
+
+
+def new_run_id() -> str:
+    """A run id that sorts by time and is short enough to type."""
+    return f"{time.strftime('%y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+
+
+def run(
+    graph: Graph, prepared: Prepared, run_id: str, *, host: Host, project: Project, settings: Settings, watch: Watch
+) -> Report:
+    """Submit a run and drive it to its end."""
+    stored = NewRun(
+        id=run_id,
+        workflow=graph.name,
+        graph=encode(graph),
+        plan=prepared.encode(),
+        params=msgspec.msgpack.encode(prepared.params),
+        graph_hash=digest(encode(graph)),
+    )
+    with project.open_store() as store:
+        drive = _drive(store, host, project, settings, watch)
+        return asyncio.run(drive.start(run_id, prepared, stored))
+
+
+def resume(run_id: str, *, host: Host, project: Project, settings: Settings, watch: Watch) -> Report:
+    """Drive a run on from where it stopped, over the graph and code settings it was started with."""
+    with project.open_store() as store:
+        stored = store.run(run_id)
+        return asyncio.run(_drive(store, host, project, settings, watch).resume(stored))
+
+
+def _drive(store: JobStore, host: Host, project: Project, settings: Settings, watch: Watch) -> Drive:
+    return Drive(
+        store, url=project.url, host=host, paths=project.paths, config=project.config, settings=settings, watch=watch
+    )

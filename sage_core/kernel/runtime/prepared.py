@@ -1,0 +1,160 @@
+"""A graph bound to its parameters: what a worker needs to run any job of a run, stored once with the run.
+
+Digests name what decides a result: the operator's code, its options, its wiring, the model behind it. They never
+contain a run id, a row id or a secret's value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sage_core.common.errors import ModelError, UnknownName
+from sage_core.common.host import Host
+from sage_core.common.records import ModelSpec, Record
+from sage_core.kernel.dataflow import identity
+from sage_core.kernel.dataflow.expressions import Secret, fill
+from sage_core.kernel.dataflow.graph import Graph, Step
+from sage_core.kernel.dataflow.plan import Stage, cut
+from sage_core.kernel.runtime.values import FORMAT, digest
+
+#: Key under which a stored option stands for a secret's template.
+_SECRET = "$secret"
+
+#: Identifies what serves a model, without loading it.
+Identify = Callable[[ModelSpec], str]
+
+
+class Prepared(Record):
+    """Everything about a run that does not change while it runs."""
+
+    graph: Graph
+    stages: dict[str, Stage]
+    #: Parameter values; a secret one is its template.
+    params: dict[str, Any]
+    #: Per step, options with templates filled; secrets stay references.
+    options: dict[str, dict[str, Any]]
+    models: dict[str, ModelSpec]
+    #: Per step, the digest of what decides its results besides its rows.
+    digests: dict[str, str]
+    #: Per step, the same without its wiring: what decides the result of one row.
+    row_digests: dict[str, str]
+
+    def encode(self) -> bytes:
+        """Bytes for the store."""
+        return msgspec.msgpack.encode(self)
+
+    def stage_digest(self, stage: Stage, run_id: str) -> str:
+        """Names the code and settings of a stage; the run takes part when results must not outlive it."""
+        own = (*(self.digests[name] for name in stage.steps), *stage.writes, "?", *stage.marks)
+        return digest(str(FORMAT), *own) if stage.pure else digest(str(FORMAT), run_id, *own)
+
+    def options_of(self, step: Step, cell: Mapping[str, Any]) -> dict[str, Any]:
+        """A step's options with those of one matrix cell, secrets as `Secret` placeholders."""
+        return {name: _unpack(value) for name, value in {**self.options[step.name], **cell}.items()}
+
+    def param_digest(self, column: str) -> str:
+        """Digest of one parameter's value, by its column (``params.name``)."""
+        return digest(msgspec.msgpack.encode(self.params.get(column.split(".", 1)[1])))
+
+
+def decode_prepared(data: bytes) -> Prepared:
+    """Undo `Prepared.encode`."""
+    return msgspec.msgpack.decode(data, type=Prepared)
+
+
+def prepare(
+    graph: Graph,
+    params: Mapping[str, Any],
+    host: Host,
+    *,
+    models: Mapping[str, ModelSpec],
+    identify: Identify,
+    run_id: str,
+    environ: Mapping[str, str],
+) -> Prepared:
+    """Fill every template, find every model, digest every step; raises before anything runs."""
+    spaces: dict[str, Mapping[str, Any]] = {
+        "params": params,
+        "env": environ,
+        "run": {"id": run_id, "name": graph.name},
+    }
+    options = {name: _options(graph, step, spaces) for name, step in graph.steps.items()}
+    identities: dict[str, str] = {}
+    digests, row_digests = {}, {}
+    sources: dict[str, str] = {}
+    for name, step in graph.steps.items():
+        used = sorted(
+            {str(v) for o in step.signature.options if o.is_model for v in _values(step, options[name], o.name) if v}
+        )
+        for model in used:
+            if model not in models:
+                raise _unknown_model(model, models)
+            if model not in identities:
+                identities[model] = identify(models[model])
+        code = "join" if step.join else identity.code_key(host.operators[step.use], sources)
+        settings = msgspec.json.encode(options[name], order="deterministic")
+        row_digests[name] = digest(step.use, code, settings, *(identities[model] for model in used))
+        digests[name] = digest(row_digests[name], _wiring(step))
+    return Prepared(
+        graph=graph,
+        stages=cut(graph),
+        params={name: _pack(value) for name, value in params.items()},
+        options=options,
+        models=dict(models),
+        digests=digests,
+        row_digests=row_digests,
+    )
+
+
+def _options(graph: Graph, step: Step, spaces: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    filled = {name: fill(value, spaces) for name, value in step.options.items()}
+    for option in step.signature.options:
+        value = filled.get(option.name)
+        if option.is_path and isinstance(value, str) and value:
+            filled[option.name] = str(Path(graph.base, Path(value).expanduser()))
+    return {name: _pack(value) for name, value in filled.items()}
+
+
+def _values(step: Step, options: Mapping[str, Any], name: str) -> list[Any]:
+    return [cell[name] for cell in step.matrix if name in cell] or [options.get(name)]
+
+
+def _wiring(step: Step) -> bytes:
+    return msgspec.json.encode(
+        (step.name, step.ports, step.rows, step.when, step.matrix, step.repeat, step.join, step.on_error, step.out)
+    )
+
+
+def _unknown_model(model: str, models: Mapping[str, ModelSpec]) -> Exception:
+    if not models:
+        return ModelError(model, "no model is defined", f'add [models.{model}] with backend = "…" to the workflow')
+    return UnknownName("model", model, tuple(models), f"Define [models.{model}], or add one: sage models add {model} …")
+
+
+def _pack(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return {_SECRET: value.template}
+    if isinstance(value, dict):
+        return {key: _pack(item) for key, item in value.items()}
+    return [_pack(item) for item in value] if isinstance(value, list) else value
+
+
+def _unpack(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {_SECRET}:
+            return Secret(template=value[_SECRET])
+        return {key: _unpack(item) for key, item in value.items()}
+    return [_unpack(item) for item in value] if isinstance(value, list) else value
+
+
+def mentions_secrets(value: Any) -> list[str]:
+    """Templates of the secrets anywhere inside stored options."""
+    if isinstance(value, Mapping):
+        if value.keys() == {_SECRET}:
+            return [value[_SECRET]]
+        return [template for item in value.values() for template in mentions_secrets(item)]
+    return [template for item in value for template in mentions_secrets(item)] if isinstance(value, list) else []

@@ -1,137 +1,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import pytest
 
-from sage_core import Artifact, ArtifactDir, Batch, Context, Dataset, Host, Keep, Vector, hookimpl, operator
+from sage_core import Host, operator
 from sage_core.common.errors import InvalidWorkflow, UsageError
 from sage_core.kernel.dataflow import check, graph
 from sage_core.kernel.dataflow.stream import Stream, Value, Workflow
-
-
-class File(TypedDict):
-    path: str
-    digest: str
-
-
-class Page(TypedDict):
-    text: str
-    title: str
-
-
-class Chunk(TypedDict):
-    text: str
-    start: int
-    end: int
-
-
-class Passage(TypedDict):
-    path: str
-    text: str
-
-
-class Index(Artifact):
-    pass
-
-
-@operator("rag.files", pure=False, paths=["path"])
-def files(*, path: str) -> Iterator[File]:
-    yield {"path": path, "digest": ""}
-
-
-@operator("rag.parse")
-def parse(file: File) -> Page:
-    return {"text": file["path"], "title": ""}
-
-
-@operator("rag.chunk")
-def chunk(text: str, *, size: int = 256, overlap: int = 32) -> Iterator[Chunk]:
-    yield {"text": text, "start": 0, "end": size - overlap}
-
-
-@operator("llm.embed", returns="vector", models=["model"])
-async def embed(text: Batch[str], *, model: str, ctx: Context) -> Batch[Vector]:
-    return Batch()
-
-
-class Entry(TypedDict):
-    vector: Vector
-    text: str
-    path: str
-    start: int
-    end: int
-
-
-@operator("rag.index", returns="index")
-class Build:
-    def add(self, rows: Batch[Entry]) -> None: ...
-
-    def finish(self, out: ArtifactDir) -> Index:
-        return out.publish(Index)
-
-
-@operator("rag.retrieve", returns="passages")
-def retrieve(vector: Vector, query: str, index: Index, *, k: int = 5) -> list[Passage]:
-    return []
-
-
-@operator("t.short")
-def short(text: str, *, limit: int = 100) -> Keep:
-    return Keep(len(text) < limit)
-
-
-@operator("t.length", returns="length")
-def length(text: str) -> int:
-    return len(text)
-
-
-@operator("t.mean", returns="mean")
-def mean(length: Dataset[int]) -> float:
-    return sum(length) / len(length)
-
-
-@operator("t.write")
-def write(text: str) -> None: ...
-
-
-@operator("t.local", returns="loud")
-def shout(text: str) -> str:
-    return text.upper()
-
-
-class Onnx:
-    """Named by models; never opened here."""
-
-    def identify(self, model: object) -> str:
-        return ""
-
-    def open(self, model: object) -> None: ...
-
-
-class Plugin:
-    @hookimpl
-    def sage_operators(self) -> dict[str, str]:
-        here = {
-            "rag.files": "files",
-            "rag.parse": "parse",
-            "rag.chunk": "chunk",
-            "llm.embed": "embed",
-            "rag.index": "Build",
-            "rag.retrieve": "retrieve",
-            "t.short": "short",
-            "t.length": "length",
-            "t.mean": "mean",
-            "t.write": "write",
-        }
-        return {name: f"{__name__}:{attribute}" for name, attribute in here.items()}
-
-    @hookimpl
-    def sage_backends(self) -> dict[str, str]:
-        return {"onnx": f"{__name__}:Onnx"}
+from tests.unit.kernel.dataflow import ask_docs as operators
+from tests.unit.kernel.dataflow.ask_docs import Build, Plugin, shout
 
 
 @pytest.fixture
@@ -346,7 +226,7 @@ def test_a_join_is_the_same_both_ways(host: Host, tmp_path: Path, pairs: bool) -
 def test_a_function_that_no_plugin_offers_becomes_a_local_operator(host: Host) -> None:
     wf = Workflow("local")
     wf.source(shout, text=wf.param("text", "string"))
-    name = f"local.{__name__}.shout"
+    name = f"local.{operators.__name__}.shout"
     step = wf.graph(host).steps["shout"]
     assert (step.use, step.signature.operator, list(step.columns)) == (name, "t.local", ["loud"])
     assert host.operators[name] is shout

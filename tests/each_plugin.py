@@ -64,7 +64,9 @@ def alone(plugin: Plugin, work: Path) -> str:
     here = f"./{plugin.folder.relative_to(ROOT)}"
     into = ["uv", "pip", "install", "--quiet", "--python", str(bin / "python"), "--editable", "."]
     bare = (
-        check(f"{plugin.name}: environment", ["uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(home)])
+        check(
+            f"{plugin.name}: environment", ["uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(home)]
+        )
         or check(f"{plugin.name}: install without extras", [*into, "--editable", here])
         or check(f"{plugin.name}: sage doctor", [bin / "sage", "doctor"], SAGE_HOME=str(work / "home"))
         or offered(plugin, bin)
@@ -74,6 +76,7 @@ def alone(plugin: Plugin, work: Path) -> str:
     return (
         bare
         or check(f"{plugin.name}: test extras", [*into, "--editable", here + plugin.extras, "--group", "test", *own])
+        or add_models(plugin, bin, work)
         or check(f"{plugin.name}: tests", [bin / "python", "-m", "pytest", f"{here}/tests"])
     )
 
@@ -85,6 +88,23 @@ def offered(plugin: Plugin, bin: Path) -> str:
     )
     found = {row["distribution"] for row in listed if not row["error"]} - {""}
     return "" if found == {plugin.name} else f"{plugin.name}: `sage plugins list` shows {listed}"
+
+
+def add_models(plugin: Plugin, bin: Path, work: Path) -> str:
+    """Get the default weights that the plugin's backend has and no extra brings."""
+    environment = {**os.environ, "SAGE_HOME": str(work / "home")}
+    command = [bin / "sage", "models", "list", "--json"]
+    listed = json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+    absent = [row["name"] for row in listed if row["from"] == "package" and not row["present"]]
+    failed = [
+        check(
+            f"{plugin.name}: sage models add {name}",
+            [bin / "sage", "models", "add", name],
+            SAGE_HOME=str(work / "home"),
+        )
+        for name in absent
+    ]
+    return "; ".join(filter(None, failed))
 
 
 def main(verb: str, *arguments: str) -> int:

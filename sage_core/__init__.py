@@ -49,17 +49,25 @@ if TYPE_CHECKING:
     from sage_core.common.operators import operator as operator
     from sage_core.common.paths import Paths as Paths
     from sage_core.common.paths import find_paths as find_paths
+    from sage_core.common.policies import KeyedScheduler as KeyedScheduler
+    from sage_core.common.policies import prefer_low as prefer_low
     from sage_core.common.records import Candidate as Candidate
     from sage_core.common.records import Capacity as Capacity
+    from sage_core.common.records import Decision as Decision
     from sage_core.common.records import Dispatch as Dispatch
+    from sage_core.common.records import EngineDown as EngineDown
     from sage_core.common.records import EngineInfo as EngineInfo
+    from sage_core.common.records import EngineUp as EngineUp
     from sage_core.common.records import Event as Event
+    from sage_core.common.records import Finished as Finished
+    from sage_core.common.records import First as First
     from sage_core.common.records import Idle as Idle
     from sage_core.common.records import Kind as Kind
     from sage_core.common.records import ModelSpec as ModelSpec
     from sage_core.common.records import Needs as Needs
     from sage_core.common.records import Node as Node
     from sage_core.common.records import Place as Place
+    from sage_core.common.records import Progress as Progress
     from sage_core.common.records import Queued as Queued
     from sage_core.common.records import Rejected as Rejected
     from sage_core.common.records import Request as Request
@@ -67,6 +75,7 @@ if TYPE_CHECKING:
     from sage_core.common.records import Shed as Shed
     from sage_core.common.records import Token as Token
     from sage_core.common.records import Verdict as Verdict
+    from sage_core.common.records import Withdrawn as Withdrawn
     from sage_core.common.records import Work as Work
 
 __version__ = "0.1.0"
@@ -74,19 +83,20 @@ __version__ = "0.1.0"
 #: Public name → the module that owns it.
 _OWNERS = {
     "clock": "MILLISECOND SECOND Clock",
-    "contracts": "Backend Embeds Engine Fleet Generates InferenceClient NodeFilter NodePicker NodeScorer Ordering Reranks "
-    "Scheduler Sleeps Tokenizes",
+    "contracts": "Backend Embeds Engine Fleet Generates InferenceClient NodeFilter NodePicker NodeScorer Ordering "
+    "Reranks Scheduler Sleeps Tokenizes",
     "errors": "ConfigError ModelError OperatorError PluginError RequestRejected SageError UnknownName UsageError",
     "hookspecs": "hookimpl",
     "host": "Host",
     "operators": "Artifact ArtifactDir Batch Context Dataset Keep RowError Vector Vectors operator",
     "paths": "Paths find_paths",
-    "records": "Candidate Capacity Dispatch EngineInfo Event Idle Kind ModelSpec Needs Node Place Queued Rejected Request "
-    "Run Shed Token Verdict Work",
+    "policies": "KeyedScheduler prefer_low",
+    "records": "Candidate Capacity Decision Dispatch EngineDown EngineInfo EngineUp Event Finished First Idle Kind "
+    "ModelSpec Needs Node Place Progress Queued Rejected Request Run Shed Token Verdict Withdrawn Work",
 }
 _MODULES = {name: f"sage_core.common.{module}" for module, names in _OWNERS.items() for name in names.split()}
 
-__all__ = sorted(_MODULES)  # noqa: PLE0605 - computed from the one table above; a test holds it against the imports
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> object:

@@ -12,9 +12,16 @@ Kind = Literal["generate", "embed", "rerank", "tokenize"]
 ServiceClass = Literal["interactive", "standard", "batch"]
 
 
-# Subclasses are frozen and keyword-only by inheritance; this tells type checkers so.
+class _KeywordOnly(msgspec.StructMeta):
+    """Makes every field of every subclass keyword-only: msgspec inherits ``frozen``, but not ``kw_only``."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **config: Any) -> Any:
+        return super().__new__(cls, name, bases, namespace, **{"kw_only": True, **config})
+
+
+# For type checkers, which cannot know what the metaclass adds.
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, metaclass=_KeywordOnly):
     """Base of every record: immutable, keyword-only, comparable, encodable by msgspec."""
 
 

@@ -111,3 +111,7 @@ def test_the_tutorials_tests_pass(tutorial: tuple[Path, dict[str, str]]) -> None
 
 def test_sage_lists_the_tutorials_operator(tutorial: tuple[Path, dict[str, str]]) -> None:
     assert "text.shout" in run(tutorial, "sage_core.cli", "plugins", "info", "shout")
+
+
+def test_the_tutorials_workflow_is_valid(tutorial: tuple[Path, dict[str, str]]) -> None:
+    run(tutorial, "sage_core.cli", "check", "shout.toml")

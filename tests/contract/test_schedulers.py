@@ -6,10 +6,8 @@ from collections import deque
 
 import pytest
 
-from sage_core import Dispatch, Event, Fleet, Idle, Queued, Verdict, Work
+from sage_core import Decision, Dispatch, Event, Fleet, Idle, KeyedScheduler, Queued, Shed, Verdict, Withdrawn, Work
 from sage_core.builtins import Fifo
-from sage_core.common.policies import KeyedScheduler
-from sage_core.common.records import Decision, Shed, Withdrawn
 from sage_core.testing import OrderingContract, SchedulerContract
 
 

@@ -1,13 +1,11 @@
-"""The error tree: documented as it is, kept by pickling, and saying what, where and the way out."""
+"""Errors are kept by pickling, and say what, where and the way out."""
 
 from __future__ import annotations
 
 import pickle
-import re
 
 import pytest
 
-from sage_core.common import errors
 from sage_core.common.errors import (
     ConfigError,
     CorruptArtifact,
@@ -76,23 +74,6 @@ def test_what_where_and_the_way_out(error: SageError, text: str, exit_code: int)
     assert error.exit_code == exit_code
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy)) == (type(error), text)
-
-
-def test_the_tree_in_the_docstring_is_the_tree_of_classes() -> None:
-    # Depth is the indentation of four columns a level, drawn with box characters.
-    drawn: list[tuple[str, str]] = []
-    path: list[str] = []
-    for line in (errors.__doc__ or "").splitlines():
-        if found := re.match(r"([│ ]*(?:[├└]── )?)([A-Z]\w+)(?:\s{2,}|$)", line):
-            depth = len(found[1]) // 4
-            path = [*path[:depth], found[2]]
-            drawn.append((path[-2] if depth else "Exception", found[2]))
-    classes = [
-        (each.__mro__[1].__name__, name)
-        for name, each in vars(errors).items()
-        if isinstance(each, type) and issubclass(each, SageError)
-    ]
-    assert sorted(drawn) == sorted(classes)
 
 
 def test_close_names_are_suggested_and_far_ones_not() -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -261,44 +259,3 @@ def test_every_entry_is_held_against_its_contract(monkeypatch: pytest.MonkeyPatc
         "plugin 'wrong': backend 'engine' is not a class that is a Backend: no identify and no open",
         "plugin 'wrong': command 'do' is no click command",
     ]
-
-
-# ---------------------------------------------------------------- observers
-
-
-class Listening:
-    def __init__(self, heard: list[str], name: str, *, fail: bool = False) -> None:
-        self._heard, self._name, self._fail = heard, name, fail
-
-    @hookimpl
-    def sage_on_run_finished(self, run: Run) -> None:
-        self._heard.append(f"{self._name} {run.id}")
-        if self._fail:
-            raise RuntimeError("deaf")
-
-
-def test_an_observer_that_fails_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    heard: list[str] = []
-    host = Host({"a": Listening(heard, "a"), "b": Listening(heard, "b", fail=True), "c": Listening(heard, "c")})
-    with caplog.at_level(logging.WARNING, logger="sage"):
-        host.hook.sage_on_run_finished(run=RUN)
-    assert heard == ["c r1", "b r1", "a r1"]
-    (record,) = caplog.records
-    assert vars(record)["sage"] == {"hook": "sage_on_run_finished", "plugin": "b", "error": "RuntimeError: deaf"}
-
-
-def test_a_misspelt_event_is_suggested() -> None:
-    with pytest.raises(AttributeError, match=r"no hook is named 'sage_on_run_finish'\. Did you mean 'sage_on_run_fin"):
-        _ = Host({}).hook.sage_on_run_finish
-
-
-def test_hook_calls_can_be_traced(
-    sage_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("SAGE_TRACE_HOOKS", "1")
-    host = Host({"a": Offers(), "b": Listening([], "b")})
-    host.hook.sage_on_run_finished(run=RUN)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[:2] == ["sage: hook sage_schedulers()", "sage: hook sage_schedulers answered by [a]"]
-    assert lines[2].startswith("sage: hook sage_on_run_finished(run=Run(id='r1'")
-    assert lines[3] == "sage: hook sage_on_run_finished answered by [b]"

@@ -65,8 +65,8 @@ def test_constants_that_are_not_json_are_refused(ctx: Any) -> None:
 
 
 def test_a_schema_that_is_none_is_refused_before_any_call(ctx: Any) -> None:
-    with pytest.raises(ValueError, match=r"option schema is no JSON Schema: \$\.type: 'strin' is not valid"):
-        run(ctx, schema={"type": "strin"})
+    with pytest.raises(ValueError, match=r"option schema is no JSON Schema: \$\.type: 'text' is not valid"):
+        run(ctx, schema={"type": "text"})
     assert ctx.client.asked == []
 
 

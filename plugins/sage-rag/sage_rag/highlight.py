@@ -12,6 +12,13 @@ from sage_rag.records import Passage, as_passages
 from sage_rag.split import sentences
 from sage_rag.words import words
 
+#: Words that ask and join rather than name: in technical text "what" may be rarer than the thing asked for.
+_FUNCTION_WORDS = frozenset(
+    "a about an and any are as at be been being but by can could did do does for from had has have how if in into is it "
+    "its many may me much my of on or our s shall should so some such than that the their them then there these they "
+    "this those to was we were what when where which who whom whose why will with would you your".split()
+)
+
 
 @operator("rag.highlight", returns="passages", memo=True, models=("model",))
 async def highlight(
@@ -20,7 +27,7 @@ async def highlight(
     """Keep the `k` best sentences as passages of their own, with their place in the document.
 
     Without `model`, `score` is the share of the question's words a sentence holds, each weighted by how rare it is
-    among the sentences; with one, the cosine of their vectors.
+    among the sentences, English function words aside; with one, the cosine of their vectors.
     """
     if k < 1:
         raise ValueError(f"k = {k}: at least 1 sentence must be kept")
@@ -49,7 +56,10 @@ async def highlight(
 def _overlap(question: str, texts: list[str]) -> list[float]:
     bags = [set(words(text)) for text in texts]
     holding = Counter(word for bag in bags for word in bag)
-    weights = {word: math.log(1 + len(bags) / (1 + holding[word])) for word in set(words(question))}
+    asked = set(words(question))
+    # A question of function words alone, or in another language, is compared by all it has.
+    asked = asked - _FUNCTION_WORDS or asked
+    weights = {word: math.log(1 + len(bags) / (1 + holding[word])) for word in asked}
     total = sum(weights.values())
     # Summed in sorted order: a set's order differs between processes, and so would the last digit.
     return [sum(weights[word] for word in sorted(weights) if word in bag) / total if total else 0.0 for bag in bags]

@@ -130,6 +130,14 @@ def test_highlight_can_compare_vectors(ctx: Any) -> None:
     assert ctx.client.calls == [("embed", "m", 4)]
 
 
+def test_highlight_looks_for_what_is_asked_not_for_how(ctx: Any) -> None:
+    given = [passage("The fence grows. See what is done. The fence guards. A fence is a number.")]
+    found = asyncio.run(highlight("What is it?", given, k=1, ctx=ctx))
+    assert found[0].text == "See what is done."
+    found = asyncio.run(highlight("What is a fence?", given, ctx=ctx))
+    assert all("fence" in one.text for one in found)
+
+
 def test_highlight_without_passages_or_words(ctx: Any) -> None:
     assert asyncio.run(highlight("lease", [], ctx=ctx)) == []
     found = asyncio.run(highlight("?", [passage("Cats.")], ctx=ctx))

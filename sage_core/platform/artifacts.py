@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -84,7 +83,7 @@ class ArtifactStore:
         """Return a path to write a file at, on the file system it will be published on."""
         with explained(self.root):
             self._tmp.mkdir(parents=True, exist_ok=True)
-        return self._tmp / uuid.uuid4().hex
+        return self._tmp / os.urandom(16).hex()
 
     def new_dir(self) -> NewFolder:
         """Begin a folder artifact."""

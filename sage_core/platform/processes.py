@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import uuid
 from pathlib import Path
 
 from sage_core.platform.records import NewWorker, WorkerKind
@@ -14,9 +12,9 @@ def this_process(kind: WorkerKind) -> NewWorker:
     """Describe the calling process under a fresh id."""
     pid = os.getpid()
     return NewWorker(
-        id=uuid.uuid4().hex,
+        id=os.urandom(16).hex(),
         kind=kind,
-        host=socket.gethostname(),
+        host=os.uname().nodename,
         boot_id=boot_id(),
         pid=pid,
         ticks=start_ticks(pid) or 0,
@@ -25,7 +23,7 @@ def this_process(kind: WorkerKind) -> NewWorker:
 
 def is_alive(worker: NewWorker) -> bool | None:
     """Tell whether the process runs on this machine; None where only its heartbeat can tell."""
-    if worker.host != socket.gethostname():
+    if worker.host != os.uname().nodename:
         return None
     if worker.boot_id != boot_id():
         return False

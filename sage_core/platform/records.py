@@ -106,7 +106,7 @@ class FileDigest(Record):
 
 
 class NewWorker(Record):
-    """A process that announces itself; `id` is a fresh uuid per start, never a host or pod name."""
+    """A process that announces itself; `id` is 128 random bits drawn at each start, never a host or pod name."""
 
     id: str
     kind: WorkerKind

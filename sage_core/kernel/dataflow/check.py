@@ -192,5 +192,5 @@ def _unread(steps: Mapping[str, Step], columns: Columns) -> list[str]:
     return [
         f"step {name!r} is computed and nothing reads it: name it in [outputs], or remove it"
         for name, step in steps.items()
-        if name not in columns.read and step.signature.shape != "sink"
+        if name not in columns.read | columns.awaited and step.signature.shape != "sink"
     ]

@@ -41,6 +41,8 @@ class Columns:
         self.steps: dict[str, Made] = {}
         #: Steps and params that something reads.
         self.read: set[str] = set()
+        #: Steps that something waits for.
+        self.awaited: set[str] = set()
         self.read_params: set[str] = set()
 
     def find(self, ref: Ref, path: Path, *, literal: bool = False) -> Found | None:
@@ -62,16 +64,19 @@ class Columns:
         found = self._field(made.columns[ref.column], ref, path)
         return None if found is None else Found(ref=ref, type=_null(found, ref), grain=made.out)
 
-    def fits(self, found: Found, port: Port, use: str, path: Path) -> None:
-        """Report a column whose type its port does not take, naming both ends."""
+    def fits(self, found: Found, port: Port, use: str, path: Path, present: frozenset[str] = frozenset()) -> None:
+        """Report a column whose type its port does not take, naming both ends; `present`: not null, says `when`."""
         if found.type is None or types.assignable(found.type, port.type):
             return
         text, wanted = show(found.ref), types.show(port.type)
         needed = msgspec.structs.replace(found.type, optional=False)
+        if text in present and types.assignable(needed, port.type):
+            return
         if not types.assignable(needed, port.type) or found.type.kind == "none":
-            message = f"port {port.name!r} of {use!r} takes {wanted}, but {text!r} is {types.show(found.type)}"
-            help = ""
-            if not found.ref.column and found.type.kind == "record" and port.type.kind not in ("record", "dict"):
+            made = types.show(found.type) if found.ref.column else "a record of all its columns"
+            message = f"port {port.name!r} of {use!r} takes {wanted}, but {text!r} is {made}"
+            help = _record_help(found.type, port.type)
+            if not found.ref.column and port.type.kind not in ("record", "dict"):
                 help = f"name one of its columns: {', '.join(f'{text}.{name}' for name in found.type.fields)}"
             self._problems.add(path, message, help)
         elif found.ref.optional:
@@ -81,15 +86,20 @@ class Columns:
             message = (
                 f"{text!r} may be null ({types.show(found.type)}), and port {port.name!r} of {use!r} takes {wanted}"
             )
+            help = f'add when = "{text} != null"'
             if found.ref.step == PARAMS:
-                help = f"give param {found.ref.column!r} a default, or make it required"
-            else:
-                help = f'add when = "{text} != null" after a step that gives a default, or give the port one'
+                help += f", or give param {found.ref.column!r} a default"
             self._problems.add(path, message, help)
 
     def source(self, found: Found, path: Path) -> Source | None:
         """The rows a reference brings, if they are known."""
         return None if found.grain is None else Source(grain=found.grain, shown=show(found.ref), path=path)
+
+    def wait(self, name: str, path: Path) -> None:
+        """Hold a step named in ``after`` against those there are."""
+        if name not in self.steps:
+            self._unknown(Ref(step=name, column=""), path, False)
+        self.awaited.add(name)
 
     def rows(self, name: str, path: Path) -> Source | None:
         """The rows of a step that is named without a column."""
@@ -166,6 +176,16 @@ class Columns:
                 return None
             nullable, shown = nullable or type_.optional, f"{shown}.{name}"
         return types.optional(type_) if nullable else type_
+
+
+def _record_help(made: Type, wanted: Type) -> str:
+    if made.kind != "record" or wanted.kind != "record":
+        return ""
+    missing = [name for name in wanted.fields if name not in made.fields]
+    if missing:
+        return f"it has no {', '.join(missing)}"
+    wrong = next(name for name, type_ in wanted.fields.items() if not types.assignable(made.fields[name], type_))
+    return f"its {wrong} is {types.show(made.fields[wrong])}, not {types.show(wanted.fields[wrong])}"
 
 
 def _null(type_: Type, ref: Ref) -> Type:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -69,6 +70,19 @@ class Draft(msgspec.Struct):
         """Where the step stands."""
         return self.settings.path
 
+    def misplaced(self) -> set[str]:
+        """Ports and options written in the wrong table or misspelt: reported there, so not reported as missing."""
+        signature = self.signature
+        if signature is None:
+            return set()
+        ports, options = [port.name for port in signature.ports], [option.name for option in signature.options]
+        given, taken = self.settings.section("in").table, self.settings.section("with").table
+        found = set(self.settings.table) | (set(given) & set(options)) | (set(taken) & set(ports))
+        for written, known in ((given, ports), (taken, options)):
+            strangers = (name for name in written if name not in known)
+            found.update(close for name in strangers for close in difflib.get_close_matches(name, known, n=1))
+        return found
+
     def reads(self) -> Iterator[tuple[str, Path]]:
         """Names of the steps that must come first, and where each is named."""
         for given in self.inputs.values():
@@ -122,10 +136,14 @@ def _signature(use: str, settings: Settings, host: Host) -> Signature | None:
     if use == "join":
         return JOIN
     if not use:
+        if settings.table.get("use") == "":
+            settings.add("use", "'use' is empty", "name an operator")
         return None
     if use.startswith("workflow:"):
         settings.add(
-            "use", "a workflow used as an operator is not supported yet", 'put its steps here: include = ["FILE"]'
+            "use",
+            "a workflow used as an operator is not supported yet",
+            'take its steps into this file: include = ["FILE"]',
         )
     elif use not in host.operators:
         close = one_of(use, (*host.operators, "join"), "installed")

@@ -12,7 +12,7 @@ import operator
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sage_core.common.errors import BadValue, suggest
@@ -69,6 +69,8 @@ class Expression:
         self.refs: tuple[Ref, ...] = tuple(refs.values())
         #: Their texts, parallel to `refs`: the keys that `evaluate` looks up.
         self.names: tuple[str, ...] = tuple(refs)
+        #: Those that cannot be null where the condition holds: ``x != null``, alone or joined by ``and``.
+        self.present: frozenset[str] = frozenset(_present(tree))
         self._tree = tree
 
     def evaluate(self, values: Mapping[str, object]) -> object:
@@ -193,6 +195,22 @@ def _admit(text: str, node: ast.expr, refs: dict[str, Ref], budget: list[int], d
             raise _forbidden(text, op)
     for part in parts:
         _admit(text, part, refs, budget, depth + 1)
+
+
+def _present(node: ast.expr) -> Iterator[str]:
+    match node:
+        case ast.BoolOp(op=ast.And()):
+            for part in node.values:
+                yield from _present(part)
+        case ast.Compare(left=left, ops=[ast.NotEq()], comparators=[right]):
+            for one, two in ((left, right), (right, left)):
+                name = _dotted(two)
+                if name and name not in _WORDS and _is_null(one):
+                    yield name
+
+
+def _is_null(node: ast.expr) -> bool:
+    return node.value is None if isinstance(node, ast.Constant) else _dotted(node) in ("null", "none")
 
 
 def _forbidden(text: str, node: ast.AST) -> BadValue:

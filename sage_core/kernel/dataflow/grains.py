@@ -41,14 +41,19 @@ class Grains:
 
     def deepest(self, sources: Sequence[Source]) -> str | tuple[Source, Source]:
         """The grain all others are ancestors of (the run without sources), or two that are unrelated."""
-        deepest = Source(grain=RUN, shown="", path=())
-        for source in sources:
-            if source.grain in self.lineage(deepest.grain):
-                continue
-            if deepest.grain not in self.lineage(source.grain):
-                return deepest, source
-            deepest = source
-        return deepest.grain
+        lineages = {source.grain: self.lineage(source.grain) for source in sources}
+        for grain, lineage in lineages.items():
+            if all(other in lineage for other in lineages):
+                return grain
+        for index, two in enumerate(sources):
+            for one in sources[:index]:
+                if one.grain not in lineages[two.grain] and two.grain not in lineages[one.grain]:
+                    return one, two
+        return RUN
+
+    def below(self, *grains: str) -> str | None:
+        """A grain that descends from all of these: a join that brings them together."""
+        return next((name for name in self.found if set(grains) <= self.lineage(name)), None)
 
     def outside(self, sources: Iterable[Source], grain: str) -> Source | None:
         """The first source whose rows are neither the grain's own nor an ancestor's."""

@@ -51,7 +51,7 @@ class Options:
                 help = one_of(name, tuple(known), "options")
                 settings.problems.add(path, f"{draft.use!r} has no option {name!r}", help, "key")
         for option in signature.options:
-            if option.required and option.name not in settings and option.name not in matrix:
+            if option.required and option.name not in {*settings.table, *matrix.table, *draft.misplaced()}:
                 shown = f"{draft.use!r} needs the option {option.name!r} ({types.show(option.type)})"
                 settings.problems.add(draft.path, shown, f"write with = {{ {option.name} = … }}", "key")
         return found
@@ -65,14 +65,20 @@ class Options:
         for name, values in settings.table.items():
             path = (*settings.path, name)
             if name not in known:
-                help = one_of(name, tuple(known), "options")
-                settings.add(name, f"{draft.use!r} has no option {name!r}", help, "key")
+                port = any(port.name == name for port in signature.ports)
+                help = "a matrix binds options" if port else one_of(name, tuple(known), "options")
+                kind_ = "is a port of" if port else "is no option of"
+                settings.add(name, f"{name!r} {kind_} {draft.use!r}", help, "key")
             elif name in given:
                 settings.add(name, f"option {name!r} is in both 'with' and 'matrix'", "keep one of them", "key")
             elif name in signature.columns:
                 settings.add(name, f"the column {name!r} of {draft.use!r} would be hidden by the matrix", part="key")
             elif not isinstance(values, list) or not values:
-                settings.add(name, f"a matrix needs a list of values, not {kind(values)}", f"write {name} = […, …]")
+                settings.add(
+                    name,
+                    f"a matrix needs a list of values, not {'an empty list' if values == [] else kind(values)}",
+                    f"write {name} = […, …]",
+                )
             else:
                 places = [(value, (*path, index)) for index, value in enumerate(values)]
                 axes[name] = [self._value(known[name], value, place, settings.problems) for value, place in places]
@@ -106,8 +112,8 @@ class Options:
             self.read.add(name)
             if name not in self._declared:
                 problems.add(path, f"no param is named {name!r}", one_of(name, tuple(self._declared), "params"))
-        elif space == "run" and name != "id":
-            problems.add(path, f"${{run.{name}}} refers to nothing", "the run has ${run.id}")
+        elif space == "run" and name not in ("id", "name"):
+            problems.add(path, f"${{run.{name}}} refers to nothing", "the run has ${run.id} and ${run.name}")
 
     def _problem(self, option: Option, value: Any, refs: tuple[tuple[str, str], ...]) -> tuple[str, str] | None:
         whole = whole_ref(value)

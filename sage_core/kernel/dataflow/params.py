@@ -44,7 +44,7 @@ def read(document: Settings) -> dict[str, Param]:
 def _read(name: str, settings: Settings) -> Param:
     check_name("param", name, settings)
     settings.only(_KEYS, f"param {name!r}")
-    typename = "string"
+    typename = "json"
     if settings.need("type", f"param {name!r}", one_of("", tuple(COLUMNS), "types")):
         typename = settings.table["type"]
         if not isinstance(typename, str) or typename not in COLUMNS:

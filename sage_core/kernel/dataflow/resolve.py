@@ -59,7 +59,7 @@ class Resolver:
         `cyclic`: it is part of a cycle, so its rows stay unknown although its columns are not.
         """
         for name, path in draft.after:
-            self._columns.rows(name, path)
+            self._columns.wait(name, path)
         signature = draft.signature
         if signature is None:
             self._read(draft, {})
@@ -120,16 +120,24 @@ class Resolver:
     def _read(self, draft: Draft, ports: dict[str, Port]) -> _Reading:
         reading = _Reading()
         inside = (*draft.path, "in")
+        written = draft.settings.section("in").table
+        # What could not be read may name any rows.
+        reading.known = (
+            all(name in draft.inputs for name in written)
+            and ("when" in draft.settings.table) is (draft.when is not None)
+            and ("rows" in draft.settings.table) is bool(draft.rows)
+        )
+        for name in written:
+            if name not in ports and draft.signature is not None:
+                self._no_port(name, (*inside, name), draft, draft.signature)
         for name, given in draft.inputs.items():
             port = ports.get(name)
-            if port is None and draft.signature is not None:
-                self._no_port(name, (*inside, name), draft, draft.signature)
             if given.refs:
-                self._references(reading, name, given, port, draft.use)
+                self._references(reading, name, given, port, draft)
             else:
                 reading.bindings[name] = self._literal(given.value, port, (*inside, name, "value"))
         for name, port in ports.items():
-            if port.required and name not in draft.settings.section("in"):
+            if port.required and name not in {*written, *draft.misplaced()}:
                 shown = f"{draft.use!r} needs the port {name!r} ({types.show(port.type)})"
                 self._problems.add(draft.path, shown, f'write in = {{ {name} = "step.column" }}', "key")
                 reading.known = False
@@ -139,12 +147,13 @@ class Resolver:
             self._keep(reading, "rows", self._columns.rows(name, path))
         return reading
 
-    def _references(self, reading: _Reading, name: str, given: Input, port: Port | None, use: str) -> None:
+    def _references(self, reading: _Reading, name: str, given: Input, port: Port | None, draft: Draft) -> None:
+        present = draft.when.present if draft.when else frozenset()
         literal = port is None or port.type.kind in ("str", "any", "literal")
         for ref, path in given.refs:
             found = self._look_up(reading, name, ref, path, literal)
             if found is not None and port is not None:
-                self._columns.fits(found, port, use, path)
+                self._columns.fits(found, port, draft.use, path, present)
         reading.bindings[name] = Binding(refs=tuple(found.ref for found in reading.found.get(name, ())))
 
     def _look_up(self, reading: _Reading, port: str, ref: Ref, path: Path, literal: bool = False) -> Found | None:
@@ -216,9 +225,10 @@ class Resolver:
             self.warnings.append(f"step {draft.name!r} collects groups of one row: it collects {called(grain)} per row")
         stray = self._grains.outside(reading.rows(*fixed, ""), at.grain)
         if stray is not None:
-            group = f"each of {called(at.grain)}" if at.grain != RUN else "the run"
-            message = f"{stray.shown!r} has {called(stray.grain)}, but this step runs once for {group}"
-            self._problems.add(stray.path, message, "only its Dataset ports take many rows; filter before it")
+            group = f"for each of {called(at.grain)}" if at.grain != RUN else "in the whole run"
+            message = f"{stray.shown!r} has {called(stray.grain)}, but this step runs once {group}"
+            help = "only Dataset ports take many rows; a condition on rows belongs to a step before this one"
+            self._problems.add(stray.path, message, help)
         return grain, self._grains.open(draft.name, at.grain) if matrix else at.grain
 
     def _deepest(self, sources: list[Source]) -> str | None:
@@ -228,9 +238,11 @@ class Resolver:
         one, two = found
         message = (
             f"unrelated rows: {one.shown!r} has {called(one.grain)} and {two.shown!r} has {called(two.grain)}, "
-            "and neither come from the other"
+            "and neither comes from the other"
         )
-        self._problems.add(two.path, message, 'pair them with use = "join", or collect one of them first')
+        both = self._grains.below(one.grain, two.grain)
+        help = f'add rows = "{both}"' if both else 'pair them with use = "join", or collect one of them first'
+        self._problems.add(two.path, message, help)
         return None
 
     def _repeat(self, draft: Draft, signature: Signature) -> Repeat | None:

@@ -123,9 +123,7 @@ class _Files:
         tree = parse(file, self.texts[file])
         named = tree.get("include", [])
         if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-            self._problems.add(
-                ("include",), "include is a list of files", 'write include = ["other.toml"]', file=file
-            )
+            self._problems.add(("include",), "include is a list of files", 'write include = ["other.toml"]', file=file)
             named = []
         for index, name in enumerate(named):
             self._include((path.parent / name).resolve(), ("include", index), (*chain, path), name)

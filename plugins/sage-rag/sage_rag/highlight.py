@@ -14,9 +14,13 @@ from sage_rag.words import words
 
 #: Words that ask and join rather than name: in technical text "what" may be rarer than the thing asked for.
 _FUNCTION_WORDS = frozenset(
-    "a about an and any are as at be been being but by can could did do does for from had has have how if in into is it "
-    "its many may me much my of on or our s shall should so some such than that the their them then there these they "
-    "this those to was we were what when where which who whom whose why will with would you your".split()
+    words(
+        """
+    a about an and any are as at be been being but by can could did do does for from had has have how if in into is
+    it its many may me much my of on or our s shall should so some such than that the their them then there these
+    they this those to was we were what when where which who whom whose why will with would you your
+    """
+    )
 )
 
 

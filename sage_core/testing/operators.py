@@ -24,8 +24,8 @@ class Example(Record):
 class OperatorContract:
     """What every operator keeps: a name, a signature SAGE can read, and calls that work without SAGE.
 
-    Set ``operator``, and ``examples``: at least one. A class operator's options are those of its ``__init__``; the
-    example then gives its result over the ports' values.
+    Set ``operator``, and ``examples``: at least one. A class is made with the inputs its ``__init__`` names, a fold is
+    given those of ``add`` once and then those of ``finish``.
     """
 
     operator: Callable[..., object]
@@ -73,10 +73,12 @@ async def _result(target: Any, inputs: Mapping[str, Any]) -> Any:
         options = {name for name in inspect.signature(target).parameters if name in inputs}
         made = target(**{name: inputs[name] for name in options})
         ports = {name: value for name, value in inputs.items() if name not in options}
-        if hasattr(made, "add"):
-            await _settled(made.add(**ports))
-            return await _settled(made.finish())
-        return await _settled(made(**ports))
+        if not hasattr(made, "add"):
+            return await _settled(made(**ports))
+        # A fold that returns an artifact takes its directory there.
+        last = {name: ports.pop(name) for name in inspect.signature(made.finish).parameters if name in ports}
+        await _settled(made.add(**ports))
+        return await _settled(made.finish(**last))
     return await _settled(target(**inputs))
 
 

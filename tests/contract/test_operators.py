@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from sage_core import Batch, Dataset, operator
@@ -77,6 +78,35 @@ class Repeat:
 class TestRepeat(OperatorContract):
     operator = Repeat
     examples = (Example(inputs={"text": "ab", "times": 3}, result="ababab"),)
+
+
+class Line(msgspec.Struct):
+    text: str
+
+
+@operator("text.longest", returns="longest")
+class Longest:
+    """A fold."""
+
+    def __init__(self, *, least: int = 0) -> None:
+        self.best = ""
+        self.least = least
+
+    def add(self, lines: Batch[Line]) -> None:
+        for line in lines:
+            if len(line.text) > max(len(self.best), self.least - 1):
+                self.best = line.text
+
+    def finish(self) -> str:
+        return self.best
+
+
+class TestLongest(OperatorContract):
+    operator = Longest
+    examples = (
+        Example(inputs={"lines": [Line("a"), Line("bcd")]}, result="bcd"),
+        Example(inputs={"lines": Dataset([Line("a")]), "least": 2}, result=""),
+    )
 
 
 def unmarked(text: str) -> str:

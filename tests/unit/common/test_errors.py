@@ -77,5 +77,5 @@ def test_what_where_and_the_way_out(error: SageError, text: str, exit_code: int)
 
 
 def test_close_names_are_suggested_and_far_ones_not() -> None:
-    assert suggest("priorty", ["priority", "fifo"]) == " Did you mean 'priority'?"
+    assert suggest("priorityy", ["priority", "fifo"]) == " Did you mean 'priority'?"
     assert suggest("zzz", ["priority", "fifo"]) == ""

@@ -67,7 +67,7 @@ def test_an_entry_is_imported_when_it_is_first_used_and_kept() -> None:
     ("target", "reason"),
     [
         ("no_such_module_anywhere:X", "ModuleNotFoundError: No module named 'no_such_module_anywhere'"),
-        (f"{HERE}:Priorty", f"AttributeError: module '{HERE}' has no attribute 'Priorty'"),
+        (f"{HERE}:Prioritie", f"AttributeError: module '{HERE}' has no attribute 'Prioritie'"),
     ],
 )
 def test_an_entry_that_cannot_be_imported_names_its_plugin(target: str, reason: str) -> None:

@@ -44,10 +44,10 @@ def test_what_is_no_port_is_named(value: str) -> None:
 
 
 def test_a_misspelt_port_is_suggested() -> None:
-    with pytest.raises(UnknownName, match=r"No port is named 'gatway'\. Did you mean 'gateway'\?"):
-        SagePorts({"gatway": 1}, {})
-    with pytest.raises(UnknownName, match="No port is named 'gatway'"):
-        SagePorts({}, {})["gatway"]
+    with pytest.raises(UnknownName, match=r"No port is named 'gateways'\. Did you mean 'gateway'\?"):
+        SagePorts({"gateways": 1}, {})
+    with pytest.raises(UnknownName, match="No port is named 'gateways'"):
+        SagePorts({}, {})["gateways"]
 
 
 def test_a_free_port_can_be_claimed_and_used() -> None:

@@ -93,7 +93,7 @@ def offered(plugin: Plugin, bin: Path) -> str:
 def add_models(plugin: Plugin, bin: Path, work: Path) -> str:
     """Get the default weights that the plugin's backend has and no extra brings."""
     environment = {**os.environ, "SAGE_HOME": str(work / "home")}
-    command = [bin / "sage", "models", "list", "--json"]
+    command = [str(bin / "sage"), "models", "list", "--json"]
     listed = json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
     absent = [row["name"] for row in listed if row["from"] == "package" and not row["present"]]
     failed = [

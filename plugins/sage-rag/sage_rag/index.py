@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from sage_core import Artifact, ArtifactDir, Batch, Vector, operator
+from sage_core import Artifact, ArtifactDir, Batch, operator
+from sage_rag.records import Entry
 
 
 class Index(Artifact):
     """Vectors, passages and BM25 weights; `sage_rag.store` says how they lie on disk."""
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One passage to index; without a place it is taken for the whole document."""
-
-    vector: Vector
-    text: str
-    path: str
-    start: int | None = None
-    end: int | None = None
 
 
 @operator("rag.index", returns="index")

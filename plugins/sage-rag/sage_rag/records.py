@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from sage_core import SageError
+from sage_core import SageError, Vector
 
 
 class SourceFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +31,16 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     start: int
     end: int
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One passage to index; without a place it is taken for the whole document."""
+
+    vector: Vector
+    text: str
+    path: str
+    start: int | None = None
+    end: int | None = None
 
 
 class Passage(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from sage_rag.records import Entry
 from sage_rag.words import words
-
-if TYPE_CHECKING:
-    from sage_rag.index import Entry
 
 Floats = npt.NDArray[np.float32]
 Ranks = npt.NDArray[np.intp]

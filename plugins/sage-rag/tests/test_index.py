@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sage_rag.index import BuildIndex, Entry, Index
+from sage_rag.index import BuildIndex, Index
+from sage_rag.records import Entry
 from sage_rag.store import OpenIndex, best, fuse
 from sage_rag.words import words
 

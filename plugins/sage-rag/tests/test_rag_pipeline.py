@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sage_rag.chunk import chunk
 from sage_rag.files import files
-from sage_rag.index import BuildIndex, Entry
+from sage_rag.index import BuildIndex
 from sage_rag.parse import Parse
 from sage_rag.prompt import prompt
-from sage_rag.records import Chunk
+from sage_rag.records import Chunk, Entry
 from sage_rag.retrieve import retrieve
 
 from sage_core import Batch

@@ -13,10 +13,10 @@ import msgspec
 import pytest
 import sage_rag
 from sage_rag.evaluate import Judged, Scores, evaluate
-from sage_rag.index import BuildIndex, Entry
+from sage_rag.index import BuildIndex
 from sage_rag.parse import Parse
 from sage_rag.prompt import prompt
-from sage_rag.records import Document, Passage, SourceFile
+from sage_rag.records import Document, Entry, Passage, SourceFile
 
 from sage_core import Dataset, Host
 from sage_core.testing import Example, OperatorContract

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from sage_rag.highlight import highlight
-from sage_rag.index import BuildIndex, Entry, Index
-from sage_rag.records import Passage
+from sage_rag.index import BuildIndex, Index
+from sage_rag.records import Entry, Passage
 from sage_rag.rerank import rerank
 from sage_rag.retrieve import retrieve
 

@@ -124,26 +124,20 @@ class FakeEngine:
         prompt = " ".join(message.get("content", "") for message in request.messages)
         self._taste([prompt])
         words = _WORD.findall(prompt) or ["…"]
-        rng = random.Random(f"{prompt}{request.seed}")
-        count = min(request.max_tokens, len(words) if self.options.text == "echo" else request.max_tokens)
+        pieces = self._compose(words, request)
         gap = 1 / self.options.tokens_per_second if self.options.tokens_per_second else 0.0
-        written = 0
         ended = False
         try:
             await asyncio.sleep(self.options.ttft)
-            for index in range(count):
-                word = words[index] if self.options.text == "echo" else rng.choice(words)
-                text = word if not index else f" {word}"
-                if any(stop in text for stop in request.stop if stop):
-                    break
-                written += 1
-                yield Token(text=text)
+            for piece in pieces:
+                yield Token(text=piece)
                 await asyncio.sleep(gap)
             ended = True
-            finish = "length" if written == request.max_tokens else "stop"
-            yield Token(finish=finish, prompt_tokens=len(words), completion_tokens=written)
+            finish = "length" if len(pieces) == request.max_tokens else "stop"
+            yield Token(finish=finish, prompt_tokens=len(words), completion_tokens=len(pieces))
         finally:
             self.cancelled += not ended
+            self.note("end" if ended else "cancelled")
 
     async def rerank(self, query: str, documents: Sequence[str]) -> list[float]:
         self._taste([query, *documents])
@@ -158,6 +152,17 @@ class FakeEngine:
         if self.options.journal:
             with open(self.options.journal, "a", encoding="utf-8") as file:
                 file.write(f"{self.model} {line}\n")
+
+    def _compose(self, words: Sequence[str], request: Request) -> list[str]:
+        if self.options.text == "echo":
+            chosen = list(words[: request.max_tokens])
+        else:
+            rng = random.Random(f"{words}{request.seed}")
+            chosen = [rng.choice(words) for _ in range(request.max_tokens)]
+        answer = " ".join(chosen)
+        for stop in request.stop:
+            answer = answer.split(stop, 1)[0] if stop else answer
+        return re.findall(r"\s*\S+|\s+$", answer)
 
     def _taste(self, texts: Sequence[str]) -> None:
         if self.options.poison and any(self.options.poison in text for text in texts):

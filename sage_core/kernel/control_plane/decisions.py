@@ -34,9 +34,12 @@ class DecisionLog:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.write(self._file, data)
-        if os.fstat(self._file).st_size >= self._rotate:
+        found = os.fstat(self._file)
+        if found.st_size >= self._rotate:
             self.close()
-            os.replace(self.path, self.path.with_name("decisions.1.jsonl"))
+            # Another writer may have rotated already: then only this writer's file is old.
+            if self.path.exists() and os.path.samestat(found, self.path.stat()):
+                os.replace(self.path, self.path.with_name("decisions.1.jsonl"))
 
     def close(self) -> None:
         """Close the file; a later write opens it again."""

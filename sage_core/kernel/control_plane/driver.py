@@ -185,7 +185,8 @@ class Driver:
         return call
 
     def _leave(self, call: _Call) -> None:
-        if self._calls.get(call.request.id) is call and not call.done.done():
+        # The manager has not ended it. The future says nothing: cancelling a task cancels the future that it awaits.
+        if self._calls.get(call.request.id) is call:
             self._feed(Cancelled(request=call.request.id))
 
     def _resolve(self, call: _Call, error: Exception | None) -> None:

@@ -219,6 +219,9 @@ def elected(lock: Path) -> Callable[[], None] | None:
     except BlockingIOError:
         os.close(file)
         return None
+    # For people and tools that want to know who holds it; the lock itself is what counts.
+    os.ftruncate(file, 0)
+    os.write(file, f"{os.getpid()}\n".encode())
     return lambda: os.close(file)
 
 

@@ -87,7 +87,7 @@ class ControlPlaneManager:
             EngineOpened: self._engine_opened,
             EngineFailed: self._engine_failed,
             EngineLost: self._engine_lost,
-            Tick: lambda event, now: None,
+            Tick: self._ticked,
         }
 
     @property
@@ -198,6 +198,10 @@ class ControlPlaneManager:
                 self._retry(flight, work, f"engine {event.engine} was lost", now)
         if any(self._lane(work) == member.lane for work in self._backlog.works()):
             self._start(member.lane)
+
+    def _ticked(self, event: Tick, now: int) -> None:
+        # The timer has gone off: the same time may have to be armed anew.
+        self._armed = None
 
     # ------------------------------------------------------------ life of a request
 

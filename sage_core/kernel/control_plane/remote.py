@@ -153,7 +153,10 @@ class EngineHostLink:
 
     def _leave(self, pending: _Pending) -> None:
         request = pending.ask.request.id
-        if self._pending.pop(request, None) is not None and not pending.done.done() and self._writer is not None:
+        self._pending.pop(request, None)
+        # Cancelling a task cancels the future that it awaits, so a future that is done may be one without an answer.
+        unanswered = not pending.done.done() or pending.done.cancelled()
+        if unanswered and self._writer is not None:
             self._writer.write(self._wire.pack(Cancel(id=request)))
 
     def _take(self, frame: Frame) -> None:

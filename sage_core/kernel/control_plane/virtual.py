@@ -1,0 +1,163 @@
+"""Runs the manager under a virtual clock: an event heap with modelled engines, and the replay of recorded instants."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator
+
+from sage_core.common.clock import SECOND
+from sage_core.common.records import Capacity, EngineInfo, Kind, Lane, Record
+from sage_core.kernel.control_plane.events import (
+    Abort,
+    Action,
+    ArmTimer,
+    Broke,
+    Cancelled,
+    Completed,
+    DispatchBatch,
+    DispatchOne,
+    EngineFailed,
+    EngineLost,
+    EngineOpened,
+    Input,
+    Instant,
+    Outline,
+    Started,
+    StartEngine,
+    Submitted,
+    Tick,
+)
+from sage_core.kernel.control_plane.manager import ControlPlaneManager
+
+
+class EngineModel(Record):
+    """How long a modelled engine takes; all times in ns."""
+
+    capacity: Capacity = Capacity()
+    kinds: tuple[Kind, ...] = ("embed", "generate", "rerank", "tokenize")
+    open: int = 0
+    #: Each batch, and each row in it.
+    batch: int = 1_000_000
+    row: int = 100_000
+    #: First token, and each further one.
+    first: int = 20_000_000
+    token: int = 5_000_000
+    #: It cannot be opened, for this reason.
+    broken: str = ""
+
+
+def replay(instants: Iterable[Instant], manager: ControlPlaneManager) -> Iterator[list[Action]]:
+    """Feed recorded instants to a fresh manager and yield what it decides at each."""
+    for instant in instants:
+        yield manager.step(instant.inputs, instant.now)
+
+
+class VirtualDriver:
+    """Feeds the same manager as the asyncio driver does, from a heap of events; the same inputs, the same decisions."""
+
+    def __init__(self, manager: ControlPlaneManager, model: EngineModel) -> None:
+        self.manager = manager
+        self.now = 0
+        #: Every action with its time, in order.
+        self.actions: list[tuple[int, Action]] = []
+        self._model = model
+        self._heap: list[tuple[int, int, Input]] = []
+        self._numbers = itertools.count()
+        self._outlines: dict[str, Outline] = {}
+        self._flying: dict[int, str] = {}
+        self._up: dict[str, None] = {}
+        self._tick: Tick | None = None
+
+    def submit(self, at: int, outline: Outline) -> None:
+        """Let a request arrive."""
+        self._outlines[outline.id] = outline
+        self._push(at, Submitted(outline=outline))
+
+    def cancel(self, at: int, request: str) -> None:
+        """Let a caller go."""
+        self._push(at, Cancelled(request=request))
+
+    def lose(self, engine: str) -> None:
+        """Kill an engine at this moment; what it was working on never completes."""
+        if engine in self._up:
+            del self._up[engine]
+            self._flying = {ticket: held for ticket, held in self._flying.items() if held != engine}
+            self._push(self.now, EngineLost(engine=engine))
+
+    def engines(self) -> list[str]:
+        """Engines that are up, in the order in which they opened."""
+        return list(self._up)
+
+    def advance(self, until: int | None = None) -> None:
+        """Process events up to a time, or until nothing is left to happen."""
+        while self._heap and (until is None or self._heap[0][0] <= until):
+            self.now = self._heap[0][0]
+            inputs = []
+            # All events of one instant are one step, in the order in which they were scheduled.
+            while self._heap and self._heap[0][0] == self.now:
+                event = heapq.heappop(self._heap)[2]
+                if self._stands(event):
+                    inputs.append(event)
+            if inputs:
+                for action in self.manager.step(inputs, self.now):
+                    self.actions.append((self.now, action))
+                    self._do(action)
+        if until is not None:
+            self.now = max(self.now, until)
+
+    def _push(self, at: int, event: Input) -> None:
+        heapq.heappush(self._heap, (max(at, self.now), next(self._numbers), event))
+
+    def _stands(self, event: Input) -> bool:
+        if isinstance(event, Tick):
+            if event is not self._tick:
+                return False
+            self._tick = None
+        if isinstance(event, Started | Completed | Broke):
+            if event.ticket not in self._flying:
+                return False
+            if not isinstance(event, Started):
+                del self._flying[event.ticket]
+        if isinstance(event, EngineOpened):
+            self._up[event.engine] = None
+        return True
+
+    def _do(self, action: Action) -> None:
+        model = self._model
+        if isinstance(action, StartEngine):
+            self._push(self.now + model.open, self._opened(action.engine, action.lane))
+        elif isinstance(action, DispatchBatch):
+            self._fly(action.ticket, action.engine, model.batch + model.row * len(action.rows))
+        elif isinstance(action, DispatchOne):
+            self._one(action)
+        elif isinstance(action, Abort):
+            if action.ticket in self._flying:
+                self._push(self.now, Broke(ticket=action.ticket, seconds=0.0, reason="aborted"))
+        elif isinstance(action, ArmTimer):
+            self._tick = None if action.at is None else Tick()
+            if action.at is not None and self._tick is not None:
+                self._push(action.at, self._tick)
+
+    def _one(self, action: DispatchOne) -> None:
+        outline = self._outlines[action.request]
+        if outline.kind != "generate":
+            self._fly(action.ticket, action.engine, self._model.batch)
+            return
+        total = self._model.first + self._model.token * outline.max_tokens
+        self._fly(action.ticket, action.engine, total, tokens_in=sum(outline.sizes) // 4, tokens_out=outline.max_tokens)
+        self._push(self.now + self._model.first, Started(ticket=action.ticket))
+
+    def _fly(self, ticket: int, engine: str, ns: int, tokens_in: int = 0, tokens_out: int = 0) -> None:
+        self._flying[ticket] = engine
+        done = Completed(ticket=ticket, seconds=ns / SECOND, tokens_in=tokens_in, tokens_out=tokens_out)
+        self._push(self.now + ns, done)
+
+    def _opened(self, engine: str, lane: Lane) -> Input:
+        model = self._model
+        if model.broken:
+            return EngineFailed(engine=engine, reason=model.broken)
+        info = EngineInfo(
+            id=engine, model=lane, backend="modelled", kinds=model.kinds, capacity=model.capacity, identity=lane
+        )
+        return EngineOpened(engine=engine, info=info)

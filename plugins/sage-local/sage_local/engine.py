@@ -175,6 +175,6 @@ def _refusal(name: str, error: Mapping[str, Any]) -> ModelError:
         return ModelError(
             name,
             f"the prompt has {tokens} tokens, one request may use {context}",
-            f"shorten it, or set [models.{name}.options] context",
+            f"shorten it, or set context = N in [models.{name}]",
         )
     return ModelError(name, f"the request was refused: {error.get('message', error)}")

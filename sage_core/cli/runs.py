@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,8 @@ def runs() -> None:
 @json_option
 def list_runs(limit: int, status: str | None, as_json: bool) -> None:
     """List runs, newest first."""
+    from sage_core.kernel.runtime.inspect import iso  # noqa: PLC0415 - `--help` needs none of it
+
     with _project().open_store() as store:
         found = store.runs(limit, status=status)  # type: ignore[arg-type] # an unknown status matches nothing
     rows = [
@@ -119,11 +120,6 @@ def resume(app: App, run_id: str, workers: int | None, inline: bool, as_json: bo
             run.id, host=app.host, project=project, settings=settings_of(workers, inline), watch=screen.watch
         )
     finish(report, as_json=as_json)
-
-
-def iso(ms: int) -> str:
-    """ISO 8601 of milliseconds since the epoch, UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms / 1000)) + f".{ms % 1000:03d}Z"
 
 
 def _project() -> Project:

@@ -82,7 +82,8 @@ class Drive:
         """Submit a run and drive it."""
         stored = StoredRun(**msgspec.structs.asdict(run), session=1)
         executor = self._executor(stored, prepared)
-        executor.manager.submit(self._store, msgspec.structs.replace(run, status="running", supervisor=self._me.id))
+        with self._store.transaction() as tx:
+            executor.manager.submit(tx, msgspec.structs.replace(run, status="running", supervisor=self._me.id))
         return await self._drive(stored, executor)
 
     async def resume(self, run: StoredRun) -> Report:
@@ -90,7 +91,8 @@ class Drive:
         session = self._store.resume_run(run.id, supervisor=self._me.id)
         run = msgspec.structs.replace(run, session=session)
         executor = self._executor(run, decode_prepared(run.plan))
-        executor.manager.settle(self._store)
+        with self._store.transaction() as tx:
+            executor.manager.settle(tx)
         return await self._drive(run, executor)
 
     def _executor(self, run: StoredRun, prepared: Prepared) -> Executor:

@@ -8,8 +8,6 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
 from sage_core.common.config import Config
 from sage_core.common.contracts import InferenceClient, Ordering
 from sage_core.common.errors import CorruptArtifact, PluginError, SageError, StaleAttempt, UsageError
@@ -70,7 +68,7 @@ class Executor:
         )
         self._connected = False
         self._stack = AsyncExitStack()
-        self._scope = RunScope(
+        self.scope = RunScope(
             run.id,
             self.inputs,
             host=host,
@@ -87,7 +85,7 @@ class Executor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._scope.close()
+        self.scope.close()
         await self._stack.aclose()
 
     async def one(self) -> bool:
@@ -102,8 +100,9 @@ class Executor:
         try:
             key = self.manager.key(self._store, job)
             await self._connect(job)
-            result = await JobRun(self._scope, job).run()
-            self.manager.complete(self._store, job, key, result)
+            result = await JobRun(self.scope, job).run()
+            with self._store.transaction() as tx:
+                self.manager.complete(tx, job, key, result, fence=job.fence)
         except StaleAttempt as stale:
             log("attempt_stale", job=job.id, fence=job.fence, error=stale)
         except asyncio.CancelledError:
@@ -114,7 +113,7 @@ class Executor:
 
     def _fail(self, job: Job, error: Exception) -> None:
         text = str(error) if isinstance(error, SageError) else f"{type(error).__name__}: {error}"
-        text = self._scope.redact(text)
+        text = self.scope.redact(text)
         if isinstance(error, CorruptArtifact):
             # The next session makes it again: a result that names a damaged file must not be found.
             lost = self.inputs.lost_results(self._artifacts)
@@ -155,8 +154,3 @@ def ordering(host: Host, config: Config) -> Ordering:
     if not isinstance(made, Ordering):
         raise PluginError(host.schedulers.origin(name), f"scheduler {name!r} is no Ordering")
     return made
-
-
-def started(run: StoredRun, *, session: int) -> StoredRun:
-    """The run as one of its sessions sees it."""
-    return msgspec.structs.replace(run, session=session)

@@ -14,12 +14,11 @@ from sage_core.common.contracts import Ordering
 from sage_core.common.records import Job, Work
 from sage_core.kernel.dataflow.graph import RUN
 from sage_core.kernel.dataflow.plan import PARAMS, Stage
-from sage_core.kernel.runtime.inputs import Inputs
+from sage_core.kernel.runtime.inputs import Inputs, Reader
 from sage_core.kernel.runtime.partition import partitions
 from sage_core.kernel.runtime.results import Result, Tables, decode_result
 from sage_core.kernel.runtime.values import digest
 from sage_core.platform.records import JobRow, NewJob, NewRun
-from sage_core.platform.store import JobStore
 from sage_core.platform.transaction import Transaction
 
 #: Failures that may go away by themselves: a result that holds one is reused within its run only.
@@ -38,42 +37,40 @@ class JobManager:
         self._stages = inputs.prepared.stages
         self._graph = inputs.prepared.graph
 
-    def submit(self, store: JobStore, run: NewRun) -> None:
+    def submit(self, tx: Transaction, run: NewRun) -> None:
         """Insert the run and its single jobs; what can be reused at once is settled in the same transaction."""
         single = [stage for stage in self._stages.values() if stage.single]
-        with store.transaction() as tx:
-            tx.insert_run(run)
-            ids = tx.insert_jobs([self._new_job(stage, index, tx.now()) for index, stage in enumerate(single)])
-            places = {stage.name: [id] for stage, id in zip(single, ids, strict=True)}
-            edges = [
-                (before, after)
-                for stage in single
-                for source in self._sources(stage)
-                for before in places.get(self._opener_of(source), ())
-                for after in places[stage.name]
-            ]
-            tx.insert_edges(list(dict.fromkeys(edges)))
-            self._settle(tx, [job for job in tx.jobs(self._run_id) if job.state == "ready"])
+        tx.insert_run(run)
+        now = tx.now()
+        ids = tx.insert_jobs([self._new_job(stage, 0, now) for stage in single])
+        places = {stage.name: [id] for stage, id in zip(single, ids, strict=True)}
+        edges = {
+            (before, after): None
+            for stage in single
+            for source in self._sources(stage)
+            for before in places[self._opener_of(source)]
+            for after in places[stage.name]
+        }
+        tx.insert_edges(list(edges))
+        self.settle(tx)
 
-    def complete(self, store: JobStore, job: Job, key: str, result: Result) -> None:
+    def complete(self, tx: Transaction, job: Job, key: str, result: Result, *, fence: int | None) -> None:
         """Record a result and everything that follows from it; raises `StaleAttempt` when the job is not ours."""
         if any(failure.kind in TRANSIENT for failure in result.failures):
             key = digest("transient", key, self._run_id)
         self._inputs.remember(key, result)
-        with store.transaction() as tx:
-            tx.put_result(key, result.encode(), run_id=self._run_id)
-            tx.finish(job.id, job.fence, result_key=key, session=self._session)
-            ready = self._expand(tx, self._stages[job.stage], result)
-            self._settle(tx, [*ready, *tx.release([job.id])])
+        tx.put_result(key, result.encode(), run_id=self._run_id)
+        tx.finish(job.id, fence, result_key=key, session=self._session)
+        ready = self._expand(tx, self._stages[job.stage], result)
+        self._settle(tx, [*ready, *tx.release([job.id])])
 
-    def settle(self, store: JobStore) -> None:
-        """Look again at every ready job: after a resume, or when results have come from elsewhere."""
-        with store.transaction() as tx:
-            self._settle(tx, [job for job in tx.jobs(self._run_id) if job.state == "ready"])
+    def settle(self, tx: Transaction) -> None:
+        """Look at every ready job: at the start, after a resume, or when results have come from elsewhere."""
+        self._settle(tx, [job for job in tx.jobs(self._run_id) if job.state == "ready"])
 
-    def key(self, store: JobStore, job: Job) -> str:
+    def key(self, reader: Reader, job: Job) -> str:
         """The key under which a claimed job's result is kept."""
-        return self._inputs.key(store, self._stages[job.stage], job)
+        return self._inputs.key(reader, self._stages[job.stage], job)
 
     def _settle(self, tx: Transaction, ready: Iterable[JobRow]) -> None:
         waiting = deque(ready)

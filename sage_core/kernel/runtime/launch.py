@@ -21,10 +21,12 @@ from sage_core.kernel.dataflow import check
 from sage_core.kernel.dataflow.bind import bind_params
 from sage_core.kernel.dataflow.graph import Graph, encode
 from sage_core.kernel.runtime.drive import Drive, Progress, Settings
+from sage_core.kernel.runtime.executor import Executor
 from sage_core.kernel.runtime.prepared import Prepared, prepare
+from sage_core.kernel.runtime.preview import Decision, preview
 from sage_core.kernel.runtime.report import Report
 from sage_core.kernel.runtime.values import digest
-from sage_core.platform.records import NewRun
+from sage_core.platform.records import NewRun, StoredRun
 from sage_core.platform.store import JobStore
 
 Watch = Callable[[Progress], None]
@@ -78,17 +80,34 @@ def run(
     graph: Graph, prepared: Prepared, run_id: str, *, host: Host, project: Project, settings: Settings, watch: Watch
 ) -> Report:
     """Submit a run and drive it to its end."""
-    stored = NewRun(
-        id=run_id,
-        workflow=graph.name,
-        graph=encode(graph),
-        plan=prepared.encode(),
-        params=msgspec.msgpack.encode(prepared.params),
-        graph_hash=digest(encode(graph)),
-    )
     with project.open_store() as store:
         drive = _drive(store, host, project, settings, watch)
-        return asyncio.run(drive.start(run_id, prepared, stored))
+        return asyncio.run(drive.start(run_id, prepared, _new_run(graph, prepared, run_id)))
+
+
+def plan(
+    graph: Graph, prepared: Prepared, run_id: str, *, host: Host, project: Project, probe: bool
+) -> dict[str, Decision]:
+    """What `run` would do; nothing is kept of it."""
+    new = _new_run(graph, prepared, run_id)
+
+    async def decide(store: JobStore) -> dict[str, Decision]:
+        executor = Executor(
+            store,
+            StoredRun(**msgspec.structs.asdict(new)),
+            prepared,
+            worker="",
+            host=host,
+            paths=project.paths,
+            config=project.config,
+            inline=True,
+            warn=lambda message: None,
+        )
+        async with executor:
+            return await preview(executor, store, new, probe=probe)
+
+    with project.open_store() as store:
+        return asyncio.run(decide(store))
 
 
 def resume(run_id: str, *, host: Host, project: Project, settings: Settings, watch: Watch) -> Report:
@@ -96,6 +115,17 @@ def resume(run_id: str, *, host: Host, project: Project, settings: Settings, wat
     with project.open_store() as store:
         stored = store.run(run_id)
         return asyncio.run(_drive(store, host, project, settings, watch).resume(stored))
+
+
+def _new_run(graph: Graph, prepared: Prepared, run_id: str) -> NewRun:
+    return NewRun(
+        id=run_id,
+        workflow=graph.name,
+        graph=encode(graph),
+        plan=prepared.encode(),
+        params=msgspec.msgpack.encode(prepared.params),
+        graph_hash=digest(encode(graph)),
+    )
 
 
 def _drive(store: JobStore, host: Host, project: Project, settings: Settings, watch: Watch) -> Drive:

@@ -34,11 +34,16 @@ class Plugin(NamedTuple):
         return self.name.replace("-", "_")
 
 
-def plugins() -> Iterator[Plugin]:
-    """Every plugin of tox.ini, in its order."""
+def sage_section() -> configparser.SectionProxy:
+    """What tox.ini says about the distributions."""
     config = configparser.ConfigParser(interpolation=None)
     config.read(ROOT / "tox.ini", encoding="utf-8")
-    for line in config["sage"]["all"].split("\n"):
+    return config["sage"]
+
+
+def plugins() -> Iterator[Plugin]:
+    """Every plugin of tox.ini, in its order."""
+    for line in sage_section()["all"].split("\n"):
         path, _, extras = line.removeprefix("-e ").partition("[")
         if path.startswith("plugins/"):
             yield Plugin(ROOT / path, f"[{extras}" if extras else "")
@@ -76,7 +81,7 @@ def alone(plugin: Plugin, work: Path) -> str:
     return (
         bare
         or check(f"{plugin.name}: test extras", [*into, "--editable", here + plugin.extras, "--group", "test", *own])
-        or add_models(plugin, bin, work)
+        or check(f"{plugin.name}: weights", [*into, "--no-deps", *sage_section()["weights"].split()])
         or check(f"{plugin.name}: tests", [bin / "python", "-m", "pytest", f"{here}/tests"])
     )
 
@@ -88,23 +93,6 @@ def offered(plugin: Plugin, bin: Path) -> str:
     )
     found = {row["distribution"] for row in listed if not row["error"]} - {""}
     return "" if found == {plugin.name} else f"{plugin.name}: `sage plugins list` shows {listed}"
-
-
-def add_models(plugin: Plugin, bin: Path, work: Path) -> str:
-    """Get the default weights that the plugin's backend has and no extra brings."""
-    environment = {**os.environ, "SAGE_HOME": str(work / "home")}
-    command = [str(bin / "sage"), "models", "list", "--json"]
-    listed = json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
-    absent = [row["name"] for row in listed if row["from"] == "package" and not row["present"]]
-    failed = [
-        check(
-            f"{plugin.name}: sage models add {name}",
-            [bin / "sage", "models", "add", name],
-            SAGE_HOME=str(work / "home"),
-        )
-        for name in absent
-    ]
-    return "; ".join(filter(None, failed))
 
 
 def main(verb: str, *arguments: str) -> int:

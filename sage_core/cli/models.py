@@ -81,6 +81,7 @@ def add(
         raise UsageError(
             f"where is the model {name!r} to come from?", f"add --source PATH or --source hf:ORG/NAME; {known}"
         )
+    source = source or f"package:{name}"
     backend = backend or packaged.get(name, "onnx")
     given = {"quantize": quantize, "torch_backend": torch_backend}
     options = {key: value for key, value in given.items() if value is not None}
@@ -99,8 +100,8 @@ def add_model(
     """Let the backend fill a folder beside `target`, prove that it can use it, and only then give it the name.
 
     A backend takes part by a method ``add(name, source, options, target) -> Mapping``: it fills the empty folder
-    `target`, or, without a source, installs its own weights elsewhere and leaves the folder empty. It returns facts for
-    the user; the key ``settings`` in them holds the model's own options from then on.
+    `target` from a path, ``hf:ORG/NAME`` or ``package:NAME`` (its own default weights), and returns facts for the user;
+    the key ``settings`` in them holds the model's own options from then on.
     """
     chosen = make_backend(host, backend)
     method: Add | None = getattr(chosen, "add", None)
@@ -116,13 +117,11 @@ def add_model(
         facts = dict(method(name, source, options, staging))
         settings = facts.pop("settings", {})
         assert isinstance(settings, Mapping), f"backend {backend!r}: add() must return settings as a mapping"
-        filled = any(staging.iterdir())
-        spec = ModelSpec(name=name, backend=backend, source=str(staging) if filled else "", options=dict(settings))
+        spec = ModelSpec(name=name, backend=backend, source=str(staging), options=dict(settings))
         facts["identity"] = chosen.identify(spec)
-        if filled:
-            write_model(staging, backend, settings, {"source": source, **options})
-            shutil.rmtree(target, ignore_errors=True)
-            staging.rename(target)
+        write_model(staging, backend, settings, {"source": source, **options})
+        shutil.rmtree(target, ignore_errors=True)
+        staging.rename(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     # What the backend says of the folder it filled is to hold for the place where the folder is from then on.

@@ -35,8 +35,6 @@ class TextBackend:
     def add(self, name: str, source: str, options: Mapping[str, object], target: Path) -> dict[str, object]:
         if source == "hf:no/where":
             raise ModelError(name, "there is no such model")
-        if not source:
-            return {"installed": "elsewhere"}
         (target / "weights.txt").write_text(f"{source} {options}", encoding="utf-8")
         return {"path": str(target / "weights.txt"), "bytes": 12, "settings": {"threads": 2}}
 
@@ -115,16 +113,10 @@ def test_sage_toml_goes_before_what_was_added(app: App, tmp_path: Path) -> None:
 
 
 def test_default_weights_need_no_source_and_no_backend(app: App, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["models", "add", "default", "--json"], app) == 0
-    assert json.loads(capsys.readouterr().out) == {
-        "name": "default",
-        "backend": "text",
-        "installed": "elsewhere",
-        "identity": "built in",
-    }
-    assert list(app.paths.models.iterdir()) == []
-    assert run(["models", "add", "lost"], app) == 1
-    assert "weights.txt is missing" in capsys.readouterr().err
+    assert run(["models", "add", "lost"], app) == 0
+    [row] = [row for row in describe_models(app) if row["name"] == "lost"]
+    assert (row["from"], row["backend"], row["source"], row["present"]) == ("added", "text", "package:lost", True)
+    capsys.readouterr()
     assert run(["models", "add", "unheard-of"], app) == 2
     assert (
         "add --source PATH or --source hf:ORG/NAME; names with default weights: default, lost"

@@ -52,6 +52,10 @@ class Spelling:
             now = "CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT)"
         self.now: sa.ColumnClause[int] = sa.literal_column(now, sa.BigInteger)
 
+        # SQLite has no booleans, and SQLAlchemy would bind them as parameters.
+        self.false: Any = sa.false() if dialect == "postgresql" else lit(0)
+        self.true: Any = sa.true() if dialect == "postgresql" else lit(1)
+
     def listed(self, name: str, type_: Any = sa.BigInteger) -> sa.Select[Any]:
         """Select the items of a JSON list parameter."""
         if self.dialect == "sqlite":
@@ -247,7 +251,7 @@ def job_queries(s: Spelling) -> dict[str, Any]:
             attempt=lit(0),
             fence=lit(0),
             deps_left=lit(0),
-            reused=sa.false() if s.dialect == "postgresql" else lit(0),
+            reused=s.false,
             error=lit(""),
             **dict.fromkeys(("claimed_at", "lease_until", "deadline_at", "worker", "result_key", "session"), sa.null()),
         ).returning(job.c.id),
@@ -262,7 +266,7 @@ def job_queries(s: Spelling) -> dict[str, Any]:
         .values(deps_left=job.c.deps_left + p("n", sa.Integer), state=lit("blocked")),
         "edge_release": sa.update(edge)
         .where(edge.c.before_id.in_(s.listed("ids")), sa.not_(edge.c.released), before_done)
-        .values(released=sa.true() if s.dialect == "postgresql" else lit(1))
+        .values(released=s.true)
         .returning(edge.c.after_id),
         "job_release": sa.update(job)
         .where(job.c.id == p("job_id"))
@@ -275,6 +279,18 @@ def job_queries(s: Spelling) -> dict[str, Any]:
         .where(job.c.run_id == p("of_run"))
         .where(job.c.state.in_([lit(x) for x in ("blocked", "ready", "running")]))
         .values(state=lit("cancelled"), lease_until=sa.null(), deadline_at=sa.null()),
+        "jobs_lost": sa.update(job)
+        .where(job.c.run_id == p("of_run"), job.c.state == lit("done"), job.c.result_key.is_not(None))
+        .where(sa.not_(sa.exists().where(t.result.c.key == job.c.result_key)))
+        .values(state=lit("ready"), result_key=sa.null(), session=sa.null(), reused=s.false)
+        .returning(job.c.id),
+        "edge_restore": sa.update(edge)
+        .where(edge.c.before_id.in_(s.listed("ids")), edge.c.released)
+        .values(released=s.false)
+        .returning(edge.c.after_id),
+        "job_restore": sa.update(job)
+        .where(job.c.id == p("job_id"))
+        .values(deps_left=job.c.deps_left + p("n", sa.Integer)),
         "jobs_resume": sa.update(job)
         .where(job.c.run_id == p("of_run"))
         .where(job.c.state.in_([lit(x) for x in ("failed", "cancelled", "ready")]))
@@ -312,6 +328,7 @@ def value_queries(s: Spelling) -> dict[str, Any]:
         "result_insert": s.insert(result, created_at=s.now).on_conflict_do_nothing(),
         "result_scope": sa.select(result.c.scope_run).where(result.c.key == p("key")),
         "results": sa.select(result.c.key, result.c.body).where(result.c.key.in_(keys), reusable),
+        "results_forget": sa.delete(result).where(result.c.key.in_(keys)),
         "memo_insert": s.insert(memo, created_at=s.now).on_conflict_do_nothing(),
         "memos": sa.select(memo.c.key, memo.c.value).where(memo.c.key.in_(keys)),
         "file_insert": put_file.on_conflict_do_update(

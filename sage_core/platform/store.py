@@ -174,8 +174,8 @@ class JobStore(Reader):
     def resume_run(self, run_id: str, *, supervisor: str = "") -> int:
         """Start another session of a run and return its number; what is done stays done.
 
-        Failed and cancelled jobs get all their attempts again, jobs of dead workers are freed. A run whose supervisor
-        lives is refused.
+        Failed and cancelled jobs get all their attempts again, jobs of dead workers are freed, and jobs whose result
+        was forgotten run again. A run whose supervisor lives is refused.
         """
         with self.transaction() as tx:
             run = tx.run(run_id)
@@ -188,6 +188,7 @@ class JobStore(Reader):
                 )
             held = [held_from(row) for row in self._db.write_fetch("held_run", {"of_run": run.id})]
             tx.settle([refunded(h, "lost", "worker lost") for h in held if h.worker not in living])
+            tx.reopen_lost(run.id)
             self._db.write("jobs_resume", {"of_run": run.id})
             session: int = self._db.write_fetch("run_resume", {"run_id": run.id, "worker": supervisor})[0][0]
         return session

@@ -88,6 +88,17 @@ class Transaction(Reader):
         rows = [self._db.write_fetch("job_release", {"job_id": id, "n": n})[0] for id, n in sorted(freed.items())]
         return [job for job in map(job_row, rows) if job.state == "ready" and job.deps_left == 0]
 
+    def forget_results(self, keys: Iterable[str]) -> int:
+        """Drop results that turned out to be damaged; `JobStore.resume_run` lets their jobs run again."""
+        return self._db.write("results_forget", {"keys": listed(keys)})
+
+    def reopen_lost(self, run_id: str) -> int:
+        """Make done jobs ready again whose result is gone, and count them as unfinished before their successors."""
+        lost = [row[0] for row in self._db.write_fetch("jobs_lost", {"of_run": run_id})]
+        waits = Counter(row[0] for row in self._db.write_fetch("edge_restore", {"ids": listed(lost)}))
+        self._db.write_each("job_restore", [{"job_id": id, "n": n} for id, n in sorted(waits.items())])
+        return len(lost)
+
     def memo_put(self, items: Mapping[str, bytes], *, job_id: int | None = None, fence: int | None = None) -> None:
         """Remember values, the first of each key; with a job, only while the attempt owns it."""
         if job_id is not None:

@@ -98,6 +98,35 @@ class RunContract(StoreSuite):
         store.resume_run("run")
         assert [job.state for job in store.jobs("run")] == ["ready", "blocked"]
 
+    def test_resuming_runs_a_job_again_whose_result_is_gone(self, store: JobStore) -> None:
+        first, second, third = submit(store, 3)
+        with store.transaction() as tx:
+            [last] = tx.insert_jobs([NewJob(run_id="run", stage="reduce")])
+            tx.insert_edges([(first, second), (second, third), (second, last), (third, last)])
+        for key in ("one", "two", "three"):
+            [job] = store.claim("w", lease_ms=LONG)
+            finish(store, job, key)
+        [job] = store.claim("w", lease_ms=LONG)
+        store.fail(job.id, job.fence, "damaged", retry_in_ms=None)
+        with store.transaction() as tx:
+            assert tx.forget_results(["one", "two", "unknown"]) == 2
+        store.resume_run("run")
+        # The third job is done and keeps its result, though it stands behind a lost one.
+        assert [(j.state, j.deps_left) for j in store.jobs("run")] == [
+            ("ready", 0),
+            ("blocked", 1),
+            ("done", 1),
+            ("blocked", 1),
+        ]
+        for id, fence in ((first, 2), (second, 2), (last, 2)):
+            jobs = store.claim("w", lease_ms=LONG, limit=9)
+            assert [(job.id, job.fence) for job in jobs] == [(id, fence)]
+            finish(store, jobs[0], f"again{id}")
+        assert store.counts("run") == {"done": 4}
+        assert {job.deps_left for job in store.jobs("run")} == {0}
+        assert store.resume_run("run") == 3
+        assert store.counts("run") == {"done": 4}
+
     def test_a_run_that_is_driven_cannot_be_resumed(self, store: JobStore) -> None:
         submit(store)
         me = this_process("supervisor")

@@ -135,6 +135,11 @@ MUTANTS: dict[str, tuple[type[JobStore], str, str | None]] = {
         "test_a_reused_job_is_done_without_a_claim",
         None,
     ),
+    "a lost result still counts": (
+        mutant("edge_restore", "released=0", "released=1"),
+        "test_resuming_runs_a_job_again_whose_result_is_gone",
+        None,
+    ),
     "half a transaction": (CommitsAnyway, "test_a_crash_inside_a_completion_leaves_nothing", None),
 }
 

@@ -56,13 +56,12 @@ class Slice:
 class OpenBatch:
     """A batch that still takes slices."""
 
-    __slots__ = ("budget", "closes_at", "engine", "longest", "opened_at", "rows", "slices", "ticket", "tokens")
+    __slots__ = ("budget", "closes_at", "engine", "longest", "rows", "slices", "ticket", "tokens")
 
-    def __init__(self, ticket: int, engine: str, capacity: Capacity, now: int, closes_at: int) -> None:
+    def __init__(self, ticket: int, engine: str, capacity: Capacity, closes_at: int) -> None:
         self.ticket = ticket
         self.engine = engine
         self.budget = capacity
-        self.opened_at = now
         self.closes_at = closes_at
         self.slices: list[Slice] = []
         self.rows = 0

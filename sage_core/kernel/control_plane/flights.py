@@ -1,11 +1,13 @@
-"""What the manager remembers of a request and of a dispatch, and the lines it writes about them."""
+"""Dispatches between taking their credit and giving it back, and the lines that are written about them."""
 
 from __future__ import annotations
 
-from sage_core.common.records import Work
-from sage_core.kernel.control_plane.embedding_executor import Slice
-from sage_core.kernel.control_plane.events import Decided, End, Outcome, Outline
-from sage_core.kernel.control_plane.fleet import Seats
+from collections.abc import Iterator
+
+from sage_core.common.records import Place, Work
+from sage_core.kernel.control_plane.embedding_executor import LINGER, EmbeddingExecutor, OpenBatch, Slice
+from sage_core.kernel.control_plane.events import Decided, DispatchBatch, End, Outcome, Outline
+from sage_core.kernel.control_plane.fleet import Ledger, Seats
 
 
 class Live:
@@ -40,6 +42,124 @@ class Flight:
         self.tokens = 0
         self.streamed = False
         self.aborted = False
+
+
+class Flights:
+    """Every dispatch in an engine or in an open batch; the only one who moves credits."""
+
+    def __init__(self, ledger: Ledger, executor: EmbeddingExecutor) -> None:
+        self._ledger = ledger
+        self._executor = executor
+        self._flying: dict[int, Flight] = {}
+        self._open: dict[int, tuple[OpenBatch, Seats]] = {}
+        self._ticket = 0
+
+    def __len__(self) -> int:
+        return len(self._flying)
+
+    def get(self, ticket: int) -> Flight | None:
+        """The dispatch with this ticket, or None when it has ended."""
+        return self._flying.get(ticket)
+
+    def objection(self, work: Work, place: Place) -> str:
+        """What is wrong with sending a queued work there, or nothing."""
+        seats = self._ledger.seats(place.engine, work.lane)
+        if seats is None:
+            return f"dispatch of {work.id!r} to {place.engine!r}, which does not serve lane {work.lane!r}"
+        allowed = self._ledger.place(work, seats)
+        if allowed is None or allowed.batch != place.batch:
+            return f"dispatch of {work.id!r} to {place.engine!r}, which has no room for it"
+        return ""
+
+    def launch(self, work: Work, place: Place, live: Live, now: int) -> Flight:
+        """Take a seat for a request that is no batch."""
+        live.attempts += 1
+        flight = live.flight = self._take(work, place, now, live)
+        flight.works.append(work)
+        flight.tokens = work.tokens_in
+        live.ticket = flight.ticket
+        return flight
+
+    def board(self, work: Work, place: Place, now: int) -> None:
+        """Put a slice into the engine's open batch, or into one that takes a seat for it."""
+        seats = self._seats(work, place)
+        if seats.batch is None:
+            flight = self._take(work, place, now, None)
+            member = self._ledger.member(seats.engine)
+            assert member is not None
+            seats.batch = OpenBatch(flight.ticket, seats.engine, member.info.capacity, now + LINGER)
+            self._open[flight.ticket] = (seats.batch, seats)
+            self._ledger.refresh(seats)
+        else:
+            flight = self._flying[seats.batch.ticket]
+            cost = self._ledger.cost(work, place)
+            flight.predicted += cost
+            seats.load += cost
+        part = self._executor.slice(work.id)
+        self._executor.join(seats.batch, part)
+        flight.works.append(work)
+        flight.slices.append(part)
+        flight.tokens += part.tokens
+        if work.deadline is not None:
+            seats.batch.closes_at = min(seats.batch.closes_at, now + max(0, work.deadline - now) // 4)
+
+    def land(self, ticket: int, now: int) -> Flight | None:
+        """Give a dispatch's credit back; None for one that is not known, whose engine was lost."""
+        flight = self._flying.pop(ticket, None)
+        if flight is not None:
+            self._ledger.give(flight.seats, flight.predicted, now)
+        return flight
+
+    def crash(self, engine: str) -> list[Flight]:
+        """Forget what a lost engine held, and return it; its credits went with it."""
+        lost = [flight for flight in self._flying.values() if flight.seats.engine == engine]
+        for flight in lost:
+            del self._flying[flight.ticket]
+            self._open.pop(flight.ticket, None)
+        return lost
+
+    def depart(self, now: int) -> Iterator[DispatchBatch | Flight]:
+        """Close the batches that are due; yields each as an action, or as a flight that nobody wants any more."""
+        for batch, seats in list(self._open.values()):
+            # An engine that holds nothing else gains nothing by waiting.
+            if seats.running == 1 or batch.full or now >= batch.closes_at:
+                yield self._close(batch, seats, now)
+
+    def wake(self) -> Iterator[int]:
+        """When the open batches close."""
+        return (batch.closes_at for batch, _ in self._open.values())
+
+    def close_full(self, place: Place, work: Work, now: int) -> DispatchBatch | Flight | None:
+        """Close the batch that the work went into, if nothing more fits it."""
+        seats = self._seats(work, place)
+        batch = seats.batch
+        return self._close(batch, seats, now) if batch is not None and batch.full else None
+
+    def _seats(self, work: Work, place: Place) -> Seats:
+        seats = self._ledger.seats(place.engine, work.lane)
+        assert seats is not None
+        return seats
+
+    def _take(self, work: Work, place: Place, now: int, live: Live | None) -> Flight:
+        seats = self._seats(work, place)
+        cost = self._ledger.cost(work, place)
+        self._ticket += 1
+        flight = self._flying[self._ticket] = Flight(self._ticket, seats, now, cost, live)
+        self._ledger.take(seats, cost)
+        return flight
+
+    def _close(self, batch: OpenBatch, seats: Seats, now: int) -> DispatchBatch | Flight:
+        del self._open[batch.ticket]
+        seats.batch = None
+        flight = self._flying[batch.ticket]
+        flight.started = now
+        rows = self._executor.close(batch)
+        if not rows:
+            self.land(batch.ticket, now)
+            return flight
+        self._ledger.refresh(seats)
+        where = tuple((request, places[0]) for request, places in (next(iter(row.waiters.items())) for row in rows))
+        return DispatchBatch(ticket=batch.ticket, engine=seats.engine, rows=where)
 
 
 def decided(

@@ -14,13 +14,12 @@ from sage_core.common.records import (
     First,
     Idle,
     Lane,
-    Place,
     Rejected,
     Shed,
     Work,
 )
 from sage_core.kernel.control_plane.backlog import Backlog, fifo
-from sage_core.kernel.control_plane.embedding_executor import LINGER, EmbeddingExecutor, OpenBatch
+from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor
 from sage_core.kernel.control_plane.events import (
     Abort,
     Action,
@@ -42,8 +41,8 @@ from sage_core.kernel.control_plane.events import (
     Submitted,
     Tick,
 )
-from sage_core.kernel.control_plane.fleet import Ledger, Seats, Selects
-from sage_core.kernel.control_plane.flights import Flight, Live, decided, ended
+from sage_core.kernel.control_plane.fleet import Ledger, Selects
+from sage_core.kernel.control_plane.flights import Flight, Flights, Live, decided, ended
 from sage_core.kernel.control_plane.request_classifier import RequestClassifier
 
 #: Dispatches of one work before a lost engine becomes the caller's error.
@@ -65,16 +64,14 @@ class ControlPlaneManager:
         self._executor = EmbeddingExecutor()
         self._classifier = RequestClassifier()
         self._ledger = Ledger(self._executor, selector)
-        self._backlog = Backlog(policy or fifo(), self._ledger, self._objection, lambda: not self._flights)
+        self._flights = Flights(self._ledger, self._executor)
+        self._backlog = Backlog(policy or fifo(), self._ledger, self._flights.objection, lambda: not self._flights)
         self._keep = keep
         self._live: dict[str, Live] = {}
         #: Requests of lanes without a ready engine, in order of arrival.
         self._room: dict[Lane, dict[str, Live]] = {}
         #: Engine being opened → its lane.
         self._starting: dict[str, Lane] = {}
-        self._flights: dict[int, Flight] = {}
-        self._open: dict[int, tuple[OpenBatch, Seats]] = {}
-        self._ticket = 0
         self._engines = 0
         self._armed: int | None = None
         self._actions: list[Action] = []
@@ -101,8 +98,7 @@ class ControlPlaneManager:
         credits = sum(each.main.running + each.tokenize.running for each in self._ledger.members())
         waiting = sum(map(len, self._room.values()))
         return (
-            len(self._live) + len(self._backlog) + len(self._flights) + len(self._open)
-            + self._executor.size + credits + waiting
+            len(self._live) + len(self._backlog) + len(self._flights) + self._executor.size + credits + waiting
         )  # fmt: skip
 
     def step(self, inputs: Iterable[Input], now: int) -> list[Action]:
@@ -111,9 +107,9 @@ class ControlPlaneManager:
         for event in inputs:
             self._handlers[type(event)](event, now)
         wake = self._schedule(now)
-        while self._close_batches(now):
+        while self._depart(now):
             wake = self._schedule(now)
-        self._arm([wake, self._retire(now), *(batch.closes_at for batch, _ in self._open.values())])
+        self._arm([wake, self._retire(now), *self._flights.wake()])
         return self._actions
 
     # ------------------------------------------------------------ inputs
@@ -190,10 +186,7 @@ class ControlPlaneManager:
         if member is None:
             return
         self._backlog.observe(EngineDown(engine=event.engine, lane=member.lane), now)
-        lost = [flight for flight in self._flights.values() if flight.seats.engine == event.engine]
-        for flight in lost:
-            del self._flights[flight.ticket]
-            self._open.pop(flight.ticket, None)
+        for flight in self._flights.crash(event.engine):
             for work in flight.works:
                 self._retry(flight, work, f"engine {event.engine} was lost", now)
         if any(self._lane(work) == member.lane for work in self._backlog.works()):
@@ -307,100 +300,41 @@ class ControlPlaneManager:
             else:
                 self._dispatch(decision, now)
 
-    def _objection(self, work: Work, place: Place) -> str:
-        """What is wrong with sending a queued work there, or nothing."""
-        seats = self._ledger.seats(place.engine, work.lane)
-        if seats is None:
-            return f"dispatch of {work.id!r} to {place.engine!r}, which does not serve lane {work.lane!r}"
-        allowed = self._ledger.place(work, seats)
-        if allowed is None or allowed.batch != place.batch:
-            return f"dispatch of {work.id!r} to {place.engine!r}, which has no room for it"
-        return ""
-
     def _dispatch(self, decision: Dispatch, now: int) -> None:
         work, place = decision.work, decision.place
-        seats = self._ledger.seats(place.engine, work.lane)
-        assert seats is not None
-        cost = self._ledger.cost(work, place)
-        if work.kind != "embed":
-            live = self._live[work.id]
-            live.attempts += 1
-            flight = live.flight = self._fly(seats, now, cost, live=live)
-            flight.works.append(work)
-            flight.tokens = work.tokens_in
-            live.ticket = flight.ticket
-            self._actions.append(DispatchOne(ticket=flight.ticket, engine=seats.engine, request=work.id))
-            return
-        part = self._executor.slice(work.id)
-        if seats.batch is None or not place.batch:
-            flight = self._fly(seats, now, cost)
-            member = self._ledger.member(seats.engine)
-            assert member is not None
-            seats.batch = OpenBatch(flight.ticket, seats.engine, member.info.capacity, now, now + LINGER)
-            self._open[flight.ticket] = (seats.batch, seats)
+        if work.kind == "embed":
+            self._flights.board(work, place, now)
+            self._departed(self._flights.close_full(place, work, now), now)
         else:
-            flight = self._flights[seats.batch.ticket]
-            flight.predicted += cost
-            seats.load += cost
-        batch = seats.batch
-        self._executor.join(batch, part)
-        flight.works.append(work)
-        flight.slices.append(part)
-        flight.tokens += part.tokens
-        if work.deadline is not None:
-            batch.closes_at = min(batch.closes_at, now + max(0, work.deadline - now) // 4)
-        if batch.full:
-            self._close(batch, seats, now)
-        self._ledger.refresh(seats)
+            flight = self._flights.launch(work, place, self._live[work.id], now)
+            self._actions.append(DispatchOne(ticket=flight.ticket, engine=place.engine, request=work.id))
 
-    def _fly(self, seats: Seats, now: int, cost: float, live: Live | None = None) -> Flight:
-        self._ticket += 1
-        flight = self._flights[self._ticket] = Flight(self._ticket, seats, now, cost, live)
-        self._ledger.take(seats, cost)
-        return flight
+    def _departed(self, what: DispatchBatch | Flight | None, now: int) -> None:
+        if isinstance(what, DispatchBatch):
+            self._actions.append(what)
+        elif what is not None:
+            for part in what.slices:
+                self._executor.fail(part)
+                self._backlog.observe(Finished(work=part.work, engine=what.seats.engine, ok=False), now)
+
+    def _depart(self, now: int) -> bool:
+        departed = list(self._flights.depart(now))
+        for each in departed:
+            self._departed(each, now)
+        return bool(departed)
 
     def _land(self, ticket: int, event: Completed | Broke, now: int, *, ok: bool) -> Flight | None:
-        # A ticket that is not known belonged to an engine that was lost.
-        flight = self._flights.pop(ticket, None)
+        flight = self._flights.land(ticket, now)
         if flight is None:
             return None
-        self._ledger.give(flight.seats, flight.predicted, now)
         out = event.tokens_out if isinstance(event, Completed) else 0
         for work in flight.works:
-            self._backlog.observe(
-                Finished(
-                    work=work, engine=flight.seats.engine, tokens_in=work.tokens_in, tokens_out=out,
-                    seconds=event.seconds, ok=ok,
-                ),
-                now,
+            finished = Finished(
+                work=work, engine=flight.seats.engine, tokens_in=work.tokens_in, tokens_out=out,
+                seconds=event.seconds, ok=ok,
             )  # fmt: skip
+            self._backlog.observe(finished, now)
         return flight
-
-    def _close_batches(self, now: int) -> bool:
-        closed = False
-        for batch, seats in list(self._open.values()):
-            # An engine that holds nothing else gains nothing by waiting.
-            if seats.running == 1 or now >= batch.closes_at:
-                self._close(batch, seats, now)
-                closed = True
-        return closed
-
-    def _close(self, batch: OpenBatch, seats: Seats, now: int) -> None:
-        del self._open[batch.ticket]
-        seats.batch = None
-        self._ledger.refresh(seats)
-        flight = self._flights[batch.ticket]
-        flight.started = now
-        rows = self._executor.close(batch)
-        if not rows:
-            del self._flights[batch.ticket]
-            self._ledger.give(seats, flight.predicted, now)
-            for part in flight.slices:
-                self._executor.fail(part)
-                self._backlog.observe(Finished(work=part.work, engine=seats.engine, ok=False), now)
-            return
-        where = tuple((request, places[0]) for request, places in (next(iter(row.waiters.items())) for row in rows))
-        self._actions.append(DispatchBatch(ticket=batch.ticket, engine=seats.engine, rows=where))
 
     # ------------------------------------------------------------ engines and time
 

@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sage_core.testing.clock import FakeClock as FakeClock
+    from sage_core.testing.engine_contract import BackendContract as BackendContract
+    from sage_core.testing.engine_contract import EmbedderContract as EmbedderContract
+    from sage_core.testing.engine_contract import GeneratorContract as GeneratorContract
+    from sage_core.testing.engine_contract import RerankerContract as RerankerContract
+    from sage_core.testing.engine_contract import TokenizerContract as TokenizerContract
+    from sage_core.testing.engines import FakeBackend as FakeBackend
+    from sage_core.testing.engines import FakeEngine as FakeEngine
+    from sage_core.testing.engines import FakeOptions as FakeOptions
     from sage_core.testing.fleet import Driven as Driven
     from sage_core.testing.fleet import FakeFleet as FakeFleet
     from sage_core.testing.fleet import drive as drive
@@ -27,6 +35,8 @@ if TYPE_CHECKING:
 #: Module below this package → the public names it owns.
 _OWNERS = {
     "clock": "FakeClock",
+    "engine_contract": "BackendContract EmbedderContract GeneratorContract RerankerContract TokenizerContract",
+    "engines": "FakeBackend FakeEngine FakeOptions",
     "fleet": "Driven FakeFleet drive",
     "hosts": "PluginContract install_wheel",
     "operators": "Example OperatorContract",

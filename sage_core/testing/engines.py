@@ -36,6 +36,8 @@ def sage_backends() -> Mapping[str, str]:
 class FakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of a ``backend = "fake"`` model."""
 
+    #: What it serves.
+    kinds: tuple[Kind, ...] = ("embed", "generate", "rerank", "tokenize")
     dimension: int = 16
     sequences: int = 1
     batch_tokens: int = 16_384
@@ -97,7 +99,7 @@ class FakeEngine:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        return ("embed", "generate", "rerank", "tokenize")
+        return self.options.kinds
 
     @property
     def capacity(self) -> Capacity:

@@ -204,6 +204,19 @@ def test_an_unknown_backend_names_the_known_ones() -> None:
     run(bench, use)
 
 
+def test_an_engine_is_not_asked_for_what_it_does_not_serve() -> None:
+    bench = Bench(kinds=["embed", "tokenize"])
+
+    async def use(driver: Driver) -> None:
+        with pytest.raises(
+            ModelError, match=r"model 'm': it cannot rerank\n  help: its backend serves: embed, tokenize;"
+        ):
+            await driver.rerank(bench.request("rerank", "a", "b"), bench.spec)
+        assert (await driver.embed(bench.request("embed", "a"), bench.spec)).shape == (1, 16)
+
+    run(bench, use)
+
+
 def test_a_request_id_that_is_in_flight_is_refused() -> None:
     bench = Bench(batch_seconds=0.01)
 

@@ -21,11 +21,19 @@ DEFECT, INTERRUPTED, READER_LEFT = 70, 130, 141
 
 COMMANDS = {
     "Workflows": {
-        "run": Entry("sage_core.cli.run:run", "Run a workflow."),
-        "check": Entry("sage_core.cli.check:check", "Report every error of a workflow, without running it."),
-        "plan": Entry("sage_core.cli.plan:plan", "Show what a run would reuse and what it would do."),
-        "graph": Entry("sage_core.cli.graph:graph", "Draw a workflow's steps and what flows between them."),
-        "runs": Entry("sage_core.cli.runs:runs", "List, show, cancel and resume runs."),
+        "run": Entry("sage_core.cli.run:run", "Run WORKFLOW and print its outputs."),
+        "check": Entry(
+            "sage_core.cli.check:check",
+            "Report every error of WORKFLOW as ``file:line:column: message``; needs no parameter values.",
+        ),
+        "plan": Entry(
+            "sage_core.cli.plan:plan",
+            "Show, step by step, what a run of WORKFLOW would reuse and what it would do; writes no run.",
+        ),
+        "graph": Entry(
+            "sage_core.cli.graph:graph", "Draw the steps of WORKFLOW by grain, and what flows between them."
+        ),
+        "runs": Entry("sage_core.cli.runs:runs", "List, show, cancel and resume runs of this project."),
         "schema": Entry("sage_core.cli.schema:schema", "Print the JSON Schema of workflow files, for editors."),
     },
     "Plugins and models": {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from sage_core.cli.output import print_json, progress_allowed
+from sage_core.cli.output import encode_json, print_json, progress_allowed
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -87,7 +87,7 @@ def finish(report: Report, *, as_json: bool) -> None:
         for warning in report.warnings:
             click.echo(f"warning: {warning}", err=True)
         _say_failures(report)
-        _say_outputs(report.outputs)
+        _say_outputs(report.outputs, report.written_by)
         click.echo(summary(report), err=True)
     if report.status in ("failed", "cancelled"):
         if report.error:
@@ -142,25 +142,24 @@ def _say_failures(report: Report) -> None:
         click.echo(f"skipped: … and {len(report.failures) - 20} more: sage runs show {report.run_id}", err=True)
 
 
-def _say_outputs(outputs: dict[str, Any]) -> None:
-    """Passages first, as quotations with their places; then every other output under its name."""
+def _say_outputs(outputs: dict[str, Any], written_by: Mapping[str, str]) -> None:
+    """Passages first, as quotations with their places; then every other output, labelled with the model behind it."""
     quoted = {name: value for name, value in outputs.items() if _is_passages(value)}
     for passages in quoted.values():
         for number, passage in enumerate(passages, 1):
-            place = f"{passage['path']}:{passage['start']}-{passage['end']}"
-            click.secho(f"[{number}] {place}", bold=True)
+            click.secho(f"[{number}] {passage['path']}:{passage['start']}-{passage['end']}", bold=True)
             for line in str(passage["text"]).strip().splitlines():
                 click.echo(f"    {line}")
             click.echo()
     for name, value in outputs.items():
-        if name in quoted:
+        if name in quoted or value in (None, []):
             continue
-        if isinstance(value, str):
-            click.echo(f"{name}: {value.strip()}" if "\n" not in value.strip() else f"{name}:\n{value.strip()}")
-        else:
-            from sage_core.cli.output import encode_json  # noqa: PLC0415 - 30 ms that text outputs do not need
-
-            click.echo(f"{name}: {encode_json(value)}")
+        model = written_by.get(name) if quoted else None
+        label = f"{name}, by {model}" if model else name
+        text = value.strip() if isinstance(value, str) else encode_json(value)
+        click.echo(f"{label}:\n{text}" if "\n" in text else f"{label}: {text}")
+        if model:
+            click.echo(f"  (for better answers set [models.{model}] in the workflow to a larger model)", err=True)
 
 
 def _is_passages(value: Any) -> bool:

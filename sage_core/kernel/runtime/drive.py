@@ -22,7 +22,16 @@ from sage_core.kernel.runtime.crew import Crew
 from sage_core.kernel.runtime.executor import Executor
 from sage_core.kernel.runtime.heartbeat import Heartbeat
 from sage_core.kernel.runtime.prepared import Prepared, decode_prepared
-from sage_core.kernel.runtime.report import Report, outputs_of, results_of, silent_steps, step_reports, too_many
+from sage_core.kernel.runtime.report import (
+    Report,
+    outputs_of,
+    results_of,
+    session_tokens,
+    silent_steps,
+    step_reports,
+    too_many,
+    written_by,
+)
 from sage_core.platform.processes import this_process
 from sage_core.platform.records import NewRun, StoredRun
 from sage_core.platform.store import JobStore
@@ -211,9 +220,11 @@ class Drive:
             status=status,
             outputs=outputs,
             steps=steps,
+            tokens=session_tokens(jobs, results, run.session),
+            written_by=written_by(executor.inputs),
             error=error,
             failures=failures,
-            warnings=(*self._warnings, *silent_steps(steps)),
+            warnings=(*self._warnings, *silent_steps(executor.inputs.prepared.graph, steps)),
         )
         self._host.hook.sage_on_run_finished(
             run=Run(id=run.id, workflow=run.workflow, status=status, created_at="", session=run.session, error=error)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from sage_core.common.config import Config
-from sage_core.common.contracts import InferenceClient, Ordering
-from sage_core.common.errors import CorruptArtifact, PluginError, SageError, StaleAttempt, UsageError
+from sage_core.common.contracts import InferenceClient
+from sage_core.common.errors import CorruptArtifact, SageError, StaleAttempt
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
+from sage_core.common.policies import ordering_named
 from sage_core.common.records import Caller, Job
 from sage_core.common.telemetry import log
 from sage_core.kernel.control_plane.client import UnifiedInferenceClient
 from sage_core.kernel.runtime.inputs import Inputs
 from sage_core.kernel.runtime.job_manager import JobManager
 from sage_core.kernel.runtime.job_runner import JobRun, RunScope
+from sage_core.kernel.runtime.metered import Metered
 from sage_core.kernel.runtime.prepared import Prepared
 from sage_core.kernel.runtime.results import Tables
 from sage_core.kernel.runtime.values import Codec
@@ -56,7 +61,8 @@ class Executor:
         codec = Codec(paths.artifacts)
         tables = Tables(codec, artifacts)
         self.inputs = Inputs(run.id, prepared, tables, codec)
-        self.manager = JobManager(run.id, self.inputs, tables, ordering(host, config), session=run.session)
+        order = ordering_named(config.scheduler.jobs, host.schedulers)
+        self.manager = JobManager(run.id, self.inputs, tables, order, session=run.session)
         self._artifacts = artifacts
         self._client = UnifiedInferenceClient.create(
             prepared.models,
@@ -66,6 +72,7 @@ class Executor:
             config=config,
             inline=inline,
         )
+        self._usage: Counter[str] = Counter()
         self._connected = False
         self._stack = AsyncExitStack()
         self.scope = RunScope(
@@ -100,7 +107,9 @@ class Executor:
         try:
             key = self.manager.key(self._store, job)
             await self._connect(job)
+            self._usage.clear()
             result = await JobRun(self.scope, job).run()
+            result = msgspec.structs.replace(result, tokens=dict(self._usage))
             with self._store.transaction() as tx:
                 self.manager.complete(tx, job, key, result, fence=job.fence)
         except StaleAttempt as stale:
@@ -137,20 +146,4 @@ class Executor:
             await self._stack.enter_async_context(self._client)
 
     def _client_of(self, step: str) -> InferenceClient:
-        return self._client.bound(step=step)
-
-
-def ordering(host: Host, config: Config) -> Ordering:
-    """The configured order of jobs; raises when the policy cannot rank."""
-    name = config.scheduler.jobs
-    policy = host.schedulers[name]
-    if not (isinstance(policy, type) and isinstance(policy, Ordering)):
-        able = [n for n in host.schedulers if isinstance(host.schedulers[n], Ordering)]
-        raise UsageError(
-            f"[scheduler] jobs = {name!r}: this policy keeps state and cannot order a queue in the database",
-            f"policies that can: {', '.join(able)}",
-        )
-    made = policy()
-    if not isinstance(made, Ordering):
-        raise PluginError(host.schedulers.origin(name), f"scheduler {name!r} is no Ordering")
-    return made
+        return Metered(self._client.bound(step=step), self._usage)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from sage_core.common.contracts import Ordering
+from sage_core.common.errors import RunFailed
 from sage_core.common.records import Job, Work
 from sage_core.kernel.dataflow.graph import RUN
 from sage_core.kernel.dataflow.plan import PARAMS, Stage
@@ -94,7 +95,13 @@ class JobManager:
         if not stages:
             return []
         table = self._inputs.open_root(opener, result)
+        before = sorted((job.start, job.stop) for job in tx.jobs(self._run_id, stages=[stages[0].name]))
         bounds = partitions(self._tables.row_hashes(table), min(stage.limit for stage in stages))
+        if before:
+            # A reopened opener: its partitions exist, and hold as long as its rows are the ones they were cut from.
+            if before != bounds:
+                raise RunFailed(self._run_id, f"the rows of step {opener.name!r} changed since the run began")
+            return []
         now = tx.now()
         jobs = [
             self._new_job(stage, part, now, start, stop)

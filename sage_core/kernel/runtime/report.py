@@ -7,8 +7,8 @@ from typing import Any
 
 from sage_core.common.operators import Artifact
 from sage_core.common.records import Record, RowFailure, RunStatus
-from sage_core.kernel.dataflow.graph import RUN, Binding
-from sage_core.kernel.dataflow.plan import PARAMS, Stage
+from sage_core.kernel.dataflow.graph import RUN, Binding, Graph
+from sage_core.kernel.dataflow.plan import PARAMS, Stage, inputs_of
 from sage_core.kernel.runtime.inputs import Inputs, column_grain
 from sage_core.kernel.runtime.results import Result, decode_result
 from sage_core.kernel.runtime.table import Table
@@ -46,7 +46,10 @@ class Report(Record):
     status: RunStatus
     outputs: dict[str, Any] = {}
     steps: dict[str, StepReport] = {}
+    #: Tokens of the answers this session had generated: ``prompt`` and ``completion``.
     tokens: dict[str, int] = {}
+    #: Outputs that a model wrote → the model's name and backend.
+    written_by: dict[str, str] = {}
     error: str = ""
     failures: tuple[RowFailure, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -91,13 +94,40 @@ def too_many(inputs: Inputs, steps: Mapping[str, StepReport]) -> str:
     return ""
 
 
-def silent_steps(steps: Mapping[str, StepReport]) -> tuple[str, ...]:
-    """Warnings for steps that had rows before them and ran on none."""
-    return tuple(
-        f"step {name!r} ran on 0 of {report.absent} rows"
-        for name, report in steps.items()
-        if report.rows_in == 0 and report.absent
-    )
+def silent_steps(graph: Graph, steps: Mapping[str, StepReport]) -> tuple[str, ...]:
+    """Warnings for steps that had rows before them and ran on none, where no input was empty and no branch was meant."""
+    found = []
+    for name, report in steps.items():
+        step = graph.steps[name]
+        inputs = {column.split(".", 1)[0] for column in inputs_of(graph, step)} - {PARAMS}
+        branch = bool(step.when) and report.absent == 1
+        if report.rows_in == 0 and report.absent and not branch and all(steps[other].rows_out for other in inputs):
+            found.append(f"step {name!r} ran on 0 of {report.absent} rows")
+    return tuple(found)
+
+
+def session_tokens(jobs: list[JobRow], results: Mapping[str, Result], session: int) -> dict[str, int]:
+    """Tokens that jobs of this session cost."""
+    fresh = [
+        results[key]
+        for job in jobs
+        if job.session == session and not job.reused and (key := job.result_key or "") in results
+    ]
+    return {kind: sum(result.tokens.get(kind, 0) for result in fresh) for kind in ("prompt", "completion")}
+
+
+def written_by(inputs: Inputs) -> dict[str, str]:
+    """Outputs that come straight from a step with a model and that may differ from call to call: generated text."""
+    graph, found = inputs.prepared.graph, {}
+    for name, binding in graph.outputs.items():
+        for ref in binding.refs:
+            step = graph.steps.get(ref.step)
+            if step is None or step.signature.pure:
+                continue
+            models = [inputs.prepared.options[step.name].get(o.name) for o in step.signature.options if o.is_model]
+            if models and isinstance(models[0], str):
+                found[name] = models[0]
+    return found
 
 
 def results_of(store: JobStore, jobs: list[JobRow]) -> dict[str, Result]:

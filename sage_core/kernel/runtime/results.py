@@ -41,6 +41,8 @@ class Result(Record):
     artifacts: tuple[str, ...] = ()
     #: Seconds from claim to result.
     seconds: float = 0.0
+    #: Tokens of generated answers: ``prompt`` and ``completion``.
+    tokens: dict[str, int] = {}
 
     def encode(self) -> bytes:
         """Bytes for the store."""

@@ -1,0 +1,54 @@
+"""Counts what model calls cost, between a step and the inference client."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from sage_core.common.contracts import InferenceClient
+from sage_core.common.records import EngineInfo, Token
+
+if TYPE_CHECKING:
+    from sage_core.common.contracts import Floats
+
+
+class Metered:
+    """An `InferenceClient` that adds the tokens of generated answers to a counter: ``prompt`` and ``completion``."""
+
+    def __init__(self, client: InferenceClient, usage: Counter[str]) -> None:
+        self._client = client
+        self._usage = usage
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Floats:
+        return await self._client.embed(model, texts)
+
+    async def generate(
+        self,
+        model: str,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
+        schema: Mapping[str, object] | None = None,
+    ) -> AsyncIterator[Token]:
+        stream = self._client.generate(
+            model, messages, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema
+        )
+        async with aclosing(stream) as tokens:  # type: ignore[type-var] # implementations are async generators
+            async for token in tokens:
+                self._usage["prompt"] += token.prompt_tokens
+                self._usage["completion"] += token.completion_tokens
+                yield token
+
+    async def rerank(self, model: str, query: str, documents: Sequence[str]) -> list[float]:
+        return await self._client.rerank(model, query, documents)
+
+    async def tokenize(self, model: str, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        return await self._client.tokenize(model, texts)
+
+    async def info(self, model: str) -> EngineInfo:
+        return await self._client.info(model)

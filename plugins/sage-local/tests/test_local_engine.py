@@ -31,7 +31,7 @@ ASK = Request(
 @needs_weights
 class TestSmolLM2(GeneratorContract):
     spec = ModelSpec(name="smollm2", backend="local", source="package:smollm2", options={"context": 512, "threads": 1})
-    changed_options = {"context": 256}  # noqa: RUF012 - the suite declares it
+    changed_options = {"context": 256}
     missing = ModelSpec(name="missing", backend="local", source="no/such/file.gguf")
 
     def make_backend(self) -> LocalBackend:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sage_core import Engine, ModelSpec
@@ -21,11 +22,21 @@ class OnnxBackend:
     #: Names that have default weights, for `sage models`.
     packaged = tuple(PACKAGED)
 
+    #: Names that default weights are found for.
+    packaged = tuple(PACKAGED)
+
     def identify(self, model: ModelSpec) -> str:
         return find_weights(model).identity
 
     def open(self, model: ModelSpec) -> AbstractAsyncContextManager[Engine]:
         return self._open(model)
+
+    def add(self, name: str, source: str, options: Mapping[str, object], target: Path) -> Mapping[str, object]:
+        """Fill `target` from `source`, exported and quantised as `options` say; returns what was measured."""
+        # Measuring loads onnxruntime, which `identify` does without.
+        from sage_onnx.export import add_model  # noqa: PLC0415
+
+        return add_model(name, source, options, target)
 
     @asynccontextmanager
     async def _open(self, model: ModelSpec) -> AsyncIterator[Engine]:

@@ -15,7 +15,7 @@ from sage_onnx.session import Session
 from sage_onnx.weights import Settings
 
 if TYPE_CHECKING:
-    from sage_onnx.session import Floats
+    from sage_onnx.session import Floats, Integers
 
 T = TypeVar("T")
 
@@ -52,30 +52,21 @@ class OnnxEmbedder(_Engine):
     def __init__(self, name: str, session: Session, settings: Settings, thread: ThreadPoolExecutor) -> None:
         super().__init__(session, settings, thread)
         # A graph may leave its width open; one short text shows it.
-        self.dimension = session.width or self._embed(["a"], threading.Event()).shape[1]
+        self.dimension = session.width or embed_texts(session, settings.pooling, ["a"]).shape[1]
         if self.dimension < 2:
             raise ModelError(
                 name, "its output is no vector", 'a cross-encoder needs kind = "rerank" in sage-model.toml'
             )
 
     async def embed(self, texts: Sequence[str]) -> Floats:
-        return await self._call(lambda gone: self._embed(texts, gone))
+        if not texts:
+            return numpy.empty((0, self.dimension), dtype=numpy.float32)
+        return await self._call(lambda gone: embed_texts(self._session, self._settings.pooling, texts, gone))
 
     async def rerank(self, query: str, documents: Sequence[str]) -> list[float]:
         vectors = await self.embed([query, *documents])
         scores: list[float] = (vectors[1:] @ vectors[0]).tolist()
         return scores
-
-    def _embed(self, texts: Sequence[str], gone: threading.Event) -> Floats:
-        result: Floats | None = None
-        for places, output, mask in self._session.run(texts):
-            vectors = pool(output, mask.astype(numpy.float32), self._settings.pooling)
-            if result is None:
-                result = numpy.empty((len(texts), vectors.shape[1]), dtype=numpy.float32)
-            result[places] = vectors
-            if gone.is_set():
-                break
-        return numpy.empty((0, self.dimension), dtype=numpy.float32) if result is None else result
 
 
 class OnnxReranker(_Engine):
@@ -85,20 +76,40 @@ class OnnxReranker(_Engine):
     dimension = 0
 
     async def rerank(self, query: str, documents: Sequence[str]) -> list[float]:
-        return await self._call(lambda gone: self._rerank(query, documents, gone))
-
-    def _rerank(self, query: str, documents: Sequence[str], gone: threading.Event) -> list[float]:
-        scores = numpy.zeros(len(documents), dtype=numpy.float32)
-        for places, output, _ in self._session.run([(query, document) for document in documents]):
-            # Two classes are (irrelevant, relevant): their difference orders like the probability.
-            scores[places] = output[:, 0] if output.shape[1] == 1 else output[:, -1] - output[:, 0]
-            if gone.is_set():
-                break
-        result: list[float] = scores.tolist()
-        return result
+        if not documents:
+            return []
+        return await self._call(lambda gone: score_pairs(self._session, query, documents, gone))
 
 
-def pool(output: Floats, mask: Floats, pooling: str) -> Floats:
+def embed_texts(session: Session, pooling: str, texts: Sequence[str], gone: threading.Event | None = None) -> Floats:
+    """One unit vector a text, in order; stops between batches once `gone` is set."""
+    result: Floats | None = None
+    for places, output, mask in session.run(texts):
+        vectors = pool(output, mask, pooling)
+        if result is None:
+            result = numpy.zeros((len(texts), vectors.shape[1]), dtype=numpy.float32)
+        result[places] = vectors
+        if gone is not None and gone.is_set():
+            break
+    assert result is not None, "called without a text"
+    return result
+
+
+def score_pairs(
+    session: Session, query: str, documents: Sequence[str], gone: threading.Event | None = None
+) -> list[float]:
+    """One score a document, in order; stops between batches once `gone` is set."""
+    scores = numpy.zeros(len(documents), dtype=numpy.float32)
+    for places, output, _ in session.run([(query, document) for document in documents]):
+        # Two classes are (irrelevant, relevant): their difference orders like the probability.
+        scores[places] = output[:, 0] if output.shape[1] == 1 else output[:, -1] - output[:, 0]
+        if gone is not None and gone.is_set():
+            break
+    result: list[float] = scores.tolist()
+    return result
+
+
+def pool(output: Floats, mask: Integers, pooling: str) -> Floats:
     """Turn token vectors into one unit vector a row; padding has no weight. Pooled output is only normalised."""
     if output.ndim == 2:
         vectors = output
@@ -106,8 +117,6 @@ def pool(output: Floats, mask: Floats, pooling: str) -> Floats:
         vectors = output[:, 0]
     else:
         # One row after the other: a sum over the padded width would add its zeros in another order in another batch.
-        vectors = numpy.stack(
-            [row[:length].mean(axis=0) for row, length in zip(output, mask.sum(axis=1).astype(int), strict=True)]
-        )
+        vectors = numpy.stack([row[:length].mean(axis=0) for row, length in zip(output, mask.sum(axis=1), strict=True)])
     norms = numpy.linalg.norm(vectors, axis=1, keepdims=True)
     return numpy.asarray(vectors / numpy.maximum(norms, 1e-12), dtype=numpy.float32)

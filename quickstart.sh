@@ -92,9 +92,16 @@ case "${1:-}" in
     shift
     make_environment
     cd "$root"
-    # tox looks for uv and python beside itself first.
+    # tox reads the requirements of a checkout only when it makes an environment: make them anew when those change.
+    recreate=()
+    if [ "$(cat .tox/.quickstart 2>/dev/null)" != "$(cat "$venv/.quickstart")" ]; then
+      recreate=(--recreate)
+      mkdir -p .tox
+      cp "$venv/.quickstart" .tox/.quickstart
+    fi
+    # tox and the tests find uv and python beside each other.
     export PATH="$venv/bin:$PATH"
-    exec "$venv/bin/tox" run "$@"
+    exec "$venv/bin/tox" run ${recreate[@]+"${recreate[@]}"} "$@"
     ;;
   -h | --help | help) usage ;;
   *) usage >&2; exit 2 ;;

@@ -22,7 +22,7 @@ from sage_onnx.weights import SETTINGS_FILE, find_weights
 
 #: What the environment needs to make weights smaller, and what more to trace a PyTorch model.
 _QUANTISE = ("onnx>=1.17", "onnxruntime>=1.22", "onnx-ir>=0.1")
-# Pinned, so that one source exports to one file, and so that pip takes a CPU build of this version where one is offered.
+# Pinned, so that one source exports to one file, and so that pip takes a CPU build of this version where there is one.
 _EXPORT = (*_QUANTISE, "torch==2.13.0", "optimum[onnxruntime]==2.1.0", "optimum-onnx==0.1.0", "accelerate>=1")
 
 

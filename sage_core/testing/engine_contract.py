@@ -95,6 +95,8 @@ class BackendContract:
         assert first == second, "two backends identify the same model differently"
 
     def test_identity_does_not_depend_on_the_name(self) -> None:
+        if not self.spec.source:
+            pytest.skip("the model has no source: its backend finds it by the name")
         renamed = msgspec.structs.replace(self.spec, name="another-name")
         assert self.make_backend().identify(renamed) == self.make_backend().identify(self.spec)
 

@@ -18,7 +18,7 @@ from sage_core.testing.engines import FakeBackend, FakeEngine, FakeOptions
 
 
 class Fake:
-    spec = ModelSpec(name="fake", backend="fake")
+    spec = ModelSpec(name="fake", backend="fake", source="any")
     missing: ModelSpec | None = ModelSpec(name="fake", backend="fake", source="missing")
     changed_options: dict[str, object] = {"dimension": 8}
 
@@ -92,6 +92,8 @@ class WrongBackend(FakeBackend):
     def identify(self, model: ModelSpec) -> str:
         if self.fault == "identity":
             return f"fake:{uuid.uuid4()}"
+        if self.fault == "named":
+            return f"fake:{model.name}{model.options}"
         if self.fault == "blind":
             return "fake:same"
         if self.fault == "silent":
@@ -123,6 +125,7 @@ CAUGHT: list[tuple[str, type, Callable[[Any], None]]] = [
     ("upside down", RerankerContract, RerankerContract.test_the_relevant_document_scores_higher),
     ("spans", EmbedderContract, EmbedderContract.test_token_spans_lie_in_the_text_and_increase),
     ("identity", EmbedderContract, EmbedderContract.test_identity_is_stable),
+    ("named", EmbedderContract, EmbedderContract.test_identity_does_not_depend_on_the_name),
     ("blind", EmbedderContract, EmbedderContract.test_identity_changes_with_options_that_change_results),
     ("silent", EmbedderContract, EmbedderContract.test_a_missing_model_says_how_to_get_it),
     ("once", EmbedderContract, EmbedderContract.test_opens_and_closes_twice),

@@ -156,7 +156,7 @@ class UnifiedInferenceClient(BoundClient):
         config: Config | None = None,
         inline: bool = False,
     ) -> UnifiedInferenceClient:
-        """Describe a client; entering it connects.
+        """Describe a client; entering it costs next to nothing, its first request connects.
 
         Args:
             models: every model that may be asked for, by name.

@@ -50,9 +50,11 @@ def outline(request: Request, lane: Lane) -> Outline:
 
 
 def lane_of(spec: ModelSpec) -> Lane:
-    """Key of the pool that serves a model: equal for two names of the same weights and options."""
+    """Key of the pool that serves a model: equal for two names of the same source and options."""
+    # Without a source the backend finds the weights by the name.
+    source = spec.source or {"name": spec.name}
     plain = msgspec.json.encode(
-        {"backend": spec.backend, "source": spec.source, "options": spec.options, "needs": spec.needs},
+        {"backend": spec.backend, "source": source, "options": spec.options, "needs": spec.needs},
         order="deterministic",
     )
     return f"{spec.backend}/{blake2b(plain, digest_size=6).hexdigest()}"

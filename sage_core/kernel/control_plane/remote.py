@@ -59,7 +59,7 @@ class _Pending:
 class EngineHostLink:
     """One connection to the engine host of a runtime folder; an async context manager.
 
-    Requests outlive one death of the host: those that have streamed nothing are sent once more.
+    It connects with the first request, so that a run which asks no model starts no process. Requests outlive one death of the host: those that have streamed nothing are sent once more.
     """
 
     def __init__(self, models: Mapping[str, ModelSpec], paths: Paths, host: Host, *, worker: str = "") -> None:
@@ -79,11 +79,6 @@ class EngineHostLink:
 
     async def __aenter__(self) -> EngineHostLink:
         self._tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
-        try:
-            await self._connect()
-        except BaseException:
-            await self._stack.aclose()
-            raise
         return self
 
     async def __aexit__(

@@ -21,7 +21,7 @@ from sage_core.common.paths import Paths
 from sage_core.common.records import Caller, ModelSpec, Request
 from sage_core.kernel.control_plane.client import UnifiedInferenceClient
 
-MODELS = {"m": ModelSpec(name="m", backend="fake"), "same": ModelSpec(name="same", backend="fake")}
+MODELS = {name: ModelSpec(name=name, backend="fake", source="one") for name in ("m", "same")}
 
 
 def paths(folder: Path) -> Paths:

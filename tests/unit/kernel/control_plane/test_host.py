@@ -127,6 +127,7 @@ def test_the_host_leaves_after_its_last_client_and_closes_its_engines(paths: Pat
         async with client(paths, journal=journal) as opened:
             await opened.embed("m", ["a"])
             async with client(paths, journal=journal) as other:
+                await other.info("m")
                 assert link(other).host_pid == link(opened).host_pid
             return link(opened).host_pid
 
@@ -257,9 +258,9 @@ def test_a_host_that_cannot_start_is_an_error_that_names_its_log(paths: Paths) -
             return {"gone": "no_such_module"}
 
     async def use() -> None:
-        host = Broken({"fake": fake})
-        async with UnifiedInferenceClient.create({}, paths=paths, host=host):
-            pass
+        models = {"m": ModelSpec(name="m", backend="fake")}
+        async with UnifiedInferenceClient.create(models, paths=paths, host=Broken({"fake": fake})) as opened:
+            await opened.embed("m", ["a"])
 
     with pytest.raises(EngineHostError, match="ended with exit code 1") as caught:
         asyncio.run(use())
@@ -269,6 +270,7 @@ def test_a_host_that_cannot_start_is_an_error_that_names_its_log(paths: Paths) -
 def test_a_client_of_another_version_is_refused_with_the_reason(paths: Paths) -> None:
     async def use() -> None:
         async with client(paths) as opened:
+            await opened.info("m")
             reader, writer = await asyncio.open_unix_connection(socket_path(paths))
             wire = Wire()
             writer.write(wire.pack(Hello(protocol=PROTOCOL + 1, worker="", logs="", models={})))
@@ -292,6 +294,15 @@ def test_garbage_on_the_socket_harms_nobody(paths: Paths) -> None:
             assert (await opened.embed("m", ["still here"])).shape == (1, 16)
 
     asyncio.run(use())
+
+
+def test_a_client_that_asks_nothing_starts_nothing(paths: Paths) -> None:
+    async def use() -> None:
+        async with client(paths):
+            pass
+
+    asyncio.run(use())
+    assert not paths.runtime.exists()
 
 
 def test_the_lock_elects_one(tmp_path: Path) -> None:

@@ -61,8 +61,10 @@ def test_an_outline_holds_sizes_and_digests_and_no_text() -> None:
     assert secret.keys[0] == secret.keys[1] != secret.keys[2]
 
 
-def test_a_lane_is_the_model_and_not_its_name() -> None:
-    spec = ModelSpec(name="a", backend="onnx", options={"x": 1, "y": 2})
-    assert lane_of(spec) == lane_of(ModelSpec(name="b", backend="onnx", options={"y": 2, "x": 1}))
-    assert lane_of(spec) != lane_of(ModelSpec(name="a", backend="onnx", options={"x": 1}))
+def test_a_lane_is_the_model_and_not_its_name_unless_the_name_is_all_there_is() -> None:
+    spec = ModelSpec(name="a", backend="onnx", source="f", options={"x": 1, "y": 2})
+    assert lane_of(spec) == lane_of(ModelSpec(name="b", backend="onnx", source="f", options={"y": 2, "x": 1}))
+    assert lane_of(spec) != lane_of(ModelSpec(name="a", backend="onnx", source="f", options={"x": 1}))
+    assert lane_of(spec) != lane_of(ModelSpec(name="a", backend="onnx", source="g", options={"x": 1, "y": 2}))
     assert lane_of(spec).startswith("onnx/")
+    assert lane_of(ModelSpec(name="a", backend="onnx")) != lane_of(ModelSpec(name="b", backend="onnx"))

@@ -59,7 +59,8 @@ class _Pending:
 class EngineHostLink:
     """One connection to the engine host of a runtime folder; an async context manager.
 
-    It connects with the first request, so that a run which asks no model starts no process. Requests outlive one death of the host: those that have streamed nothing are sent once more.
+    It connects with the first request, so that a run which asks no model starts no process. Requests outlive one death
+    of the host: those that have streamed nothing are sent once more.
     """
 
     def __init__(self, models: Mapping[str, ModelSpec], paths: Paths, host: Host, *, worker: str = "") -> None:

@@ -305,13 +305,8 @@ class Driver:
 
     def _spawn(self, ticket: int, work: Any) -> None:
         task = self._running[ticket] = self._tasks.create_task(work)
-        task.add_done_callback(lambda task: self._landed(ticket, task))
-
-    def _landed(self, ticket: int, task: asyncio.Task[None]) -> None:
-        del self._running[ticket]
-        # A task that is cancelled before its first step never runs, so it cannot return its own credit.
-        if task.cancelled():
-            self._feed(Broke(ticket=ticket, seconds=0.0, reason="cancelled"))
+        # The loop runs a task's first step before any later pump, so what `Abort` cancels has begun and reports its end.
+        task.add_done_callback(lambda _: self._running.pop(ticket, None))
 
     async def _embed(self, action: DispatchBatch, texts: list[str]) -> None:
         request = self._calls[action.rows[0][0]].request

@@ -305,7 +305,7 @@ class Driver:
 
     def _spawn(self, ticket: int, work: Any) -> None:
         task = self._running[ticket] = self._tasks.create_task(work)
-        # The loop runs a task's first step before any later pump, so what `Abort` cancels has begun and reports its end.
+        # The loop runs a task's first step before a later pump: what `Abort` cancels has begun and reports its end.
         task.add_done_callback(lambda _: self._running.pop(ticket, None))
 
     async def _embed(self, action: DispatchBatch, texts: list[str]) -> None:

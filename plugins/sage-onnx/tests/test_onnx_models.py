@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -128,3 +129,32 @@ def test_identify_imports_no_runtime() -> None:
         "sys.exit('onnxruntime' in sys.modules or 'numpy' in sys.modules or 'tokenizers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def from_hub(cache: Path, source: str) -> subprocess.CompletedProcess[str]:
+    """Identify a model with an offline hub whose cache is `cache`; its settings are read at import."""
+    code = (
+        "from sage_core import ModelSpec; from sage_onnx.backend import OnnxBackend;"
+        f"print(OnnxBackend().identify(ModelSpec(name='mine', backend='onnx', source={source!r})))"
+    )
+    environment = {**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment)
+
+
+def test_a_hub_model_is_found_in_the_hubs_cache(tmp_path: Path, embedder: Build) -> None:
+    pytest.importorskip("huggingface_hub")
+    repository = tmp_path / "models--org--name"
+    embedder(repository / "snapshots" / "abc123")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc123")
+    done = from_hub(tmp_path, "hf:org/name")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == OnnxBackend().identify(spec(repository / "snapshots" / "abc123"))
+
+
+def test_a_hub_model_that_cannot_be_fetched_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    done = from_hub(tmp_path, "hf:org/name")
+    assert done.returncode == 1
+    assert "hf:org/name cannot be fetched" in done.stderr
+    assert "sage models add mine --source hf:org/name" in done.stderr

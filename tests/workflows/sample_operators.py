@@ -95,6 +95,11 @@ def upper(text: str) -> str:
     return text.upper()
 
 
+@operator("t.lines", returns="lines")
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
+
+
 @operator("t.title", returns="text")
 def title(text: str | None) -> str:
     return text or ""
@@ -151,9 +156,10 @@ class Null:
         raise NotImplementedError
 
 
-_NAMES = (
-    "files parse chunk embed near index count short score upper title tags note refine people orders greet"
-).split()
+_NAMES = [
+    "files", "parse", "chunk", "embed", "near", "index", "count", "short", "score", "upper", "title", "tags", "note",
+    "refine", "lines", "people", "orders", "greet",
+]  # fmt: skip
 
 
 class Plugin:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
+import msgspec
+
 from sage_core.common.host import Host
 from sage_core.common.records import ModelSpec
 from sage_core.kernel.dataflow import join, params, sections, spec
@@ -54,9 +56,14 @@ def _check(
 ) -> Graph:
     top = Settings(document.tree, (), problems)
     sections.check_top(top)
-    declared = params.read(top)
+    declared = {
+        key: msgspec.structs.replace(param, default=document.rebase(param.default, ("params", key, "default")))
+        if param.type == "path"
+        else param
+        for key, param in params.read(top).items()
+    }
     usable, broken = sections.known_models(known, host, document.base)
-    own = sections.models(top, host, document.base)
+    own = sections.models(top, host, document.folder)
     models: dict[str, ModelSpec] = {**usable, **own}
     grains, columns = Grains(), Columns(declared, problems)
     options = Options(document, declared, models, {key: why for key, why in broken.items() if key not in own})

@@ -139,10 +139,12 @@ class JoinCheck:
         if one.type is None or two.type is None:
             return
         kinds = [msgspec.structs.replace(end.type, optional=False) for end in (one, two) if end.type]
+        for end, key in zip((one, two), kinds, strict=True):
+            if key.kind in ("vector", "artifact", "record", "dict", "list"):
+                made = types.show(key) if end.ref.column else "a record of all its columns"
+                message = f"{references.show(end.ref)!r} is {made} and cannot be a key"
+                self._problems.add(path, message, one_of("", ("str", "int", "bool", "float"), "keys"))
+                return
         if not types.assignable(kinds[0], kinds[1]) and not types.assignable(kinds[1], kinds[0]):
             shown = [f"{references.show(end.ref)!r} is {types.show(end.type)}" for end in (one, two) if end.type]
             self._problems.add(path, f"{shown[0]}, but {shown[1]}: they can never be equal")
-        elif kinds[0].kind in ("vector", "artifact", "record", "dict", "list"):
-            self._problems.add(
-                path, f"a {types.show(kinds[0])} cannot be a key", one_of("", ("str", "int", "bool"), "keys")
-            )

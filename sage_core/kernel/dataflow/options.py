@@ -105,7 +105,7 @@ class Options:
         wrong = self._problem(option, value, refs)
         if wrong is not None:
             problems.add(path, f"option {option.name!r}: {wrong[0]}", wrong[1])
-        return self._rebased(value, path) if option.is_path else value
+        return self._document.rebase(value, path) if option.is_path else value
 
     def _reference(self, space: str, name: str, path: Path, problems: Problems) -> None:
         if space == "params":
@@ -139,12 +139,6 @@ class Options:
                 return f"the model {value!r} of sage.toml cannot be used: {self._broken[value]}", ""
             return f"no model is named {value!r}", one_of(value, tuple(self._models), "models")
         return None
-
-    def _rebased(self, value: Any, path: Path) -> Any:
-        folder = self._document.folder(path)
-        if folder == self._document.base or not isinstance(value, str) or value.startswith(("${", "/", "~")):
-            return value
-        return os.path.join(os.path.relpath(folder, self._document.base), value)
 
 
 def join_path(value: Any, folder: FilePath) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -14,6 +14,7 @@ from sage_core.kernel.dataflow.diagnostics import Problems, one_of
 from sage_core.kernel.dataflow.expressions import template_refs
 from sage_core.kernel.dataflow.graph import Param, Retry, Trigger
 from sage_core.kernel.dataflow.settings import Settings, kind, unstorable
+from sage_core.kernel.dataflow.spans import Path
 
 TOP = (
     "sage", "name", "description", "params", "models", "defaults", "steps", "outputs", "slo", "include", "profile",
@@ -93,7 +94,7 @@ def needs(settings: Settings) -> dict[str, Any]:
     return found
 
 
-def models(document: Settings, host: Host, folder: FilePath) -> dict[str, ModelSpec]:
+def models(document: Settings, host: Host, folder: Callable[[Path], FilePath]) -> dict[str, ModelSpec]:
     """Check ``[models]``; everything but backend, source and needs belongs to the backend."""
     found = {}
     for name, settings in document.sections("models", "model"):
@@ -103,7 +104,7 @@ def models(document: Settings, host: Host, folder: FilePath) -> dict[str, ModelS
             if backend and backend not in host.backends:
                 settings.add("backend", f"no backend is named {backend!r}", one_of(backend, tuple(host.backends)))
         _check_values(settings, ("env", "secret"), "a model")
-        found[name] = model(name, settings, backend, folder)
+        found[name] = model(name, settings, backend, folder((*settings.path, "source")))
     return found
 
 

@@ -75,7 +75,7 @@ class Settings:
     def count(self, key: str, default: int = 0, least: int = 1) -> int:
         """An integer of at least `least`."""
         value = self._typed(key, int, default)
-        if key in self.table and value < least:
+        if value is self.table.get(key) and value < least:
             self.add(key, f"{key!r} must be at least {least}, not {value}")
             return default
         return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
@@ -55,6 +56,13 @@ class Document:
         """The folder of the file that a path is written in: relative paths start there."""
         file, _ = self.locate(path)
         return FilePath(file).parent if file else self.base
+
+    def rebase(self, value: Any, path: Path) -> Any:
+        """A path written in an included file, relative to the workflow's own folder; templates stay as they are."""
+        folder = self.folder(path)
+        if folder == self.base or not isinstance(value, str) or not value or value.startswith(("${", "/", "~")):
+            return value
+        return os.path.join(os.path.relpath(folder, self.base), value)
 
     def render(self, problems: Problems) -> list[str]:
         """The problems as text, in file order, the main file first."""

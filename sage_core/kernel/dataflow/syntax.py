@@ -81,11 +81,15 @@ def explain(text: str, error: str) -> tuple[Span, str, str]:
         return _wide(span, word[1]), f"{word[1]} is not a TOML value", instead
     if problem == "Invalid value" and (word := re.match(r"[A-Za-z_$][^\s,\]}#]*", rest)):
         return _wide(span, word[0]), f"{word[0]} is not a TOML value", f'a text is quoted: "{word[0]}"'
-    if problem.startswith("Illegal character '\\n'"):
-        return span, "the text is not closed on its line", 'end it with ", or write """ around several lines'
+    if problem.startswith("Illegal character '\\n'") or problem == 'Expected "\'"':
+        return (
+            span,
+            "the text is not closed on its line",
+            "end it with its quote, or write three quotes around several lines",
+        )
     if problem == "Invalid value" and at and not at[1]:
         return span, "the file ends where a value is expected", ""
-    if problem == "Invalid value" and not rest.strip():
+    if problem == "Invalid value" and not rest.partition("#")[0].strip():
         return span, "a value is missing", 'write key = "value"'
     return span, f"not valid TOML: {problem[:1].lower()}{problem[1:]}", ""
 

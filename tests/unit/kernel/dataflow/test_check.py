@@ -157,7 +157,7 @@ def test_models_of_the_configuration_stand_behind_those_of_the_file() -> None:
     assert "odd" not in models
     step = {"use": "t.embed", "in": {"text": {"value": "x"}}, "with": {"model": "odd"}}
     with pytest.raises(
-        InvalidWorkflow, match="the model 'odd' of sage.toml cannot be used: no backend is named 'gone'"
+        InvalidWorkflow, match=r"the model 'odd' of sage\.toml cannot be used: no backend is named 'gone'"
     ):
         check_tree({"sage": 1, "steps": {"a": step}}, sample_operators.host(), base=Path("/"), known_models=known)
 
@@ -204,7 +204,7 @@ def test_a_leaf_that_is_only_waited_for_is_still_an_output() -> None:
 
 def test_steps_come_after_what_they_read_and_in_file_order_otherwise() -> None:
     a = {"use": "t.upper", "in": {"text": {"value": "x"}}}
-    steps = {name: a for name in "dca"} | {"b": {"use": "t.upper", "in": {"text": "z.text"}}, "z": a, "e": a}
+    steps = dict.fromkeys("dca", a) | {"b": {"use": "t.upper", "in": {"text": "z.text"}}, "z": a, "e": a}
     found = check_tree({"sage": 1, "steps": steps}, sample_operators.host(), base=Path("/"))
     assert list(found.steps) == ["d", "c", "a", "z", "b", "e"]
 

@@ -45,7 +45,7 @@ def fetch(source: str) -> Path:
 def export(folder: Path, target: Path) -> None:
     """Trace the PyTorch model; a sequence classifier keeps its scores, anything else its token vectors."""
     # Ten seconds of imports that an ONNX source does without; the package is in the isolated environment only.
-    from optimum.exporters.onnx import main_export  # type: ignore[import-not-found]  # noqa: PLC0415
+    from optimum.exporters.onnx import main_export  # noqa: PLC0415
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     classifier = str((config.get("architectures") or [""])[0]).endswith("ForSequenceClassification")

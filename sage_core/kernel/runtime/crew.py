@@ -23,7 +23,9 @@ DEATHS = 6
 class Crew:
     """Worker processes, as children in this process's group."""
 
-    def __init__(self, run_id: str, size: int, *, url: str, host: Host, paths: Paths, config: Config) -> None:
+    def __init__(
+        self, run_id: str, size: int, *, url: str, folder: Path, host: Host, paths: Paths, config: Config
+    ) -> None:
         self._run_id = run_id
         self._size = size
         self._lease_ms = int(config.workers.lease * 1000)
@@ -31,7 +33,7 @@ class Crew:
         self._command = [
             *(sys.executable, "-m", "sage_core.kernel.runtime.worker"),
             *(f"--project={paths.project}", f"--data={paths.data}", f"--runtime={paths.runtime}"),
-            *(f"--store={url}", f"--run={run_id}"),
+            *(f"--store={url}", f"--run={run_id}", f"--folder={folder}"),
             *(f"--plugin={name}={module}" for name, module in host.modules().items()),
         ]
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
@@ -48,8 +50,6 @@ class Crew:
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=out,
-                    # The workflow's own folder may hold modules; a worker imports what its driver could.
-                    cwd=Path.cwd(),
                 )
 
     def bury(self, store: JobStore) -> int:

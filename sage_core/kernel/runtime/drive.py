@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -24,6 +25,7 @@ from sage_core.kernel.runtime.heartbeat import Heartbeat
 from sage_core.kernel.runtime.prepared import Prepared, decode_prepared
 from sage_core.kernel.runtime.report import (
     Report,
+    failures_of,
     outputs_of,
     results_of,
     session_tokens,
@@ -67,6 +69,7 @@ class Drive:
         store: JobStore,
         *,
         url: str,
+        folder: Path,
         host: Host,
         paths: Paths,
         config: Config,
@@ -75,6 +78,7 @@ class Drive:
     ) -> None:
         self._store = store
         self._url = url
+        self._folder = folder
         self._host = host
         self._paths = paths
         self._config = config
@@ -160,7 +164,15 @@ class Drive:
 
     async def _with_crew(self, run: StoredRun, started: float) -> None:
         size = self._settings.workers or self._config.workers.count
-        crew = self._crew = Crew(run.id, size, url=self._url, host=self._host, paths=self._paths, config=self._config)
+        crew = self._crew = Crew(
+            run.id,
+            size,
+            url=self._url,
+            folder=self._folder,
+            host=self._host,
+            paths=self._paths,
+            config=self._config,
+        )
         beat = drawn = time.monotonic()
         try:
             while self._left(run):
@@ -208,7 +220,7 @@ class Drive:
     def _finish(self, run: StoredRun, executor: Executor) -> Report:
         jobs = self._store.jobs(run.id)
         results = results_of(self._store, jobs)
-        failures = tuple(failure for result in results.values() for failure in result.failures)
+        failures = failures_of(executor.inputs, jobs, results)
         steps = step_reports(executor.inputs, jobs, results, run.session)
         broken = [job for job in jobs if job.state == "failed"]
         error = "; ".join(dict.fromkeys(job.error for job in broken)) or too_many(executor.inputs, steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from sage_core.common.config import Config, load_config
+from sage_core.common.errors import UsageError
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths, find_paths
 from sage_core.common.records import Record
@@ -35,6 +37,8 @@ Watch = Callable[[Progress], None]
 class Project(Record):
     """Where a command works: its folders and its configuration."""
 
+    #: Where sage.toml is looked for, here and upwards.
+    folder: Path
     paths: Paths
     config: Config
 
@@ -50,7 +54,7 @@ class Project(Record):
 
 def find_project(start: Path) -> Project:
     """The project that a folder belongs to."""
-    return Project(paths=find_paths(start), config=load_config(start))
+    return Project(folder=start.absolute(), paths=find_paths(start), config=load_config(start))
 
 
 def load(path: Path, host: Host, project: Project, *, profile: str | None = None) -> Graph:
@@ -82,14 +86,14 @@ def run(
     """Submit a run and drive it to its end."""
     with project.open_store() as store:
         drive = _drive(store, host, project, settings, watch)
-        return asyncio.run(drive.start(run_id, prepared, _new_run(graph, prepared, run_id)))
+        return asyncio.run(drive.start(run_id, prepared, _new_run(graph, prepared, run_id, project)))
 
 
 def plan(
     graph: Graph, prepared: Prepared, run_id: str, *, host: Host, project: Project, probe: bool
 ) -> dict[str, Decision]:
     """What `run` would do; nothing is kept of it."""
-    new = _new_run(graph, prepared, run_id)
+    new = _new_run(graph, prepared, run_id, project)
 
     async def decide(store: JobStore) -> dict[str, Decision]:
         executor = Executor(
@@ -111,24 +115,47 @@ def plan(
 
 
 def resume(run_id: str, *, host: Host, project: Project, settings: Settings, watch: Watch) -> Report:
-    """Drive a run on from where it stopped, over the graph and code settings it was started with."""
+    """Drive a run on from where it stopped, over the graph and settings, and in the folder, it was started with."""
     with project.open_store() as store:
         stored = store.run(run_id)
-        return asyncio.run(_drive(store, host, project, settings, watch).resume(stored))
+        place = msgspec.msgpack.decode(stored.options, type=Place)
+        if not Path(place.cwd).is_dir():
+            raise UsageError(f"run {stored.id} was started in {place.cwd}, which is gone", "put the folder back")
+        # Paths of documents are relative to where the run was started.
+        with contextlib.chdir(place.cwd):
+            project = msgspec.structs.replace(
+                project, folder=Path(place.project), config=load_config(Path(place.project))
+            )
+            return asyncio.run(_drive(store, host, project, settings, watch).resume(stored))
 
 
-def _new_run(graph: Graph, prepared: Prepared, run_id: str) -> NewRun:
+class Place(Record):
+    """Where a run was started: its current folder, and the one its sage.toml is looked for from."""
+
+    cwd: str
+    project: str
+
+
+def _new_run(graph: Graph, prepared: Prepared, run_id: str, project: Project) -> NewRun:
     return NewRun(
         id=run_id,
         workflow=graph.name,
         graph=encode(graph),
         plan=prepared.encode(),
         params=msgspec.msgpack.encode(prepared.params),
+        options=msgspec.msgpack.encode(Place(cwd=str(Path.cwd()), project=str(project.folder))),
         graph_hash=digest(encode(graph)),
     )
 
 
 def _drive(store: JobStore, host: Host, project: Project, settings: Settings, watch: Watch) -> Drive:
     return Drive(
-        store, url=project.url, host=host, paths=project.paths, config=project.config, settings=settings, watch=watch
+        store,
+        url=project.url,
+        folder=project.folder,
+        host=host,
+        paths=project.paths,
+        config=project.config,
+        settings=settings,
+        watch=watch,
     )

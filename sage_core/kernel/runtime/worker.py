@@ -47,7 +47,7 @@ async def work(executor: Executor, store: JobStore, run_id: str, *, parent: int)
 
 async def _main(options: argparse.Namespace, host: Host) -> None:
     paths = Paths(project=options.project, data=options.data, runtime=options.runtime)
-    config = load_config(Path.cwd())
+    config = load_config(options.folder)
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
@@ -80,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="sage-worker", description=__doc__)
     for folder in ("project", "data", "runtime"):
         parser.add_argument(f"--{folder}", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, required=True, help="where sage.toml is looked for")
     parser.add_argument("--store", required=True, help="URL of the job store")
     parser.add_argument("--run", required=True)
     parser.add_argument("--id", required=True, help="incarnation under which jobs are claimed")

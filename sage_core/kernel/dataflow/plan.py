@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from sage_core.common.records import Record
-from sage_core.kernel.dataflow.graph import RUN, Graph, Ref, Step
+from sage_core.kernel.dataflow.graph import RUN, Binding, Graph, Ref, Step
 
 #: Source rows a job holds at most when the workflow does not say.
 PARTITION = 256
@@ -74,9 +74,30 @@ def inputs_of(graph: Graph, step: Step) -> dict[str, None]:
     return dict.fromkeys(column for ref in refs for column in columns_of(graph, ref))
 
 
+def group_grain(graph: Graph, step: Step) -> str:
+    """The grain whose rows a collect makes one value each for; a matrix opens another one below it."""
+    return graph.grains[step.out].parents[0] if step.matrix else step.out
+
+
+def expanded_below(graph: Graph, step: Step) -> str:
+    """The step that opened the grain right below a collect's groups; "" where a group is the run, or one row."""
+    at, grain = group_grain(graph, step), step.grain
+    if at in (RUN, grain):
+        return ""
+    while graph.grains[grain].parents != (at,):
+        (grain,) = graph.grains[grain].parents
+    return grain
+
+
+def expansion(step: str) -> str:
+    """Name of the mark of the rows that a step opened a grain below, kept beside those rows."""
+    return f"{step}>"
+
+
 def is_single(graph: Graph, step: Step) -> bool:
     """Whether a step is a stage of its own, with one job."""
-    return step.grain == RUN or step.join is not None or (step.signature.shape == "collect" and step.out == RUN)
+    collects = step.signature.shape == "collect" and group_grain(graph, step) == RUN
+    return step.grain == RUN or step.join is not None or collects
 
 
 def cut(graph: Graph) -> dict[str, Stage]:
@@ -98,10 +119,10 @@ def cut(graph: Graph) -> dict[str, Stage]:
             source = PARAMS if owner == "params" else stage_of[owner]
             if source != stage:
                 reads[stage].setdefault(source, {})[column] = None
-        for other in _row_steps(graph, step):
+        for other, mark in _marks(graph, step).items():
             if stage_of[other] != stage:
                 reads[stage].setdefault(stage_of[other], {})
-                marks[stage_of[other]][other] = None
+                marks[stage_of[other]] |= mark
         for other in step.after:
             after[stage][stage_of[other]] = None
     writes: dict[str, dict[str, None]] = {steps[0]: {} for steps in members.values()}
@@ -110,9 +131,12 @@ def cut(graph: Graph) -> dict[str, Stage]:
             if source != PARAMS:
                 writes[source].update(columns)
     for binding in graph.outputs.values():
-        for ref in binding.refs:
-            if ref.step != "params":
-                writes[stage_of[ref.step]].update(dict.fromkeys(columns_of(graph, ref)))
+        read, openers = output_reads(graph, binding)
+        for column in read:
+            if (owner := column.split(".", 1)[0]) != PARAMS:
+                writes[stage_of[owner]][column] = None
+        for other in openers:
+            marks[stage_of[other]][other] = None
     stages = {}
     for steps in members.values():
         first = steps[0]
@@ -132,9 +156,17 @@ def cut(graph: Graph) -> dict[str, Stage]:
     return _ordered(stages)
 
 
-def opener(graph: Graph, root: str) -> str:
-    """Name of the stage whose table a root grain's partitions are cut from (a grain is named after its step)."""
-    return graph.grains[root].name
+def output_grain(graph: Graph, binding: Binding) -> str:
+    """The grain of an output's rows: the deepest of its references."""
+    grains = [graph.steps[ref.step].out for ref in binding.refs if ref.step != PARAMS]
+    return max(grains, key=lambda grain: len(graph.lineage(grain)), default=RUN)
+
+
+def output_reads(graph: Graph, binding: Binding) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Columns that an output reads, and the openers of the grains between them."""
+    columns = tuple(dict.fromkeys(column for ref in binding.refs for column in columns_of(graph, ref)))
+    several = len({graph.steps[ref.step].out for ref in binding.refs if ref.step != PARAMS}) > 1
+    return columns, tuple(_openers(graph, output_grain(graph, binding))) if several else ()
 
 
 def _stage_keys(graph: Graph) -> dict[str, object]:
@@ -201,14 +233,33 @@ def _impure(graph: Graph, name: str) -> bool:
     )
 
 
+def _openers(graph: Graph, grain: str) -> list[str]:
+    """The steps that opened a grain and those above it, as far as they lie in one job."""
+    names = []
+    while grain != RUN:
+        names.append(grain)
+        parents = graph.grains[grain].parents
+        grain = parents[0] if len(parents) == 1 else RUN
+    return names
+
+
 def _row_steps(graph: Graph, step: Step) -> tuple[str, ...]:
-    """Steps whose rows a step takes without a column: `rows`, a join's sides, and the opener of its own grain."""
+    """Steps whose rows a step takes without a column: `rows`, a join's sides, and the openers of its grains."""
     names = dict.fromkeys(step.rows)
-    if step.join:
-        names |= dict.fromkeys([step.join.left, step.join.right])
-    elif step.grain != RUN:
-        names[step.grain] = None
+    sides = [step.join.left, step.join.right] if step.join else []
+    grains = [graph.steps[side].out for side in sides] if step.join else [step.grain]
+    names |= dict.fromkeys(sides)
+    for grain in grains:
+        names |= dict.fromkeys(_openers(graph, grain))
     return tuple(names)
+
+
+def _marks(graph: Graph, step: Step) -> dict[str, dict[str, None]]:
+    """Steps whose rows a step takes without a column → the marks it needs of them."""
+    found: dict[str, dict[str, None]] = {other: {other: None} for other in _row_steps(graph, step)}
+    if step.signature.shape == "collect" and (opener := expanded_below(graph, step)):
+        found[opener][expansion(opener)] = None
+    return found
 
 
 def _carried(graph: Graph) -> dict[str, dict[str, None]]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import msgspec
 
-from sage_core.common.operators import ArtifactDir, Batch, Context, Dataset
+from sage_core.common.operators import Batch, Context, Dataset
 from sage_core.kernel.dataflow import fields
 from sage_core.kernel.dataflow.graph import Step
+from sage_core.kernel.dataflow.signature import record_class
 from sage_core.kernel.runtime.calls import Call
 from sage_core.kernel.runtime.values import has_record
 
@@ -32,7 +34,7 @@ class Bound:
         self._step = step
         self._signature = step.signature
         self._target = target
-        self._options = dict(options)
+        self._options = self._converted(options)
         self._context = context
         self._ports = tuple(ports)
         self._instance: Any = None
@@ -42,7 +44,8 @@ class Bound:
         """The operator as a call that takes one argument per wired port."""
         signature = self._signature
         if signature.form == "callable":
-            self._instance = self._instance or self._target(**self._keywords("__init__"))
+            if self._instance is None:
+                self._instance = self._target(**self._keywords("__init__"))
             function, keywords = self._instance, self._keywords("__call__")
         else:
             function, keywords = self._target, self._keywords("")
@@ -56,16 +59,11 @@ class Bound:
             timeout=self._step.timeout,
         )
 
-    def fold(self) -> tuple[Callable[..., None], Callable[[ArtifactDir], Any]]:
-        """A fresh fold: ``add`` takes one batch per wired port, ``finish`` gives the result."""
+    def fold(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """A fresh fold: ``add`` takes one batch per wired port, ``finish`` a directory if its author asks for one."""
         fold = self._target(**self._keywords("__init__"))
-        add = self._adapt(fold.add, self._context_for("add"))
-        more = self._context_for("finish")
-
-        def finish(out: ArtifactDir) -> Any:
-            return fold.finish(out, **more) if self._signature.takes_dir else fold.finish(**more)
-
-        return add, finish
+        finish = functools.partial(fold.finish, **self._context_for("finish"))
+        return self._adapt(fold.add, self._context_for("add")), finish
 
     def close(self) -> None:
         """Close what the operator holds open."""
@@ -77,29 +75,20 @@ class Bound:
     def _adapt(self, function: Callable[..., Any], keywords: Mapping[str, Any]) -> Callable[..., Any]:
         """Positional arguments in the order of the wired ports, records where the author asked for records."""
         signature = self._signature
-        if signature.record_port:
-            return self._records(function, keywords)
-        leading = tuple(port.name for port in signature.ports[: len(self._ports)])
-        if not self._converts and leading == self._ports:
+        names, converts = self._ports, self._converts
+        leading = tuple(port.name for port in signature.ports[: len(names)])
+        if not converts and leading == names and not signature.record_port:
             return functools.partial(function, **keywords) if keywords else function
-        names, converts = self._ports, self._converts
+        record = record_class(self._target)
+        inside = fields.names(record) if record else ()
 
         def adapted(*args: Any) -> Any:
-            given = {
-                name: converts[name](arg) if name in converts else arg for name, arg in zip(names, args, strict=True)
-            }
+            given = {n: converts[n](arg) if n in converts else arg for n, arg in zip(names, args, strict=True)}
+            if record is not None:
+                columns = {name: given.pop(name) for name in inside if name in given}
+                rows = zip(*columns.values(), strict=True)
+                given[signature.record_port] = [record(**dict(zip(columns, row, strict=True))) for row in rows]
             return function(**given, **keywords)
-
-        return adapted
-
-    def _records(self, function: Callable[..., Any], keywords: Mapping[str, Any]) -> Callable[..., Any]:
-        record = typing.get_args(self._hints()[self._signature.record_port])[0]
-        names, converts = self._ports, self._converts
-
-        def adapted(*args: Any) -> Any:
-            columns = [converts[name](arg) if name in converts else arg for name, arg in zip(names, args, strict=True)]
-            rows = zip(*columns, strict=True)
-            return function([record(**dict(zip(names, row, strict=True))) for row in rows], **keywords)
 
         return adapted
 
@@ -126,11 +115,23 @@ class Bound:
         if not wanted:
             return {}
         hints = self._hints()
-        if self._signature.record_port:
-            hints = typing.get_type_hints(typing.get_args(hints[self._signature.record_port])[0])
+        if record := record_class(self._target):
+            hints |= typing.get_type_hints(record)
         found = {port.name: _converter(hints[port.name]) for port in wanted}
         many = {port.name for port in wanted if port.many != "one"}
         return {name: _each(convert) if name in many else convert for name, convert in found.items() if convert}
+
+    def _converted(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options as their annotations ask for them: paths and records."""
+        wanted = [option.name for option in self._signature.options if has_record(option.type)]
+        if not wanted:
+            return dict(options)
+        hints: dict[str, Any] = {}
+        for method in ("__init__", "__call__") if isinstance(self._target, type) else ("",):
+            target = getattr(self._target, method, None) if method else self._target
+            hints |= typing.get_type_hints(target, include_extras=True) if target else {}
+        converts = {name: _converter(hints[name]) for name in wanted if name in options}
+        return {name: convert(v) if (convert := converts.get(name)) else v for name, v in options.items()}
 
 
 def _each(convert: Convert) -> Convert:
@@ -138,15 +139,22 @@ def _each(convert: Convert) -> Convert:
 
 
 def _converter(hint: Any) -> Convert | None:
-    """From stored dictionaries to the author's record classes; None where dictionaries are what is asked for."""
+    """From stored values to the author's classes; None where dictionaries and texts are what is asked for."""
     if typing.get_origin(hint) in (Batch, Dataset):
         hint = typing.get_args(hint)[0]
     if not _mentions_class(hint):
         return None
-    return lambda value: msgspec.convert(value, hint, strict=False, from_attributes=True)
+    return lambda value: msgspec.convert(value, hint, strict=False, from_attributes=True, dec_hook=_decoded)
+
+
+def _decoded(kind: type, value: Any) -> Any:
+    """What msgspec has no type for: a path is made, vectors and artifacts are what they are."""
+    return kind(value) if issubclass(kind, PurePath) else value
 
 
 def _mentions_class(hint: Any) -> bool:
+    if isinstance(hint, type) and issubclass(hint, PurePath):
+        return True
     if fields.is_record(hint):
         return not typing.is_typeddict(hint)
     return any(_mentions_class(arg) for arg in typing.get_args(hint))

@@ -7,10 +7,13 @@ by ``on_error`` what that means. What is nobody's row (a missing model, a full d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import errno
+import itertools
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from sage_core.common.errors import (
@@ -29,6 +32,8 @@ BATCH = 256
 #: Calls of an async operator that are in flight together.
 CONCURRENT_ROWS = 32
 CONCURRENT_BATCHES = 4
+#: Rows of a plain operator between two looks at whether the run was cancelled.
+STRIDE = 64
 
 #: Errors that are no row's fault; they end the job.
 FATAL = (ModelError, StoreError, PluginError, CorruptArtifact, MemoryError)
@@ -71,75 +76,87 @@ class Call:
         self._retry = retry
         self._timeout = timeout
 
-    def fixed(self, given: Mapping[int, Any]) -> Call:
-        """The same call with some arguments, by position, filled in once and for all."""
+    def sharing(self, places: Collection[int]) -> Call:
+        """The same batch call, with arguments at these places that are one value for the whole batch."""
         target = self._target
 
-        def filled(*args: Any) -> Any:
-            rest = list(args)
-            for place in sorted(given):
-                rest.insert(place, given[place])
-            return target(*rest)
+        def shared(*args: Any) -> Any:
+            return target(*(arg[0] if place in places else arg for place, arg in enumerate(args)))
 
         call = copy.copy(self)
-        call._target = filled
+        call._target = shared
         return call
 
     async def one(self, args: Sequence[Any]) -> Any:
         """A single call; raises what it raises after its retries."""
-        try:
-            return await self._once(args)
-        except Exception as error:  # noqa: BLE001 - tried again, then raised
-            _raise_if_fatal(error)
-            result = await self._again(args, error)
-            if isinstance(result, Exception):
-                raise result from None
-            return result
+        result = await self._settled(args)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     async def rows(self, columns: Sequence[Sequence[Any]], n: int) -> Outcome:
         """Call once per row; `columns` holds one sequence of length n per port, or none at all."""
         rows = zip(*columns, strict=True) if columns else iter([()] * n)
         if self._is_async or self._timeout is not None:
-            gate = asyncio.Semaphore(CONCURRENT_ROWS)
-            results = await _gather([self._gated(gate, row) for row in rows])
-            return _outcome(results)
+            results = await self._all(self._settled, rows, n, CONCURRENT_ROWS)
+            failures = {row: result for row, result in enumerate(results) if isinstance(result, Exception)}
+            return Outcome([None if row in failures else value for row, value in enumerate(results)], failures)
         values: list[Any] = []
-        failures: dict[int, Exception] = {}
+        failures = {}
         target, expands = self._target, self._expands
-        for row in rows:
-            try:
-                values.append(list(target(*row)) if expands else target(*row))
-            except Exception as error:  # noqa: BLE001 - whatever an operator raises is that row's failure
-                _raise_if_fatal(error)
-                result = await self._again(row, error)
-                if isinstance(result, Exception):
-                    failures[len(values)] = result
-                    result = None
-                values.append(result)
+        while some := list(itertools.islice(rows, STRIDE)):
+            # A cancelled run stops here, between rows: nothing else in this loop lets the event loop act.
+            await asyncio.sleep(0)
+            for row in some:
+                try:
+                    values.append(list(target(*row)) if expands else target(*row))
+                except Exception as error:  # noqa: BLE001 - whatever an operator raises is that row's failure
+                    raise_if_fatal(error)
+                    result = await self._again(row, error)
+                    if isinstance(result, Exception):
+                        failures[len(values)] = result
+                        result = None
+                    values.append(result)
         return Outcome(values, failures)
 
     async def batches(self, columns: Sequence[Any], n: int, size: int) -> Outcome:
         """Call once per `size` rows; each call returns as many entries as it was given rows."""
-        bounds = [(start, min(start + size, n)) for start in range(0, n, size)]
-        gate = asyncio.Semaphore(CONCURRENT_BATCHES if self._is_async else 1)
-        parts = await _gather([self._batch(gate, columns, start, stop) for start, stop in bounds])
+        starts = range(0, n, size)
+
+        async def part(start: int) -> Outcome:
+            await asyncio.sleep(0)
+            return await self._part([column[start : start + size] for column in columns], min(size, n - start))
+
+        parts = await self._all(part, iter(starts), len(starts), CONCURRENT_BATCHES)
         failures = {
             start + row: error
-            for (start, _), part in zip(bounds, parts, strict=True)
+            for start, part in zip(starts, parts, strict=True)
             for row, error in part.failures.items()
         }
         return Outcome(_joined([part.values for part in parts]), failures)
 
-    async def _batch(self, gate: asyncio.Semaphore, columns: Sequence[Any], start: int, stop: int) -> Outcome:
-        async with gate:
-            return await self._part([column[start:stop] for column in columns], stop - start)
+    async def _all(self, call: Callable[[Any], Awaitable[Any]], args: Iterator[Any], n: int, width: int) -> list[Any]:
+        """Call for each argument, results in order; async operators `width` at a time, others one by one."""
+        results: list[Any] = [None] * n
+        places = enumerate(args)
+
+        async def work() -> None:
+            for place, each in places:
+                results[place] = await call(each)
+
+        if not self._is_async or n == 1:
+            await work()
+            return results
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(width, n)):
+                    group.create_task(work())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return results
 
     async def _part(self, columns: Sequence[Any], n: int) -> Outcome:
-        try:
-            values = await self._once(columns)
-        except Exception as error:  # noqa: BLE001 - whatever an operator raises is these rows' failure
-            _raise_if_fatal(error)
-            values = await self._again(columns, error)
+        values = await self._settled(columns)
         if not isinstance(values, Exception):
             return self._checked(values, n)
         if n == 1 or not self._pure:
@@ -170,13 +187,13 @@ class Call:
             failures,
         )
 
-    async def _gated(self, gate: asyncio.Semaphore, row: Sequence[Any]) -> Any:
-        async with gate:
-            try:
-                return await self._once(row)
-            except Exception as error:  # noqa: BLE001 - whatever an operator raises is that row's failure
-                _raise_if_fatal(error)
-                return await self._again(row, error)
+    async def _settled(self, args: Sequence[Any]) -> Any:
+        """The result of a call with its retries, or its last error."""
+        try:
+            return await self._once(args)
+        except Exception as error:  # noqa: BLE001 - whatever an operator raises is that row's failure
+            raise_if_fatal(error)
+            return await self._again(args, error)
 
     async def _once(self, args: Sequence[Any]) -> Any:
         if self._timeout is None:
@@ -184,8 +201,7 @@ class Call:
         if self._is_async:
             async with asyncio.timeout(self._timeout):
                 return await self._invoke(args)
-        # A thread that outlives its time limit cannot be stopped, only ignored: the row fails now.
-        return await asyncio.wait_for(asyncio.to_thread(self._plain, args), self._timeout)
+        return await asyncio.wait_for(_in_thread(self._plain, args), self._timeout)
 
     async def _invoke(self, args: Sequence[Any]) -> Any:
         if not self._is_async:
@@ -209,7 +225,7 @@ class Call:
             try:
                 return await self._once(args)
             except Exception as again:  # noqa: BLE001 - the next failure of the same row
-                _raise_if_fatal(again)
+                raise_if_fatal(again)
                 error = again
         return error
 
@@ -235,6 +251,11 @@ def cause(error: Exception) -> str:
     return error.kind if isinstance(error, RowFailed) else "user"
 
 
+def kind_of(error: Exception) -> str:
+    """A failure's class, for reports: the exception's, or what `RowError` says."""
+    return error.kind if isinstance(error, RowFailed) else type(error).__name__
+
+
 def describe(error: Exception) -> str:
     """One line that tells a person what went wrong in a row."""
     if isinstance(error, TimeoutError) and not str(error):
@@ -245,30 +266,37 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _raise_if_fatal(error: Exception) -> None:
+def raise_if_fatal(error: Exception) -> None:
+    """Raise what is no row's fault."""
     if isinstance(error, FATAL) or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
         raise error
 
 
-def _outcome(results: list[Any]) -> Outcome:
-    failures = {row: result for row, result in enumerate(results) if isinstance(result, Exception)}
-    return Outcome([None if row in failures else value for row, value in enumerate(results)], failures)
+def _in_thread(function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+    """Call in a daemon thread: one that outlives its time limit cannot be stopped, only left behind.
 
+    The threads of `asyncio.to_thread` would be waited for at the end of the run.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
 
-async def _gather(calls: list[Awaitable[Any]]) -> list[Any]:
-    """Run all, in order; the first that raises cancels the rest."""
-    if len(calls) == 1:
-        return [await calls[0]]
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_awaited(call)) for call in calls]
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
+    def settle(result: Any, error: Exception | None) -> None:
+        if not future.done():
+            future.set_result(result) if error is None else future.set_exception(error)
 
+    def work() -> None:
+        outcome: tuple[Any, Exception | None]
+        try:
+            outcome = function(*args), None
+        except StopIteration as error:
+            outcome = None, RuntimeError(f"raised StopIteration: {error}")  # which no future can hold
+        except Exception as error:  # noqa: BLE001 - handed to whoever awaits
+            outcome = None, error
+        with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+            loop.call_soon_threadsafe(settle, *outcome)
 
-async def _awaited(call: Awaitable[Any]) -> Any:
-    return await call
+    threading.Thread(target=work, name="sage-call", daemon=True).start()
+    return future
 
 
 def _joined(parts: list[Any]) -> Any:

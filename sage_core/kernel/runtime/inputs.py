@@ -59,10 +59,12 @@ class Inputs:
                 parts += [f"{name}={result.digests[name]}" for name in (*columns, *marks)]
         return digest(*parts)
 
-    def frames(self, reader: Reader, stage: Stage, job: Job, *, root: str) -> list[Frame]:
+    def frames(self, reader: Reader, stage: Stage, job: Job | None = None, *, root: str) -> list[Frame]:
         """Frames with all that `stage` reads: one for a partition, one per partition below a collect or join."""
-        if root == RUN or not stage.single:
+        if job is not None and not stage.single:
             return [self._frame(reader, stage, root, job.part, job.start, job.stop)]
+        if root == RUN:
+            return [self._frame(reader, stage, root, 0, 0, 0)]
         partitioned = [source for source in stage.reads if self._is_part_of(source, root)]
         if not partitioned:
             opener = self.prepared.stages[self.prepared.graph.grains[root].name]
@@ -87,12 +89,6 @@ class Inputs:
                 stored, grain, dict.fromkeys([*wanted, *(known.columns if known else ())])
             )
         return known
-
-    def values(self, reader: Reader, stage: Stage, grain: str, columns: Sequence[str]) -> list[Table]:
-        """A stage's table of one grain, partition by partition: for a run's outputs."""
-        return [
-            self._tables.read(result.tables[grain], grain, columns) for result in self._results_of(reader, stage, None)
-        ]
 
     def _frame(self, reader: Reader, stage: Stage, root: str, part: int, start: int, stop: int) -> Frame:
         frame = Frame(self._parents, offset=start)
@@ -189,6 +185,7 @@ def by_grain(prepared: Prepared, stage: Stage) -> Mapping[str, tuple[list[str], 
     grains: dict[str, tuple[list[str], list[str]]] = {}
     for column in stage.writes:
         grains.setdefault(column_grain(prepared, stage, column), ([], []))[0].append(column)
-    for step in stage.marks:
-        grains.setdefault(prepared.graph.steps[step].out, ([], []))[1].append(step)
+    for mark in stage.marks:
+        step = prepared.graph.steps[mark.rstrip(">")]
+        grains.setdefault(step.out if mark == step.name else step.grain, ([], []))[1].append(mark)
     return grains

@@ -10,7 +10,7 @@ from sage_core.common.paths import Paths
 from sage_core.common.records import JobState, Record, RowFailure, RunStatus
 from sage_core.kernel.runtime.inputs import Inputs
 from sage_core.kernel.runtime.prepared import decode_prepared
-from sage_core.kernel.runtime.report import StepReport, results_of, step_reports
+from sage_core.kernel.runtime.report import StepReport, failures_of, results_of, step_reports
 from sage_core.kernel.runtime.results import Tables
 from sage_core.kernel.runtime.values import Codec
 from sage_core.platform.artifacts import ArtifactStore
@@ -49,7 +49,7 @@ def inspect_run(store: JobStore, run: StoredRun, paths: Paths) -> RunView:
         jobs=store.counts(run.id),
         steps=step_reports(inputs, jobs, results, run.session),
         outputs=msgspec.msgpack.decode(run.outputs) if run.outputs else {},
-        failures=tuple(failure for result in results.values() for failure in result.failures),
+        failures=failures_of(inputs, jobs, results),
         error=run.error or "; ".join(dict.fromkeys(job.error for job in jobs if job.state == "failed")),
     )
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sage_core.common.contracts import InferenceClient
-from sage_core.common.errors import OperatorError
 from sage_core.common.host import Host
 from sage_core.common.operators import Artifact, ArtifactDir
 from sage_core.common.records import Job, RowFailure
 from sage_core.kernel.dataflow.expressions import Expression, compile_when, reveal, template_refs
-from sage_core.kernel.dataflow.graph import RUN, Ref, Step
-from sage_core.kernel.dataflow.plan import Stage, columns_of, root_of
+from sage_core.kernel.dataflow.graph import Graph, Step
+from sage_core.kernel.dataflow.plan import Stage, root_of
 from sage_core.kernel.runtime.bound import Bound
 from sage_core.kernel.runtime.context import NewArtifact, Opened, StepContext
 from sage_core.kernel.runtime.inputs import Inputs, by_grain, side_root
@@ -23,8 +22,8 @@ from sage_core.kernel.runtime.join import joined
 from sage_core.kernel.runtime.memo import Memo
 from sage_core.kernel.runtime.prepared import mentions_secrets
 from sage_core.kernel.runtime.results import Result, Tables, mentions
-from sage_core.kernel.runtime.steps import StepStats, fail_or_skip, fold_rows, output_columns, run_step, select
-from sage_core.kernel.runtime.table import Column, Frame, Table
+from sage_core.kernel.runtime.steps import StepStats, run_collect, run_step
+from sage_core.kernel.runtime.table import Frame, Table
 from sage_core.kernel.runtime.values import Codec, digest
 from sage_core.platform.artifacts import ArtifactStore
 from sage_core.platform.store import JobStore
@@ -120,21 +119,23 @@ class JobRun:
         first = steps[stage.name]
         if first.join:
             tables, stats = self._join(first)
-        elif stage.single and first.signature.shape == "collect":
-            tables, stats = await self._collect(first)
         else:
-            (frame,) = self._scope.inputs.frames(self._scope.store, stage, self._job, root=stage.root)
-            stats = {}
-            for name in stage.steps:
-                stats[name] = await run_step(self, frame, steps[name])
-            tables = frame.tables
+            (frame,) = self._frames(stage.root)
+            tables, stats = frame.tables, {}
+            if stage.single and first.signature.shape == "collect":
+                parts = self._frames(root_of(self.graph, first.grain))
+                stats[first.name] = await run_collect(self, frame, first, parts)
+            else:
+                for name in stage.steps:
+                    stats[name] = await run_step(self, frame, steps[name])
         return self._result(tables, stats, time.perf_counter() - started)
 
     def bound(self, step: Step, cell: Mapping[str, Any]) -> Bound:
         return self._scope.bound(step, cell)
 
-    def columns_of(self, ref: Ref) -> Sequence[str]:
-        return columns_of(self._scope.prepared.graph, ref)
+    @property
+    def graph(self) -> Graph:
+        return self._scope.prepared.graph
 
     def expression(self, text: str) -> Expression:
         return self._scope.expression(text)
@@ -168,10 +169,7 @@ class JobRun:
         assert step.join is not None
         prepared, started = self._scope.prepared, time.perf_counter()
         roots = {"left": side_root(prepared, step.join.left), "right": side_root(prepared, step.join.right)}
-        frames = {
-            side: self._scope.inputs.frames(self._scope.store, self._stage, self._job, root=root)
-            for side, root in roots.items()
-        }
+        frames = {side: self._frames(root) for side, root in roots.items()}
         left = set(prepared.graph.lineage(prepared.graph.steps[step.join.left].out))
         carried = {
             column: "left" if prepared.graph.steps[column.split(".", 1)[0]].out in left else "right"
@@ -182,37 +180,8 @@ class JobRun:
         stats = StepStats(rows_in=rows, rows_out=table.n, seconds=time.perf_counter() - started)
         return {step.out: table}, {step.name: stats}
 
-    async def _collect(self, step: Step) -> tuple[dict[str, Table], dict[str, StepStats]]:
-        """Collect to the run: every partition's rows, in order, into one value."""
-        started = time.perf_counter()
-        root = root_of(self._scope.prepared.graph, step.grain)
-        frames = self._scope.inputs.frames(self._scope.store, self._stage, self._job, root=root)
-        parts, rows_in, rows = [], 0, 0
-        for frame in frames:
-            chosen, columns = select(self, frame, step)
-            parts.append((len(chosen), columns))
-            rows_in += len(chosen)
-            rows += frame.tables[step.grain].n
-        table, failed = Table(RUN, 1), 0
-        try:
-            values = output_columns(step, [await fold_rows(self, step, parts)])
-        except OperatorError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever an operator raises is the collect's failure
-            failed = fail_or_skip(self, Frame({}), step, [(0, error)], grain=RUN)
-            values = {name: [None] for name in step.signature.columns}
-        mask = [False] if failed else None
-        for name, value in values.items():
-            table.columns[f"{step.name}.{name}"] = Column(value, mask)
-        table.marks[step.name] = mask
-        stats = StepStats(
-            rows_in=rows_in,
-            rows_out=1 - failed,
-            absent=rows - rows_in,
-            failed=failed,
-            seconds=time.perf_counter() - started,
-        )
-        return {RUN: table}, {step.name: stats}
+    def _frames(self, root: str) -> list[Frame]:
+        return self._scope.inputs.frames(self._scope.store, self._stage, self._job, root=root)
 
     def _result(self, tables: Mapping[str, Table], stats: dict[str, StepStats], seconds: float) -> Result:
         stored, digests, artifacts = {}, {}, []
@@ -230,6 +199,7 @@ class JobRun:
             digests=digests,
             stats=stats,
             failures=tuple(self.failures),
+            start=self._job.start,
             artifacts=tuple(artifacts),
             seconds=seconds,
         )

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from sage_core.common.operators import Artifact
 from sage_core.common.records import Record, RowFailure, RunStatus
 from sage_core.kernel.dataflow.graph import RUN, Binding, Graph
-from sage_core.kernel.dataflow.plan import PARAMS, Stage, inputs_of
-from sage_core.kernel.runtime.inputs import Inputs, column_grain
+from sage_core.kernel.dataflow.plan import PARAMS, Stage, inputs_of, output_grain, output_reads, root_of
+from sage_core.kernel.runtime.bindings import bound_column
+from sage_core.kernel.runtime.inputs import Inputs
 from sage_core.kernel.runtime.results import Result, decode_result
-from sage_core.kernel.runtime.table import Table
+from sage_core.kernel.runtime.table import rows_of
 from sage_core.platform.records import JobRow
 from sage_core.platform.store import JobStore
 
@@ -81,6 +84,21 @@ def step_reports(
     return reports
 
 
+def failures_of(inputs: Inputs, jobs: list[JobRow], results: Mapping[str, Result]) -> tuple[RowFailure, ...]:
+    """Rows that were skipped, by step and row; a reused result's rows are numbered as this run counts them."""
+    places = {name: place for place, name in enumerate(inputs.prepared.stages)}
+    found = []
+    for job in sorted(jobs, key=lambda job: (places[job.stage], job.part)):
+        result = results.get(job.result_key or "") if job.state == "done" else None
+        for failure in result.failures if result else ():
+            first, *rest = failure.row.split("/")
+            if first and result and (moved := job.start - result.start):
+                row = "/".join([str(int(first) + moved), *rest])
+                failure = msgspec.structs.replace(failure, row=row)
+            found.append(failure)
+    return tuple(found)
+
+
 def too_many(inputs: Inputs, steps: Mapping[str, StepReport]) -> str:
     """What is wrong when a step skipped more rows than its ``max_errors`` allows; else an empty string."""
     for name, report in steps.items():
@@ -95,7 +113,7 @@ def too_many(inputs: Inputs, steps: Mapping[str, StepReport]) -> str:
 
 
 def silent_steps(graph: Graph, steps: Mapping[str, StepReport]) -> tuple[str, ...]:
-    """Warnings for steps that had rows before them and ran on none, where no input was empty and no branch was meant."""
+    """Warnings for steps that ran on none of their rows, where no input was empty and no branch was meant."""
     found = []
     for name, report in steps.items():
         step = graph.steps[name]
@@ -137,46 +155,31 @@ def results_of(store: JobStore, jobs: list[JobRow]) -> dict[str, Result]:
 
 
 def outputs_of(inputs: Inputs, store: JobStore) -> dict[str, Any]:
-    """Values of the declared outputs; without any, every column of the steps that nothing reads."""
-    graph = inputs.prepared.graph
-    if graph.outputs:
-        return {name: _output(inputs, store, binding) for name, binding in graph.outputs.items()}
-    return {}
+    """Values of the run's outputs."""
+    return {name: _output(inputs, store, binding) for name, binding in inputs.prepared.graph.outputs.items()}
 
 
 def _output(inputs: Inputs, store: JobStore, binding: Binding) -> Any:
-    """A value of the run; for a column of rows, the list of its present values in row order."""
-    for ref in binding.refs:
-        column = f"{ref.step}.{ref.column}"
-        if ref.step == PARAMS:
-            value = inputs.prepared.params.get(ref.column)
-            return shown(_deep(value, ref.fields))
-        stage = _stage_of(inputs, ref.step)
-        grain = column_grain(inputs.prepared, stage, column)
-        values = _values(inputs.values(store, stage, grain, [column]), column)
-        if grain != RUN:
-            return [shown(_deep(value, ref.fields)) for value in values]
-        if values:
-            return shown(_deep(values[0], ref.fields))
-    return shown(binding.value)
-
-
-def _values(tables: list[Table], column: str) -> list[Any]:
+    """A value of the run, null where it is absent; for rows, the list of those that are present, in their order."""
+    graph = inputs.prepared.graph
+    reads: dict[str, tuple[str, ...]] = {}
+    columns, openers = output_reads(graph, binding)
+    for column in columns:
+        owner = column.split(".", 1)[0]
+        source = PARAMS if owner == PARAMS else _stage_of(inputs, owner)
+        reads[source] = (*reads.get(source, ()), column)
+    for opener in openers:
+        reads.setdefault(_stage_of(inputs, opener), ())
+    grain = output_grain(graph, binding)
     found = []
-    for table in tables:
-        data = table.columns[column]
-        found += [value for row, value in enumerate(data.values) if data.present is None or data.present[row]]
-    return found
+    for frame in inputs.frames(store, Stage(name="", steps=(), reads=reads), root=root_of(graph, grain)):
+        whole = bound_column(graph, frame, grain, binding)
+        found += [whole.values[row] for row in rows_of(whole.present, frame.tables[grain].n)]
+    return shown(found if grain != RUN else found[0] if found else None)
 
 
-def _stage_of(inputs: Inputs, step: str) -> Stage:
-    return next(stage for stage in inputs.prepared.stages.values() if step in stage.steps)
-
-
-def _deep(value: Any, fields: tuple[str, ...]) -> Any:
-    for name in fields:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
+def _stage_of(inputs: Inputs, step: str) -> str:
+    return next(stage.name for stage in inputs.prepared.stages.values() if step in stage.steps)
 
 
 def shown(value: Any) -> Any:

@@ -37,6 +37,8 @@ class Result(Record):
     digests: dict[str, str] = {}
     stats: dict[str, StepStats] = {}
     failures: tuple[RowFailure, ...] = ()
+    #: Number of the job's first row in the run that made this: ids of failed rows start from it.
+    start: int = 0
     #: Digests of artifact directories the values name.
     artifacts: tuple[str, ...] = ()
     #: Seconds from claim to result.

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sage_core.common.errors import OperatorError
 from sage_core.common.operators import ArtifactDir
 from sage_core.common.records import Record, RowFailure
 from sage_core.kernel.dataflow.expressions import Expression
-from sage_core.kernel.dataflow.graph import RUN, Binding, Ref, Step
+from sage_core.kernel.dataflow.graph import RUN, Graph, Port, Step
+from sage_core.kernel.dataflow.plan import expanded_below, expansion, group_grain
 from sage_core.kernel.runtime import table as tables
+from sage_core.kernel.runtime.bindings import select, select_groups, select_items
 from sage_core.kernel.runtime.bound import Bound
-from sage_core.kernel.runtime.calls import BATCH, Outcome, describe
+from sage_core.kernel.runtime.calls import BATCH, Outcome, describe, kind_of, raise_if_fatal
 from sage_core.kernel.runtime.memo import Memo
-from sage_core.kernel.runtime.table import Column, Frame, Mask, Table
-from sage_core.kernel.runtime.values import has_record, plain
+from sage_core.kernel.runtime.returned import output_columns
+from sage_core.kernel.runtime.table import Column, Frame, Table
+
+#: Rows given to a fold at a time when the workflow does not say.
+FOLD = 4096
+#: Items of a group, in pieces: how many, and the values of each Dataset port.
+Pieces = Sequence[tuple[int, Mapping[str, Any]]]
 
 
 class StepStats(Record):
@@ -39,12 +47,13 @@ class Running(Protocol):
     #: Rows that failed and were skipped.
     failures: list[RowFailure]
 
-    def bound(self, step: Step, cell: Mapping[str, Any]) -> Bound:
-        """The step's operator with the options of one matrix cell."""
+    @property
+    def graph(self) -> Graph:
+        """The workflow."""
         ...
 
-    def columns_of(self, ref: Ref) -> Sequence[str]:
-        """Columns behind a reference: several when it names a whole record."""
+    def bound(self, step: Step, cell: Mapping[str, Any]) -> Bound:
+        """The step's operator with the options of one matrix cell."""
         ...
 
     def expression(self, text: str) -> Expression:
@@ -67,20 +76,16 @@ class Running(Protocol):
 async def run_step(job: Running, frame: Frame, step: Step) -> StepStats:
     """Run the step and add its columns to the frame."""
     started = time.perf_counter()
-    rows, columns = select(job, frame, step)
-    n = frame.tables[step.grain].n
-    shape = step.signature.shape
-    if shape == "collect":
-        rows_out, failed = await _collect(job, frame, step, rows, columns)
-    elif shape == "expand" or step.matrix:
-        rows_out, failed = await _expand(job, frame, step, rows, columns)
-    else:
-        rows_out, failed = await _map(job, frame, step, rows, columns)
+    if step.signature.shape == "collect":
+        return await run_collect(job, frame, step, [frame])
+    rows, columns = select(job.graph, job.expression, frame, step)
+    opens = step.signature.shape == "expand" or step.matrix
+    rows_out, failed = await (_expand if opens else _map)(job, frame, step, rows, columns)
     memos = [memo for cell in step.matrix or ({},) if (memo := job.memo(step, cell))]
     return StepStats(
         rows_in=len(rows),
         rows_out=rows_out,
-        absent=n - len(rows),
+        absent=frame.tables[step.grain].n - len(rows),
         failed=failed,
         seconds=time.perf_counter() - started,
         computed=sum(memo.take_computed() for memo in memos),
@@ -88,121 +93,76 @@ async def run_step(job: Running, frame: Frame, step: Step) -> StepStats:
     )
 
 
-def select(job: Running, frame: Frame, step: Step) -> tuple[Sequence[int], dict[str, Any]]:
-    """Rows the step runs on, and its port values on just those rows."""
-    n = frame.tables[step.grain].n
-    mask: Mask = None
-    found: dict[str, Column] = {}
-    for port, binding in step.ports.items():
-        column = bound_column(job, frame, step.grain, binding, n)
-        found[port] = column
-        mask = tables.both(mask, column.present)
-    for other in step.rows:
-        mask = tables.both(mask, frame.mark(step.grain, other))
-    if step.when:
-        mask = tables.both(mask, _when(job, frame, step, n, mask))
-    rows = tables.rows_of(mask, n)
-    if len(rows) == n:
-        return rows, {port: column.values for port, column in found.items()}
-    return rows, {port: tables.take(column.values, rows) for port, column in found.items()}
-
-
-def bound_column(job: Running, frame: Frame, grain: str, binding: Binding, n: int) -> Column:
-    """The column a binding names, seen from `grain`: a literal, a reference, or the first present of several."""
-    if not binding.refs:
-        return Column([binding.value] * n)
-    return tables.merge([_ref_column(job, frame, grain, ref) for ref in binding.refs], n)
-
-
-def _ref_column(job: Running, frame: Frame, grain: str, ref: Ref) -> Column:
-    column = frame.column(grain, f"{ref.step}.{ref.column}") if ref.column else _record(job, frame, grain, ref)
-    if ref.fields:
-        present = column.present
-        values = [
-            _field(value, ref.fields) if present is None or present[row] else None
-            for row, value in enumerate(column.values)
-        ]
-        column = Column(values, present)
-    if ref.optional and column.present is not None:
-        values = [value if here else None for value, here in zip(column.values, column.present, strict=True)]
-        return Column(values)
-    return column
-
-
-def _record(job: Running, frame: Frame, grain: str, ref: Ref) -> Column:
-    """All columns of a step as one column of dictionaries; they share their presence."""
-    names = [key.split(".", 1)[1] for key in job.columns_of(ref)]
-    columns = [frame.column(grain, key) for key in job.columns_of(ref)]
-    rows = zip(*(column.values for column in columns), strict=True)
-    return Column([dict(zip(names, row, strict=True)) for row in rows], columns[0].present)
-
-
-def _field(value: Any, names: Sequence[str]) -> Any:
-    for name in names:
-        value = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
-    return value
-
-
-def _when(job: Running, frame: Frame, step: Step, n: int, mask: Mask) -> list[bool]:
-    expression = job.expression(step.when)
-    read = dict(
-        zip(expression.names, (_ref_column(job, frame, step.grain, ref) for ref in step.when_refs), strict=True)
-    )
-    truth = []
-    for row in range(n):
-        here = (mask is None or mask[row]) and all(c.present is None or c.present[row] for c in read.values())
-        truth.append(bool(here and expression.evaluate({name: column.values[row] for name, column in read.items()})))
-    return truth
-
-
 async def _call(job: Running, step: Step, cell: Mapping[str, Any], columns: Mapping[str, Any], n: int) -> Outcome:
-    bound = job.bound(step, cell)
-    memo = job.memo(step, cell)
-    arrays = [columns[port.name] for port in step.signature.ports if port.name in columns]
+    call, memo = job.bound(step, cell).call(), job.memo(step, cell)
+    ports = [port for port in step.signature.ports if port.name in columns]
+    arrays = [_arriving(port, columns[port.name]) for port in ports]
     if not step.signature.batched:
-        rows = [_listed(values) for values in arrays]
-        return await (memo.rows(bound.call(), rows, n) if memo else bound.call().rows(rows, n))
+        return await (memo.rows(call, arrays, n) if memo else call.rows(arrays, n))
+    if values := {place for place, port in enumerate(ports) if port.many == "one"}:
+        call = call.sharing(values)
     size = step.batch_max or BATCH
-    if all(port.many == "batch" for port in step.signature.ports if port.name in columns):
-        call = bound.call()
-        return await (memo.batches(call, arrays, n, size) if memo else call.batches(arrays, n, size))
-    return await _mixed(bound, step, columns, n, size)
+    return await (memo.batches(call, arrays, n, size) if memo else call.batches(arrays, n, size))
 
 
-async def _mixed(bound: Bound, step: Step, columns: Mapping[str, Any], n: int, size: int) -> Outcome:
-    """A batch operator with ports that are values of the run: those are passed whole to every call."""
-    names = [port.name for port in step.signature.ports if port.name in columns]
-    fixed = {
-        port.name: columns[port.name][0]
-        for port in step.signature.ports
-        if port.name in columns and port.many == "one" and n
-    }
-    call = bound.call().fixed({names.index(name): value for name, value in fixed.items()})
-    return await call.batches([columns[name] for name in names if name not in fixed], n, size)
+def _arriving(port: Port, values: Any) -> Any:
+    """A port's values as its operator takes them: a block where it says so, rows one by one, else as they are."""
+    if port.many == "one":
+        return values if isinstance(values, list) else list(values)
+    return tables.block(values) if port.block else values
 
 
-def _listed(values: Any) -> Any:
-    return values if isinstance(values, list) else list(values)
+async def _outcome(job: Running, step: Step, cell: Mapping[str, Any], columns: Mapping[str, Any], n: int) -> Outcome:
+    if step.repeat is None:
+        return await _call(job, step, cell, columns, n)
+    # The step's output is fed back until its condition holds; rows that never satisfy it keep their last output.
+    until = job.expression(step.repeat.until)
+    current = {port: list(values) for port, values in columns.items()}
+    values: list[Any] = [None] * n
+    failures: dict[int, Exception] = {}
+    todo = list(range(n))
+    for _ in range(step.repeat.max):
+        if not todo:
+            break
+        given = {port: [column[row] for row in todo] for port, column in current.items()}
+        outcome = await _call(job, step, cell, given, len(todo))
+        failures |= {todo[place]: error for place, error in outcome.failures.items()}
+        made = [place for place in range(len(todo)) if place not in outcome.failures]
+        outputs = output_columns(step, tables.take(outcome.values, made))
+        later = []
+        for index, place in enumerate(made):
+            row = todo[place]
+            values[row] = outcome.values[place]
+            if not until.evaluate({name: column[index] for name, column in outputs.items()}):
+                later.append(row)
+                for port, name in step.repeat.feed.items():
+                    current[port][row] = outputs[name][index]
+        todo = later
+    return Outcome(values, failures)
 
 
 async def _map(job: Running, frame: Frame, step: Step, rows: Sequence[int], columns: dict[str, Any]) -> tuple[int, int]:
-    table = frame.tables[step.grain]
-    n = len(rows)
-    outcome = await (_repeat(job, step, columns, n) if step.repeat else _call(job, step, {}, columns, n))
-    failed = fail_or_skip(job, frame, step, [(rows[row], error) for row, error in sorted(outcome.failures.items())])
-    good = [row for row in range(n) if row not in outcome.failures] if outcome.failures else range(n)
+    table, n = frame.tables[step.grain], len(rows)
+    outcome = await _outcome(job, step, {}, columns, n)
+    failed = skip(job, step, ((frame.label(step.grain, rows[row]), e) for row, e in sorted(outcome.failures.items())))
+    good: Sequence[int] = range(n)
+    if outcome.failures:
+        good = [row for row in good if row not in outcome.failures]
     if step.signature.shape == "filter":
         good = [row for row in good if _kept(step, outcome.values[row])]
         made = {port: tables.take(values, good) for port, values in columns.items()}
     else:
-        values = outcome.values if len(good) == n else tables.take(outcome.values, good)
-        made = output_columns(step, values)
-    places = rows if len(good) == n else [rows[row] for row in good]
+        made = output_columns(step, outcome.values if len(good) == n else tables.take(outcome.values, good))
+    _add(table, step, made, rows if len(good) == n else [rows[row] for row in good])
+    return len(good), failed
+
+
+def _add(table: Table, step: Step, made: Mapping[str, Any], rows: Sequence[int]) -> None:
+    """Add a step's columns, computed for some rows of a table, and its presence."""
+    mask = tables.mask_of(rows, table.n)
     for name, values in made.items():
-        full, mask = tables.spread(values, places, table.n)
-        table.columns[f"{step.name}.{name}"] = Column(full, mask)
-    table.marks[step.name] = tables.spread(list(places), places, table.n)[1]
-    return len(places), failed
+        table.columns[f"{step.name}.{name}"] = Column(tables.spread(values, rows, table.n), mask)
+    table.marks[step.name] = mask
 
 
 def _kept(step: Step, verdict: Any) -> bool:
@@ -213,191 +173,143 @@ def _kept(step: Step, verdict: Any) -> bool:
     )
 
 
-async def _repeat(job: Running, step: Step, columns: dict[str, Any], n: int) -> Outcome:
-    """Feed the step's output back until its condition holds; rows that never satisfy it keep their last output."""
-    assert step.repeat is not None
-    until = job.expression(step.repeat.until)
-    current = {port: list(values) for port, values in columns.items()}
-    values: list[Any] = [None] * n
-    failures: dict[int, Exception] = {}
-    todo = list(range(n))
-    for _ in range(step.repeat.max):
-        if not todo:
-            break
-        outcome = await _call(
-            job, step, {}, {port: [given[row] for row in todo] for port, given in current.items()}, len(todo)
-        )
-        later = []
-        for place, row in enumerate(todo):
-            if place in outcome.failures:
-                failures[row] = outcome.failures[place]
-                continue
-            values[row] = outcome.values[place]
-            outputs = {name: column[0] for name, column in output_columns(step, [values[row]]).items()}
-            if not until.evaluate(outputs | {f"{step.name}.{name}": value for name, value in outputs.items()}):
-                later.append(row)
-                for port, name in step.repeat.feed.items():
-                    current[port][row] = outputs[name]
-        todo = later
-    return Outcome(values, failures)
-
-
 async def _expand(
     job: Running, frame: Frame, step: Step, rows: Sequence[int], columns: dict[str, Any]
 ) -> tuple[int, int]:
     """Open a child grain: one row per yield, or per matrix cell, or per yield of each cell; parents stay in order."""
-    n = len(rows)
+    n, shape = len(rows), step.signature.shape
     cells = step.matrix or ({},)
-    outcomes = [await _call(job, step, cell, columns, n) for cell in cells]
-    broken = sorted(
-        {(row, cell): error for cell, each in enumerate(outcomes) for row, error in each.failures.items()}.items()
-    )
-    failed = fail_or_skip(job, frame, step, [(rows[row], error) for (row, _), error in broken])
-    expands = step.signature.shape == "expand"
-    parent: list[int] = []
+    outcomes = [await _outcome(job, step, cell, columns, n) for cell in cells]
+    broken = sorted((row, cell, error) for cell, each in enumerate(outcomes) for row, error in each.failures.items())
+    failed = skip(job, step, ((frame.label(step.grain, rows[row]), error) for row, _, error in broken))
+    sources: list[int] = []
     items: list[Any] = []
     keys: list[int] = []
-    absent: set[int] = set()
+    good: list[int] = []
     for row in range(n):
         for cell, outcome in enumerate(outcomes):
-            if expands:
-                made = [] if row in outcome.failures else outcome.values[row]
+            if row in outcome.failures:
+                made: Sequence[Any] = [] if shape == "expand" else [None]
             else:
-                made = [outcome.values[row]]
-                if row in outcome.failures or (step.signature.shape == "filter" and not _kept(step, made[0])):
-                    absent.add(len(items))
-            parent += [rows[row]] * len(made)
+                made = outcome.values[row] if shape == "expand" else [outcome.values[row]]
+                if shape != "filter" or _kept(step, made[0]):
+                    good += range(len(items), len(items) + len(made))
             items += made
+            sources += [row] * len(made)
             keys += [cell] * len(made)
-    table = Table(step.out, len(items), None if step.grain == RUN else parent)
+    table = Table(step.out, len(items), None if step.grain == RUN else [rows[row] for row in sources])
     frame.tables[step.out] = table
-    present = [row for row in range(len(items)) if row not in absent]
-    if step.signature.shape == "filter":
-        position = {row: place for place, row in enumerate(rows)}
-        made_columns = {
-            port: tables.take(values, [position[parent[row]] for row in present]) for port, values in columns.items()
-        }
+    if shape == "filter":
+        _add(
+            table,
+            step,
+            {port: tables.take(values, [sources[i] for i in good]) for port, values in columns.items()},
+            good,
+        )
     else:
-        made_columns = output_columns(step, items if not absent else [items[row] for row in present])
-    for name, values in made_columns.items():
-        full, mask = tables.spread(values, present, len(items))
-        table.columns[f"{step.name}.{name}"] = Column(full, mask)
-    for option in cells[0]:
-        table.columns[f"{step.name}.{option}"] = Column([cells[cell][option] for cell in keys])
-    table.marks[step.name] = tables.spread(list(present), present, len(items))[1]
-    return len(present), failed
-
-
-async def _collect(
-    job: Running, frame: Frame, step: Step, rows: Sequence[int], columns: dict[str, Any]
-) -> tuple[int, int]:
-    """One row per row of the step's `out` grain: all rows below it together, in order."""
-    target = frame.tables[step.out]
-    path = frame.path(step.grain, step.out)
-    groups: list[list[int]] = [[] for _ in range(target.n)]
-    for place, row in enumerate(rows):
-        groups[row if path is None else path[row]].append(place)
-    # A row of `out` that was never expanded gets nothing; one that was expanded into no rows gets an empty data set.
-    mark = frame.mark(step.out, _expanded_by(frame, step))
-    wanted = [row for row in range(target.n) if mark is None or mark[row]]
-    values, failures = [], {}
-    good = []
-    for row in wanted:
-        try:
-            values.append(
-                await fold_rows(
-                    job, step, [(len(groups[row]), {p: tables.take(c, groups[row]) for p, c in columns.items()})]
-                )
-            )
-            good.append(row)
-        except Exception as error:  # noqa: BLE001 - whatever an operator raises is that group's failure
-            failures[row] = error
-    failed = fail_or_skip(job, frame, step, sorted(failures.items()), grain=step.out)
-    for name, made in output_columns(step, values).items():
-        full, mask = tables.spread(made, good, target.n)
-        target.columns[f"{step.name}.{name}"] = Column(full, mask)
-    target.marks[step.name] = tables.spread(list(good), good, target.n)[1]
+        _add(table, step, output_columns(step, items if len(good) == len(items) else [items[i] for i in good]), good)
+    _add_cells(table, step, keys)
+    expanded = rows if not broken else [row for i, row in enumerate(rows) if any(i not in o.failures for o in outcomes)]
+    frame.tables[step.grain].marks[expansion(step.name)] = tables.mask_of(expanded, frame.tables[step.grain].n)
     return len(good), failed
 
 
-def _expanded_by(frame: Frame, step: Step) -> str:
-    """The step that opened the grain right below `out` on the way to the collected rows."""
-    grain = step.grain
-    while grain not in (step.out, RUN) and frame.parent(grain) != step.out:
-        grain = frame.parent(grain)
-    return grain
+def _add_cells(table: Table, step: Step, keys: Sequence[int]) -> None:
+    for option in step.matrix[0] if step.matrix else ():
+        table.columns[f"{step.name}.{option}"] = Column([step.matrix[cell][option] for cell in keys])
 
 
-async def fold_rows(job: Running, step: Step, parts: Sequence[tuple[int, Mapping[str, Any]]]) -> Any:
-    """Collect rows that come in several parts into one value: a fold sees each part, a Dataset port their sum."""
-    bound = job.bound(step, {})
+async def run_collect(job: Running, frame: Frame, step: Step, parts: Sequence[Frame]) -> StepStats:
+    """Collect to one row per row of a grain above, and add the columns to `frame`; `parts` hold the rows."""
+    started = time.perf_counter()
+    at = group_grain(job.graph, step)
+    groups, values = select_groups(job.graph, job.expression, frame, step, at)
+    opener = expanded_below(job.graph, step)
+    mark = frame.mark(at, expansion(opener)) if opener else None
+    places = [place for place, group in enumerate(groups) if mark is None or mark[group]]
+    rows_in, pieces = _grouped(job, step, parts, at, [groups[place] for place in places])
+    made: list[Any] = []
+    rows: list[int] = []
+    failed: list[tuple[str, Exception]] = []
+    cells = step.matrix or ({},)
+    for row, place in enumerate(place for place in places for _ in cells):
+        cell, group = cells[row % len(cells)], groups[place]
+        given = {name: column[place] for name, column in values.items()}
+        try:
+            made.append(await _fold(job, step, cell, pieces[group], given))
+            rows.append(row if step.matrix else group)
+        except Exception as error:  # noqa: BLE001 - whatever an operator raises is that group's failure
+            raise_if_fatal(error)
+            failed.append((frame.label(at, group), error))
+    skipped = skip(job, step, failed)
+    if step.matrix:
+        parents = [groups[place] for place in places for _ in cells]
+        frame.tables[step.out] = Table(step.out, len(parents), None if at == RUN else parents)
+        _add_cells(frame.tables[step.out], step, [*range(len(cells))] * len(places))
+    _add(frame.tables[step.out], step, output_columns(step, made), rows)
+    return StepStats(
+        rows_in=rows_in,
+        rows_out=len(rows),
+        absent=sum(part.tables[step.grain].n for part in parts) - rows_in,
+        failed=skipped,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _grouped(
+    job: Running, step: Step, parts: Sequence[Frame], at: str, groups: Sequence[int]
+) -> tuple[int, dict[int, list[tuple[int, dict[str, Any]]]]]:
+    """How many items there are, and those of each group."""
+    found: dict[int, list[tuple[int, dict[str, Any]]]] = {group: [] for group in groups}
+    total = 0
+    for part in parts:
+        rows, columns = select_items(job.graph, job.expression, part, step)
+        total += len(rows)
+        if at == RUN:
+            for group in groups:
+                found[group].append((len(rows), columns))
+            continue
+        path = part.path(step.grain, at)
+        members: dict[int, list[int]] = {group: [] for group in groups}
+        for place, row in enumerate(rows):
+            group = row if path is None else path[row]
+            if group in members:
+                members[group].append(place)
+        for group, mine in members.items():
+            found[group].append((len(mine), {name: tables.take(values, mine) for name, values in columns.items()}))
+    return total, found
+
+
+async def _fold(job: Running, step: Step, cell: Mapping[str, Any], pieces: Pieces, given: Mapping[str, Any]) -> Any:
+    """One group to one value: a fold sees its pieces one after another, a Dataset port all of them at once."""
+    bound = job.bound(step, cell)
     names = [port.name for port in step.signature.ports if port.name in step.ports]
-    if step.signature.form == "fold":
-        add, finish = bound.fold()
-        for n, columns in parts:
-            for start in range(0, n, size := step.batch_max or 4096):
-                add(*[columns[name][start : start + size] for name in names])
-        return finish(job.new_artifact(step))
-    many = {port.name for port in step.signature.ports if port.many == "dataset"}
-    whole = [
-        tables.concat([columns[name] for _, columns in parts])
-        if name in many
-        else next((c[name][0] for n, c in parts if n), None)
-        for name in names
-    ]
-    return await bound.call().one(whole)
-
-
-def output_columns(step: Step, values: Any) -> dict[str, Any]:
-    """From what the calls returned to one sequence per column, in the declared order."""
-    declared = step.signature.columns
-    if step.signature.shape == "sink":
-        return {}
-    if not step.signature.is_record:
-        (name,) = declared
-        return {name: _typed(step, name, values)}
-    rows = [plain(value) for value in values]
-    for row in rows:
-        if not isinstance(row, dict) or row.keys() != declared.keys():
-            got = sorted(row) if isinstance(row, dict) else type(row).__name__
-            raise OperatorError(step.name, f"returned {got}, declared {sorted(declared)}")
-    return {name: _typed(step, name, [row[name] for row in rows]) for name in declared}
-
-
-def _typed(step: Step, name: str, values: Any) -> Any:
-    kind = step.signature.columns[name]
-    if kind.kind == "vector" and not kind.optional:
-        return _block(step, name, values)
-    if isinstance(values, list):
-        return [plain(value) for value in values] if has_record(kind) else values
-    return list(values)
-
-
-def _block(step: Step, name: str, values: Any) -> Any:
-    import numpy  # noqa: PLC0415 - only runs with vectors pay for numpy
-
-    try:
-        block = numpy.ascontiguousarray(values, dtype=numpy.float32)
-    except ValueError as error:
-        raise OperatorError(step.name, f"column {name!r}: vectors of different dimensions ({error})") from None
-    if len(block) == 0:
-        block = block.reshape(0, 0)
-    dim = step.signature.columns[name].dim
-    if block.ndim != 2 or (dim and len(block) and block.shape[1] != dim):
-        raise OperatorError(
-            step.name, f"column {name!r}: expected vectors of dimension {dim or 'd'}, got shape {block.shape[1:]}"
+    if step.signature.form != "fold":
+        return await bound.call().one(
+            [
+                given[name] if name in given else tables.concat([columns[name] for _, columns in pieces])
+                for name in names
+            ]
         )
-    return block
+    add, finish = bound.fold()
+    for n, columns in pieces:
+        for start in range(0, n, size := step.batch_max or FOLD):
+            await _awaited(
+                add(*(given[name] if name in given else columns[name][start : start + size] for name in names))
+            )
+    return await _awaited(finish(job.new_artifact(step)) if step.signature.takes_dir else finish())
 
 
-def fail_or_skip(
-    job: Running, frame: Frame, step: Step, failures: Sequence[tuple[int, Exception]], *, grain: str | None = None
-) -> int:
+async def _awaited(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+def skip(job: Running, step: Step, failures: Iterable[tuple[str, Exception]]) -> int:
     """Record failed rows, or raise the first when the step does not skip; returns how many failed."""
+    before = len(job.failures)
     for row, error in failures:
-        label = frame.label(step.grain if grain is None else grain, row)
         message = job.redact(describe(error))
         if step.on_error == "fail":
-            raise OperatorError(step.name, message, label, 'mend the input, or set on_error = "skip"') from error
-        job.failures.append(RowFailure(step=step.name, row=label, kind=type(error).__name__, message=message))
-    return len(failures)
+            raise OperatorError(step.name, message, row, 'mend the input, or set on_error = "skip"') from error
+        job.failures.append(RowFailure(step=step.name, row=row, kind=kind_of(error), message=message))
+    return len(job.failures) - before

@@ -160,19 +160,35 @@ def rows_of(mask: Mask, n: int) -> Sequence[int]:
     return range(n) if mask is None else [row for row in range(n) if mask[row]]
 
 
-def spread(values: Any, rows: Sequence[int], n: int) -> tuple[Any, Mask]:
-    """Put values computed for `rows` back among `n` rows: the full column and its mask."""
+def mask_of(rows: Sequence[int], n: int) -> Mask:
+    """Presence on these rows of `n`; they are in order and do not repeat."""
     if len(rows) == n:
-        return values, None
+        return None
     present = [False] * n
     for row in rows:
         present[row] = True
-    if isinstance(values, list):
-        full: list[Any] = [None] * n
-        for row, value in zip(rows, values, strict=True):
-            full[row] = value
-        return full, present
-    return _spread_block(values, rows, n), present
+    return present
+
+
+def spread(values: Any, rows: Sequence[int], n: int) -> Any:
+    """Put values computed for `rows` back among `n` rows."""
+    if len(rows) == n:
+        return values
+    if not isinstance(values, list):
+        return _spread_block(values, rows, n)
+    full: list[Any] = [None] * n
+    for row, value in zip(rows, values, strict=True):
+        full[row] = value
+    return full
+
+
+def block(values: Any) -> Any:
+    """Vectors as one float32 block, however they come."""
+    if not isinstance(values, list):
+        return values
+    import numpy  # noqa: PLC0415 - only runs with vectors pay for numpy
+
+    return numpy.asarray(values, dtype=numpy.float32) if values else numpy.zeros((0, 0), dtype=numpy.float32)
 
 
 def _spread_block(block: numpy.ndarray[Any, Any], rows: Sequence[int], n: int) -> numpy.ndarray[Any, Any]:

@@ -60,6 +60,8 @@ def _encode_extension(value: object) -> object:
     if hasattr(value, "__array_interface__") and hasattr(value, "shape"):
         import numpy  # noqa: PLC0415 - only runs with vectors pay for numpy
 
+        if not value.shape:
+            return value.item()  # type: ignore[attr-defined] # a numpy scalar, by its two attributes
         array = numpy.ascontiguousarray(value, dtype=numpy.float32)
         return msgspec.msgpack.Ext(_ARRAY, msgspec.msgpack.encode((list(array.shape), array.tobytes())))
     if isinstance(value, Path):
@@ -78,9 +80,10 @@ def digest(*parts: bytes | str) -> str:
 
 
 def has_record(kind: Type | None) -> bool:
-    """Whether values of this type may hold records that must become dictionaries."""
+    """Whether values of this type may hold what is not stored as it is: records become dictionaries, paths texts."""
     return kind is not None and (
         kind.kind in ("record", "any")
+        or kind.name == "path"
         or has_record(kind.item)
         or any(has_record(field) for field in kind.fields.values())
     )

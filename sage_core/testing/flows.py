@@ -30,7 +30,7 @@ class Flows:
         self.home = home
         self.host = default_host(plugins)
         paths = Paths(project=home / "project", data=home / "data", runtime=home / "run")
-        self.project = launch.Project(paths=paths, config=config or Config())
+        self.project = launch.Project(folder=home, paths=paths, config=config or Config())
 
     def graph(self, workflow: Mapping[str, Any] | str | Path, *, profile: str | None = None) -> Graph:
         """Check a workflow: a path, the text of a TOML file, or the tables of one (``sage = 1`` may be left out)."""
@@ -56,7 +56,13 @@ class Flows:
         prepared = launch.bind(graph, params or {}, self.host, self.project, run_id=run_id)
         settings = Settings(workers=workers)
         return launch.run(
-            graph, prepared, run_id, host=self.host, project=self.project, settings=settings, watch=lambda progress: None
+            graph,
+            prepared,
+            run_id,
+            host=self.host,
+            project=self.project,
+            settings=settings,
+            watch=lambda progress: None,
         )
 
     def resume(self, run_id: str, *, workers: int = 0) -> Report:
@@ -67,7 +73,11 @@ class Flows:
         )
 
     def plan(
-        self, workflow: Mapping[str, Any] | str | Path, params: Mapping[str, object] | None = None, *, probe: bool = False
+        self,
+        workflow: Mapping[str, Any] | str | Path,
+        params: Mapping[str, object] | None = None,
+        *,
+        probe: bool = False,
     ) -> dict[str, Decision]:
         """What a run would do with each step."""
         graph, run_id = self.graph(workflow), launch.new_run_id()

@@ -22,6 +22,9 @@ def partitions(hashes: Sequence[int], limit: int) -> list[tuple[int, int]]:
     window = max(1, limit // 5)
     if limit == 1:
         return [(row, row + 1) for row in range(n)]
+    if n <= window:
+        # The smallest of so few rows says nothing about a neighbourhood, and small runs want one job.
+        return [(0, n)] if n else []
     cuts = [0]
     for row in range(1, n):
         low, high = max(0, row - window), min(n, row + window + 1)

@@ -15,7 +15,7 @@ from sage_core.kernel.dataflow import join, params, sections, spec
 from sage_core.kernel.dataflow.columns import Columns
 from sage_core.kernel.dataflow.diagnostics import Problems
 from sage_core.kernel.dataflow.draft import RESERVED, Draft, draft, read_input
-from sage_core.kernel.dataflow.grains import Grains
+from sage_core.kernel.dataflow.grains import Grains, Source
 from sage_core.kernel.dataflow.graph import Binding, Graph, Ref, Step
 from sage_core.kernel.dataflow.options import Options
 from sage_core.kernel.dataflow.resolve import Resolver
@@ -69,7 +69,7 @@ def _check(
     options = Options(document, declared, models, {key: why for key, why in broken.items() if key not in own})
     resolver = Resolver(document, columns, grains, options, problems)
     steps = _steps(top, host, resolver, problems)
-    outputs = _outputs(top, columns)
+    outputs = _outputs(top, columns, resolver)
     triggers = sections.triggers(top, declared)
     end_to_end = sections.end_to_end(top)
     document.raise_if(problems)
@@ -167,7 +167,7 @@ def _report(cycle: list[str], waits: Mapping[str, Mapping[str, Path]], problems:
     problems.add(waits[first][cycle[1 % len(cycle)]], message, help)
 
 
-def _outputs(top: Settings, columns: Columns) -> dict[str, Binding]:
+def _outputs(top: Settings, columns: Columns, resolver: Resolver) -> dict[str, Binding]:
     section = top.section("outputs")
     found: dict[str, Binding] = {}
     for name in section.table:
@@ -177,10 +177,14 @@ def _outputs(top: Settings, columns: Columns) -> dict[str, Binding]:
         if not given.refs:
             section.add(name, f"output {name!r} is a literal; an output names a column", 'write "step.column"')
         refs: list[Ref] = []
+        sources: list[Source] = []
         for ref, path in given.refs:
             looked = columns.find(ref, path)
             if looked is not None:
                 refs.append(looked.ref)
+                source = columns.source(looked, path)
+                sources += [source] if source else []
+        resolver.deepest(sources)
         found[name] = Binding(refs=tuple(refs))
     return found
 

@@ -55,6 +55,15 @@ class Grains:
         """A grain that descends from all of these: a join that brings them together."""
         return next((name for name in self.found if set(grains) <= self.lineage(name)), None)
 
+    def joined(self, grain: str, above: str) -> str:
+        """The first join on the way from a grain up to one it descends from; "" without any."""
+        while grain not in (above, RUN):
+            parents = self.found[grain].parents
+            if len(parents) > 1:
+                return grain
+            (grain,) = parents
+        return ""
+
     def outside(self, sources: Iterable[Source], grain: str) -> Source | None:
         """The first source whose rows are neither the grain's own nor an ancestor's."""
         lineage = self.lineage(grain)

@@ -268,7 +268,7 @@ def _carried(graph: Graph) -> dict[str, dict[str, None]]:
     # From the last step to the first, so that a join below a join passes its wishes up.
     for name in reversed(graph.steps):
         step = graph.steps[name]
-        wanted = [*inputs_of(graph, step), *carried.get(name, ())] if not step.join else list(carried[name])
+        wanted = [*inputs_of(graph, step), *carried.get(name, ())]
         for join in _joins_between(graph, step):
             above = set(graph.lineage(join)) - {join, RUN}
             for column in wanted:

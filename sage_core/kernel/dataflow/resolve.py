@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -194,7 +194,7 @@ class Resolver:
             self._problems.add(
                 (*draft.path, "per"), message, "only operators with a Dataset port, or a fold, do", "key"
             )
-        grain = self._deepest(reading.rows(*reading.sources))
+        grain = self.deepest(reading.rows(*reading.sources))
         if grain is None:
             return None, None
         for port in signature.ports:
@@ -212,7 +212,7 @@ class Resolver:
     ) -> tuple[str | None, str | None]:
         groups = [port.name for port in signature.ports if port.many == "dataset"]
         fixed = [port.name for port in signature.ports if port.many != "dataset"]
-        grain = self._deepest(reading.rows(*groups, "rows"))
+        grain = self.deepest(reading.rows(*groups, "rows"))
         at = self._columns.rows(draft.per, (*draft.path, "per")) if draft.per else Source(grain=RUN, shown="", path=())
         if grain is None or at is None:
             return None, None
@@ -220,6 +220,10 @@ class Resolver:
             above = sorted(self._grains.lineage(grain) - {RUN, grain})
             message = f"cannot collect per {draft.per!r}: {called(grain)} do not come from it"
             self._problems.add((*draft.path, "per"), message, one_of(draft.per, above, "they come from"))
+            return None, None
+        if at.grain != RUN and (joined := self._grains.joined(grain, at.grain)):
+            message = f"cannot collect per {draft.per!r}: the join {joined!r} lies between, and brings its rows anew"
+            self._problems.add((*draft.path, "per"), message, f'collect per "{joined}", or to the run', "value")
             return None, None
         if at.grain == grain != RUN:
             self.warnings.append(f"step {draft.name!r} collects groups of one row: it collects {called(grain)} per row")
@@ -231,7 +235,8 @@ class Resolver:
             self._problems.add(stray.path, message, help)
         return grain, self._grains.open(draft.name, at.grain) if matrix else at.grain
 
-    def _deepest(self, sources: list[Source]) -> str | None:
+    def deepest(self, sources: Sequence[Source]) -> str | None:
+        """The grain that all others are ancestors of; None when two are unrelated, which is reported."""
         found = self._grains.deepest(sources)
         if isinstance(found, str):
             return found

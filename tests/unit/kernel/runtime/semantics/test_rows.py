@@ -343,9 +343,7 @@ def test_paths_and_held_objects(flows: Flows) -> None:
             "steps": {
                 "items": items("a", "b"),
                 "place": step("f.place", {"text": "items.text"}, **{"with": {"folder": "docs"}}),
-                "held": step(
-                    "f.held", {"text": "items.text"}, **{"with": {"prefix": "<", "suffix": ">", "log": log}}
-                ),
+                "held": step("f.held", {"text": "items.text"}, **{"with": {"prefix": "<", "suffix": ">", "log": log}}),
             }
         }
     )

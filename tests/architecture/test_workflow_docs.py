@@ -6,7 +6,7 @@ import csv
 import importlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,8 @@ class Block(NamedTuple):
 
 def blocks() -> list[Block]:
     """Fenced blocks with the heading they stand under and the words after the opening fence."""
-    found, section = [], ""
+    found: list[Block] = []
+    section = ""
     for match in re.finditer(r"^## ([^\n]+)$|^```(\S[^\n]*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
         section = match[1] or section
         if match[2]:
@@ -49,8 +50,10 @@ LONGEST = ["printer", "invoice", "please", "password?"]
 EXPECTED: dict[tuple[str, int], dict[str, Any] | None] = {
     ("A first workflow", 0): {"texts": ["PRINTER ON FIRE", "MY INVOICE IS WRONG", "PLEASE CALL ME", "PASSWORD?"]},
     ("Grains: how often a step runs", 0): {
-        "tags": ["1:printer", "1:on", "1:fire", *(f"2:{word}" for word in "my invoice is wrong".split())]
-        + ["1:please", "1:call", "1:me", "9:password?"]
+        "tags": [
+            *("1:printer", "1:on", "1:fire", "2:my", "2:invoice", "2:is", "2:wrong"),
+            *("1:please", "1:call", "1:me", "9:password?"),
+        ]
     },
     ("Presence: `when`, filters, `rows`", 0): {
         "texts": ["PRINTER ON FIRE", "MY INVOICE IS WRONG", "PLEASE CALL ME", "PASSWORD?"],
@@ -75,14 +78,14 @@ EXPECTED: dict[tuple[str, int], dict[str, Any] | None] = {
 
 
 def keyed() -> list[tuple[tuple[str, int], Block]]:
-    found = []
+    found: list[tuple[tuple[str, int], Block]] = []
     for block in COMPLETE:
         place = sum(key[0] == block.section for key, _ in found)
         found.append(((block.section, place), block))
     return found
 
 
-def write(folder: Path, name: str, columns: list[str], rows: list[tuple[object, ...]]) -> None:
+def write(folder: Path, name: str, columns: Sequence[object], rows: Sequence[Sequence[object]]) -> None:
     with (folder / name).open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([columns, *rows])
 

@@ -137,21 +137,22 @@ def cut(graph: Graph) -> dict[str, Stage]:
                 writes[stage_of[owner]][column] = None
         for other in openers:
             marks[stage_of[other]][other] = None
+    limits = _limits(graph)
     stages = {}
     for steps in members.values():
         first = steps[0]
-        limits = [graph.steps[name].partition for name in steps if graph.steps[name].partition]
         single = is_single(graph, graph.steps[first])
+        root = RUN if single else root_of(graph, graph.steps[first].grain)
         stages[first] = Stage(
             name=first,
             steps=tuple(steps),
-            root=RUN if single else root_of(graph, graph.steps[first].grain),
+            root=root,
             reads={source: tuple(columns) for source, columns in reads[first].items()},
             writes=tuple(writes[first]),
             marks=tuple(marks[first]),
             after=tuple(name for name in after[first] if name != first),
             pure=not _impure(graph, first),
-            limit=min(limits, default=PARTITION),
+            limit=limits.get(root, PARTITION),
         )
     return _ordered(stages)
 
@@ -167,6 +168,16 @@ def output_reads(graph: Graph, binding: Binding) -> tuple[tuple[str, ...], tuple
     columns = tuple(dict.fromkeys(column for ref in binding.refs for column in columns_of(graph, ref)))
     several = len({graph.steps[ref.step].out for ref in binding.refs if ref.step != PARAMS}) > 1
     return columns, tuple(_openers(graph, output_grain(graph, binding))) if several else ()
+
+
+def _limits(graph: Graph) -> dict[str, int]:
+    """Per root grain, the smallest ``partition`` of the step that opens it and of the steps over its rows."""
+    limits: dict[str, int] = {}
+    for name, step in graph.steps.items():
+        root = step.out if is_single(graph, step) else root_of(graph, step.grain)
+        if step.partition:
+            limits[root] = min(step.partition, limits.get(root, step.partition))
+    return limits
 
 
 def _stage_keys(graph: Graph) -> dict[str, object]:

@@ -314,6 +314,17 @@ def late_sync(text: str, *, log: str = "") -> str:
     return text
 
 
+@operator("f.stuck", returns="text")
+def stuck(text: str) -> str:
+    threading.Event().wait()
+    return text
+
+
+@operator("f.fragile_all", returns="text")
+def fragile_all(text: Dataset[str]) -> str:
+    return ",".join(fragile(one) for one in text)
+
+
 @operator("f.flaky", returns="text")
 def flaky(text: str, *, log: str, times: int = 1, kind: str = "timeout") -> str:
     note(log, text)

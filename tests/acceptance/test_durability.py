@@ -144,7 +144,7 @@ def test_two_workers_share_one_model_and_one_decision_log(sage: Sage, library: P
     embeds = [line for line in lines if line["kind"] == "embed" and line["run"] == report["run_id"]]
     assert len({line["worker"] for line in embeds}) == 2
     assert len({line["engine"] for line in embeds if line["engine"]}) == 1
-    assert sum(line["rows"] for line in embeds if line["outcome"] == "dispatched") == 200
+    assert sum(line["rows"] for line in embeds if line["outcome"] == "done") == 200
 
 
 @pytest.mark.timeout(180)

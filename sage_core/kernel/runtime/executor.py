@@ -75,6 +75,8 @@ class Executor:
         self._usage: Counter[str] = Counter()
         self._connected = False
         self._stack = AsyncExitStack()
+        # A worker's host knows what plugins offer; a workflow written in Python may bring functions of its own.
+        host.operators.add("local", {n: t for n, t in prepared.local.items() if n not in host.operators})
         self.scope = RunScope(
             run.id,
             self.inputs,

@@ -42,6 +42,8 @@ class Prepared(Record):
     digests: dict[str, str]
     #: Per step, the same without its wiring: what decides the result of one row.
     row_digests: dict[str, str]
+    #: Operators that no plugin offers (module-level functions given to the fluent API) → ``module:attribute``.
+    local: dict[str, str] = {}
 
     def encode(self) -> bytes:
         """Bytes for the store."""
@@ -107,6 +109,7 @@ def prepare(
         models=dict(models),
         digests=digests,
         row_digests=row_digests,
+        local={step.use: host.operators.target(step.use) for step in graph.steps.values() if _is_local(step, host)},
     )
 
 
@@ -121,6 +124,10 @@ def _options(graph: Graph, step: Step, spaces: Mapping[str, Mapping[str, Any]]) 
 
 def _values(step: Step, options: Mapping[str, Any], name: str) -> list[Any]:
     return [cell[name] for cell in step.matrix if name in cell] or [options.get(name)]
+
+
+def _is_local(step: Step, host: Host) -> bool:
+    return step.join is None and host.operators.origin(step.use) == "local"
 
 
 def _wiring(step: Step) -> bytes:

@@ -54,15 +54,15 @@ def _installer() -> list[str]:
 
 
 def _download(name: str, source: str) -> Path:
+    parts = source.removeprefix("hf:").split("/", 2)
+    if len(parts) != 3 or not parts[2].endswith(".gguf"):
+        raise ModelError(name, f"{source} names no file", "write hf:ORG/NAME/FILE.gguf")
     try:
         import huggingface_hub  # noqa: PLC0415 - optional: only `hf:` sources need it
     except ImportError:
         raise ModelError(
             name, "huggingface_hub, which `hf:` sources need, is not installed", "pip install huggingface-hub"
         ) from None
-    parts = source.removeprefix("hf:").split("/", 2)
-    if len(parts) != 3 or not parts[2].endswith(".gguf"):
-        raise ModelError(name, f"{source} names no file", "write hf:ORG/NAME/FILE.gguf")
     try:
         return Path(huggingface_hub.hf_hub_download(f"{parts[0]}/{parts[1]}", parts[2]))
     except Exception as error:  # noqa: BLE001 - the hub fails in many ways; each means that there are no weights

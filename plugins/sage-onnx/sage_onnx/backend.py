@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 class OnnxBackend:
     """Runs embedding models and cross-encoders in this process."""
 
-    #: Names that have default weights, for `sage models`.
-    packaged = tuple(PACKAGED)
-
     #: Names that default weights are found for.
     packaged = tuple(PACKAGED)
 

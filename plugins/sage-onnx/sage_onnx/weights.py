@@ -112,7 +112,9 @@ def _from_package(spec: ModelSpec, packaged: str, options: Options) -> Weights:
 def _from_folder(spec: ModelSpec, folder: Path, options: Options) -> Weights:
     if not folder.is_dir():
         raise ModelError(
-            spec.name, f"the source {folder} is not a folder", "name one that holds model.onnx, or hf:ORG/NAME"
+            spec.name,
+            f"the source {folder} is not a folder",
+            f"name one that holds model.onnx, or make one: sage models add {spec.name} --source PATH|hf:ORG/NAME",
         )
     candidates = [folder / "model.onnx", folder / "onnx" / "model.onnx"]
     model = next((path for path in candidates if path.is_file()), None)

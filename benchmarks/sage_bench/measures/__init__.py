@@ -1,0 +1,1 @@
+"""What suites can measure: one module, one record of options, one way of measuring."""

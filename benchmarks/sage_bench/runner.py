@@ -1,0 +1,105 @@
+"""Runs the cases of a suite, one after another, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from sage_bench import surroundings
+from sage_bench.child import Answer, Order
+from sage_bench.results import Line, Measured
+from sage_bench.suite import Case, Suite
+from sage_core import UnknownName
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line asks for."""
+
+    suite: Suite
+    #: As the command line names it, for the command that measures again.
+    named: str
+    seed: int = 0
+    #: 0: as the suite says.
+    repeat: int = 0
+    #: Name of a data set → its folder.
+    data: Mapping[str, Path] = {}
+    #: Cases to run; all when empty.
+    only: Sequence[str] = ()
+
+    def cases(self) -> dict[str, Case]:
+        """The chosen cases, in the suite's order."""
+        for name in self.only:
+            if name not in self.suite.cases:
+                raise UnknownName("case", name, list(self.suite.cases))
+        return {name: case for name, case in self.suite.cases.items() if not self.only or name in self.only}
+
+
+def run(plan: Plan, watch: Callable[[int, int, str], None]) -> Iterator[Line]:
+    """Yield a line as each case ends; `watch(number, of, name)` hears when one starts."""
+    cases = plan.cases()
+    for number, (name, case) in enumerate(cases.items(), 1):
+        watch(number, len(cases), name)
+        yield _line(plan, name, case)
+
+
+def _line(plan: Plan, name: str, case: Case) -> Line:
+    repeat = plan.repeat or case.repeat or plan.suite.repeat
+    data = plan.data.get(case.data)
+    machine = surroundings.machine()
+    begun, started = datetime.now(UTC), time.monotonic()
+    if case.data and data is None:
+        answer = Answer(error=f"not measured: it needs the data set {case.data!r} (--{case.data} PATH, or --data PATH)")
+    else:
+        answer = _ask(
+            Order(
+                measure=case.measure,
+                options=case.options,
+                seed=plan.seed,
+                repeat=repeat,
+                data=str(data.absolute()) if data is not None else "",
+            )
+        )
+    measured = answer.measured or Measured(figures=())
+    machine["load_1min_after"] = round(os.getloadavg()[0], 2)
+    return Line(
+        suite=plan.suite.suite,
+        case=name,
+        seed=plan.seed,
+        repeat=repeat,
+        commit=surroundings.commit(),
+        started_at=begun.isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - started, 3),
+        python=platform.python_version(),
+        packages=surroundings.packages(),
+        machine=machine,
+        rerun=(_rerun(plan, name, case, repeat),),
+        figures=measured.figures,
+        facts=measured.facts,
+        remarks=measured.remarks,
+        error=answer.error,
+    )
+
+
+def _ask(order: Order) -> Answer:
+    done = subprocess.run(
+        [sys.executable, "-m", "sage_bench.child"], input=msgspec.json.encode(order), capture_output=True, check=False
+    )
+    if done.returncode:
+        return Answer(error=f"its process ended with status {done.returncode}: {done.stderr.decode()[-1500:]}")
+    return msgspec.json.decode(done.stdout, type=Answer)
+
+
+def _rerun(plan: Plan, name: str, case: Case, repeat: int) -> str:
+    words = ["sage", "bench", "run", plan.named, "--case", name, "--seed", str(plan.seed), "--repeat", str(repeat)]
+    if case.data and case.data in plan.data:
+        words += [f"--{case.data}", str(plan.data[case.data])]
+    return shlex.join(words)

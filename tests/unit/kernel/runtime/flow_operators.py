@@ -325,6 +325,13 @@ def fragile_all(text: Dataset[str]) -> str:
     return ",".join(fragile(one) for one in text)
 
 
+@operator("f.gate", returns="n")
+def gate(n: int, *, path: str) -> int:
+    if not Path(path).exists():
+        raise ValueError("the gate is shut")
+    return n
+
+
 @operator("f.flaky", returns="text")
 def flaky(text: str, *, log: str, times: int = 1, kind: str = "timeout") -> str:
     note(log, text)

@@ -173,7 +173,7 @@ def output_reads(graph: Graph, binding: Binding) -> tuple[tuple[str, ...], tuple
 def _limits(graph: Graph) -> dict[str, int]:
     """Per root grain, the smallest ``partition`` of the step that opens it and of the steps over its rows."""
     limits: dict[str, int] = {}
-    for name, step in graph.steps.items():
+    for step in graph.steps.values():
         root = step.out if is_single(graph, step) else root_of(graph, step.grain)
         if step.partition:
             limits[root] = min(step.partition, limits.get(root, step.partition))

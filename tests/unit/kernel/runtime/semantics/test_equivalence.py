@@ -15,7 +15,8 @@ from sage_core.testing.flows import Flows
 from tests.unit.kernel.runtime import flow_operators
 from tests.unit.kernel.runtime.semantics.test_rows import items, step
 
-TEXTS = [" ".join(random.Random(number).choices("ab bad ccc d null".split(), k=number % 5)) for number in range(60)]
+WORDS = ["ab", "bad", "ccc", "d", "null"]
+TEXTS = [" ".join(random.Random(number).choices(WORDS, k=number % 5)) for number in range(60)]
 
 
 def workflow(batch: int, partition: int) -> dict[str, Any]:

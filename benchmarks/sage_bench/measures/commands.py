@@ -51,18 +51,24 @@ class Commands(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name, values in taken.items():
             figures.append(_figure(f"{name}, above python", values, "median", self.commands[name].aim_ms))
             figures.append(_figure(f"{name}, above python, least", values, "min", None))
-        return Measured(figures=tuple(figures), facts=self._imports(home))
+        imported = self._imports(home)
+        return Measured(
+            figures=tuple(figures),
+            facts={
+                f"{name}: imported of {', '.join(self.commands[name].without)}": hit for name, hit in imported.items()
+            },
+            remarks=tuple(
+                f"{name} imports {', '.join(hit)}, which it must not" for name, hit in imported.items() if hit
+            ),
+        )
 
-    def _imports(self, home: Home) -> dict[str, Any]:
-        """Which of the modules that must not be imported were."""
-        found: dict[str, Any] = {}
+    def _imports(self, home: Home) -> dict[str, list[str]]:
+        """Which of the modules that must not be imported were, by command."""
+        found = {}
         for name, each in self.commands.items():
             if each.without:
                 (heard,) = home.run(resolve(each.run), probe=True).heard
-                wrong = sorted(set(each.without) & set(heard.loaded))
-                found[f"{name}: imported of {', '.join(each.without)}"] = wrong
-                if wrong:
-                    found["broken"] = f"{name} imports {', '.join(wrong)}"
+                found[name] = sorted(set(each.without) & set(heard.loaded))
         return found
 
 

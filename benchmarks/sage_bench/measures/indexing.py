@@ -62,7 +62,7 @@ class Indexing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if not turn % 2:
                 bare.append(self._bare(home, whole, budget))
         reports = [done.report for done in sage]
-        if any(report["steps"]["embed"]["computed"] != len(texts) for report in reports):
+        if any(report["steps"]["embed"]["memo"]["computed"] != len(texts) for report in reports):
             raise SageError("the workflow embedded other passages than the bare loop")
         loops = [done.report for done in bare]
         figures = [

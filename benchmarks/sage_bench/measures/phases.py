@@ -23,10 +23,11 @@ PHASES = (
     ("imports of the runtime", "import sage_core.builtins"),
     ("plugins", "exec sage_rag/files.py"),
     ("operators, reading, checking and planning", "connect"),
-    ("store, reuse, first jobs", "import onnxruntime"),
+    ("store, reuse, first jobs", "exec sage_onnx/engine.py"),
 )
 WORDS = ("worker", "fence", "lease", "store", "graph", "grain", "vector", "passage", "index", "engine", "queue")
-LOAD = "import onnxruntime"
+#: The module that loads a model starts with importing numpy and onnxruntime, so this is before both.
+LOAD = "exec sage_onnx/engine.py"
 
 
 class Phases(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -23,8 +23,8 @@ WATCHED = frozenset(
         *("onnxruntime", "xllamacpp", "sqlalchemy", "alembic", "pyarrow", "numpy"),
     )
 )
-#: First runs of module files worth a stamp: the first operator that a workflow names.
-FILES = ("/sage_rag/files.py",)
+#: First runs of module files worth a stamp: the first operator that a workflow names, and where a model is loaded.
+FILES = ("/sage_rag/files.py", "/sage_onnx/engine.py")
 
 
 def install(folder: str, *, count_sql: bool) -> None:

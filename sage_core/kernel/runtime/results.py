@@ -6,6 +6,7 @@ the digest of their content. Columns are digested one by one, so that a job's ke
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -73,7 +74,8 @@ class Tables:
         """One integer per row, equal for rows of equal content."""
         columns = [column.values for column in table.columns.values()]
         rows = zip(*columns, strict=True) if columns else ((row,) for row in range(table.n))
-        return [int(digest(self._codec.encode(row))[:16], 16) for row in rows]
+        encode, hasher = self._codec.encode, hashlib.blake2b
+        return [int.from_bytes(hasher(encode(row), digest_size=8).digest(), "big") for row in rows]
 
     def column_digest(self, column: Column) -> str:
         """Digest of a column's values where they are present, and of where that is."""
@@ -146,6 +148,10 @@ def mentions(value: Any, kind: type) -> list[Any]:
         return [value]
     if isinstance(value, Mapping):
         return [found for item in value.values() for found in mentions(item, kind)]
-    if isinstance(value, list):
+    if isinstance(value, list) and not _SCALARS.issuperset(map(type, value)):
         return [found for item in value for found in mentions(item, kind)]
     return []
+
+
+#: Types that hold nothing: a column of these is not searched value by value.
+_SCALARS = frozenset({str, int, float, bool, bytes, type(None)})

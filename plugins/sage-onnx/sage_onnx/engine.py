@@ -30,7 +30,7 @@ class _Engine:
 
     @property
     def capacity(self) -> Capacity:
-        return Capacity(sequences=1, batch_tokens=16_384, batch_rows=256, context=self._settings.max_tokens)
+        return Capacity(sequences=1, batch_tokens=1_024, batch_rows=256, context=self._settings.max_tokens)
 
     async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         return await self._call(lambda _: self._session.spans(texts))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from sage_core.common.records import Candidate, Capacity, EngineInfo, Lane, Needs, Place, Work
+import msgspec
+
+from sage_core.common.records import Candidate, Capacity, EngineInfo, Kind, Lane, Needs, Place, Work
 from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor, OpenBatch
 from sage_core.kernel.control_plane.request_classifier import tokenizing
 
@@ -13,8 +15,11 @@ from sage_core.kernel.control_plane.request_classifier import tokenizing
 TOKENIZE_SEATS = 2
 #: Engine-seconds per input and per output token before anything is measured.
 SECONDS_IN, SECONDS_OUT = 1e-4, 2e-2
-#: Weight of one observation in the running rates.
-LEARNING = 0.2
+#: Tokens that this first guess counts for, and tokens after which what was measured begins to fade.
+GUESSED, REMEMBERED = 256, 16_384
+#: Predicted engine-seconds of a batch at most, so that a query behind it waits no longer; and the tokens that it may
+#: hold however slow the engine is: below them an engine's cost per call begins to show.
+BATCH_SECONDS, BATCH_LEAST = 0.25, 256
 
 _NOTHING_NEEDED = Needs()
 
@@ -62,6 +67,29 @@ class Member:
         return bool(self.main.running or self.tokenize.running)
 
 
+class Rate:
+    """Engine-seconds per token, by the tokens and seconds of late: short texts, whose time is mostly the call's own,
+    weigh as little as they cost."""
+
+    __slots__ = ("_seconds", "_tokens")
+
+    def __init__(self, guess: float) -> None:
+        self._seconds, self._tokens = guess * GUESSED, float(GUESSED)
+
+    @property
+    def per_token(self) -> float:
+        """The mean."""
+        return self._seconds / self._tokens
+
+    def add(self, tokens: int, seconds: float) -> None:
+        """Take one dispatch in."""
+        self._seconds += seconds
+        self._tokens += tokens
+        if self._tokens > REMEMBERED:
+            self._seconds /= 2
+            self._tokens /= 2
+
+
 class Ledger:
     """Implements `Fleet` over the engines that are up."""
 
@@ -72,8 +100,7 @@ class Ledger:
         self._lanes: dict[Lane, dict[str, Seats]] = {}
         #: Seats by lane that may take something: the index behind `room` and `open`.
         self._free: dict[Lane, dict[str, Seats]] = {}
-        self._rate_in: dict[str, float] = {}
-        self._rate_out: dict[str, float] = {}
+        self._rates: dict[tuple[str, Kind], Rate] = {}
 
     # ------------------------------------------------------------ what policies see
 
@@ -100,9 +127,10 @@ class Ledger:
 
     def cost(self, work: Work, place: Place | None = None) -> float:
         engine = place.engine if place is not None else next(iter(self._lanes.get(work.lane, {})), "")
-        return work.tokens_in * self._rate_in.get(engine, SECONDS_IN) + work.tokens_out * self._rate_out.get(
-            engine, SECONDS_OUT
-        )
+        rate = self._rates.get((engine, work.kind))
+        if work.kind == "generate":
+            return work.tokens_in * SECONDS_IN + work.tokens_out * (rate.per_token if rate else SECONDS_OUT)
+        return work.tokens_in * (rate.per_token if rate else SECONDS_IN)
 
     # ------------------------------------------------------------ what the manager does
 
@@ -125,10 +153,15 @@ class Ledger:
         return self._lanes.get(lane, {}).get(engine)
 
     def capacity(self, lane: Lane) -> Capacity | None:
-        """Capacity of the lane's first engine: what a slice is cut to."""
-        for engine in self._lanes.get(lane, {}):
-            return self._members[engine].info.capacity
-        return None
+        """What a slice is cut to: the budget of a batch on the lane's first engine; None without one."""
+        return next(map(self.budget, self._lanes.get(lane, {})), None)
+
+    def budget(self, engine: str) -> Capacity:
+        """The engine's capacity, with no more tokens in a batch than it computes in `BATCH_SECONDS`."""
+        capacity = self._members[engine].info.capacity
+        rate = self._rates.get((engine, "embed"))
+        tokens = max(BATCH_LEAST, int(BATCH_SECONDS / (rate.per_token if rate else SECONDS_IN)))
+        return msgspec.structs.replace(capacity, batch_tokens=min(capacity.batch_tokens, tokens))
 
     def members(self) -> Iterable[Member]:
         """Every engine that is up."""
@@ -177,13 +210,8 @@ class Ledger:
         else:
             free.pop(seats.engine, None)
 
-    def learn(self, engine: str, tokens_in: int, tokens_out: int, seconds: float) -> None:
-        """Update the engine's rates from one finished dispatch."""
-        if tokens_out > 0:
-            rate, table = seconds / tokens_out, self._rate_out
-        elif tokens_in > 0:
-            rate, table = seconds / tokens_in, self._rate_in
-        else:
-            return
-        known = table.get(engine)
-        table[engine] = rate if known is None else known + LEARNING * (rate - known)
+    def learn(self, work: Work, engine: str, tokens: int, seconds: float) -> None:
+        """Update the engine's rate from one finished dispatch: of tokens written, or of tokens read."""
+        if tokens > 0:
+            guess = SECONDS_OUT if work.kind == "generate" else SECONDS_IN
+            self._rates.setdefault((engine, work.kind), Rate(guess)).add(tokens, seconds)

@@ -85,9 +85,7 @@ class Flights:
         seats = self._seats(work, place)
         if seats.batch is None:
             flight = self._take(work, place, now, None)
-            member = self._ledger.member(seats.engine)
-            assert member is not None
-            seats.batch = OpenBatch(flight.ticket, seats.engine, member.info.capacity, now + LINGER)
+            seats.batch = OpenBatch(flight.ticket, seats.engine, self._ledger.budget(seats.engine), now + LINGER)
             self._open[flight.ticket] = (seats.batch, seats)
             self._ledger.refresh(seats)
         else:

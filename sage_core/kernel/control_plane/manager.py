@@ -136,7 +136,8 @@ class ControlPlaneManager:
         if flight is None:
             return
         # What an engine counted is exact; what was estimated decides only where it counts nothing.
-        self._ledger.learn(flight.seats.engine, event.tokens_in or flight.tokens, event.tokens_out, event.seconds)
+        tokens = event.tokens_out if flight.works[0].kind == "generate" else event.tokens_in or flight.tokens
+        self._ledger.learn(flight.works[0], flight.seats.engine, tokens, event.seconds)
         if flight.live is None:
             self._deliver(flight, event)
         elif not flight.aborted:

@@ -6,25 +6,32 @@ The driver is the run's supervisor: it sends the heartbeats, notices dead worker
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from sage_core.common.config import Config
-from sage_core.common.errors import Interrupted, SageError
+from sage_core.common.errors import Interrupted, RunFailed, SageError
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
-from sage_core.common.records import JobState, Record, Run, RunStatus
+from sage_core.common.records import Record, Run, RunStatus
+from sage_core.common.telemetry import log
 from sage_core.kernel.runtime.crew import Crew
 from sage_core.kernel.runtime.executor import Executor
 from sage_core.kernel.runtime.heartbeat import Heartbeat
+from sage_core.kernel.runtime.inspect import iso
 from sage_core.kernel.runtime.prepared import Prepared, decode_prepared
+from sage_core.kernel.runtime.preview import decisions
+from sage_core.kernel.runtime.progress import Gauge, Planned, Stopping, Watch
 from sage_core.kernel.runtime.report import (
     Report,
+    StepReport,
     failures_of,
     outputs_of,
     results_of,
@@ -35,30 +42,21 @@ from sage_core.kernel.runtime.report import (
     written_by,
 )
 from sage_core.platform.processes import this_process
-from sage_core.platform.records import NewRun, StoredRun
+from sage_core.platform.records import ENDED, NewRun, StoredRun
 from sage_core.platform.store import JobStore
 
 #: Seconds between looks at the workers and the store while worker processes run.
 GLANCE = 0.01
-#: Seconds between two reports of progress.
-DRAW = 0.1
-
-
-class Progress(Record):
-    """How far a run is; given to whoever draws it."""
-
-    counts: dict[JobState, int]
-    #: Source rows in partitions that are done, and in all that are known.
-    rows_done: int
-    rows_known: int
-    seconds: float
+#: Seconds between two reports of progress, and between looks at whether another process has cancelled the run.
+DRAW = 0.2
+#: Signals that stop a run. A terminal that is closed counts; under nohup it does not.
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Settings(Record):
     """How to drive: `workers` 0 means inline whatever comes, None means inline until there is work to build."""
 
     workers: int | None = None
-    resumed: bool = False
 
 
 class Drive:
@@ -74,7 +72,7 @@ class Drive:
         paths: Paths,
         config: Config,
         settings: Settings,
-        watch: Callable[[Progress], None],
+        watch: Watch,
     ) -> None:
         self._store = store
         self._url = url
@@ -89,24 +87,33 @@ class Drive:
         self._interrupts = 0
         self._crew: Crew | None = None
         self._task: asyncio.Task[None] | None = None
-        store.register_worker(self._me)
 
     async def start(self, run_id: str, prepared: Prepared, run: NewRun) -> Report:
         """Submit a run and drive it."""
         stored = StoredRun(**msgspec.structs.asdict(run), session=1)
         executor = self._executor(stored, prepared)
-        with self._store.transaction() as tx:
-            executor.manager.submit(tx, msgspec.structs.replace(run, status="running", supervisor=self._me.id))
-        return await self._drive(stored, executor)
+        self._store.register_worker(self._me)
+        try:
+            with self._store.transaction() as tx:
+                executor.manager.submit(tx, msgspec.structs.replace(run, status="running", supervisor=self._me.id))
+            return await self._drive(stored, executor)
+        finally:
+            self._leave()
 
     async def resume(self, run: StoredRun) -> Report:
         """Drive another session of a run that has ended, or whose driver is gone."""
-        session = self._store.resume_run(run.id, supervisor=self._me.id)
-        run = msgspec.structs.replace(run, session=session)
-        executor = self._executor(run, decode_prepared(run.plan))
-        with self._store.transaction() as tx:
-            executor.manager.settle(tx)
-        return await self._drive(run, executor)
+        self._store.register_worker(self._me)
+        try:
+            session = self._store.resume_run(run.id, supervisor=self._me.id)
+            run = msgspec.structs.replace(run, session=session)
+            try:
+                executor = self._executor(run, decode_prepared(run.plan))
+            except Exception as error:
+                self._end(run, "failed", error=str(error))
+                raise
+            return await self._drive(run, executor)
+        finally:
+            self._leave()
 
     def _executor(self, run: StoredRun, prepared: Prepared) -> Executor:
         return Executor(
@@ -121,34 +128,62 @@ class Drive:
             warn=self._warn,
         )
 
+    def _leave(self) -> None:
+        # A store that cannot be written to any more has raised already; the process id tells that this one is gone.
+        with contextlib.suppress(SageError):
+            self._store.stop_worker(self._me.id)
+
     async def _drive(self, run: StoredRun, executor: Executor) -> Report:
         self._task = asyncio.get_running_loop().create_task(self._work(run, executor))
-        # Not the loop's own handlers: those wait for the loop, which a long operator holds up.
-        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            await self._task
-        except (asyncio.CancelledError, KeyboardInterrupt):
-            self._store.finish_run(run.id, "cancelled", error="interrupted", session=run.session)
-            raise Interrupted(run.id) from None
-        except SageError as error:
-            self._store.finish_run(run.id, "failed", error=str(error), session=run.session)
-            raise
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            self._store.stop_worker(self._me.id)
-        return self._finish(run, executor)
+        with self._signals(run):
+            try:
+                await self._task
+            except asyncio.CancelledError:
+                # `sage runs cancel` has ended the run by itself: that is an outcome to report.
+                if self._store.run(run.id).status not in ENDED:
+                    self._end(run, "cancelled", error="interrupted")
+                    raise Interrupted(run.id) from None
+            except Exception as error:
+                with contextlib.suppress(SageError):
+                    self._end(run, "failed", error=str(error) or type(error).__name__)
+                raise
+            return self._finish(run, executor)
 
     async def _work(self, run: StoredRun, executor: Executor) -> None:
-        started = time.monotonic()
-        with Heartbeat(self._url, run.id, self._me.id, lease=self._config.workers.lease):
-            async with executor:
-                while not self._wants_crew(run) and await executor.one():
-                    self._watch(self._progress(run, started))
-                    if self._store.counts(run.id).get("failed"):
-                        return
-        if self._wants_crew(run):
-            await self._with_crew(run, started)
+        gauge = Gauge(
+            self._store, run, executor.inputs.prepared, worker=self._me.id, generated=lambda: executor.generated
+        )
+        ticker = asyncio.get_running_loop().create_task(self._tick(run, gauge))
+        try:
+            with Heartbeat(self._url, run.id, self._me.id, lease=self._config.workers.lease):
+                async with executor:
+                    if run.session > 1:
+                        with self._store.transaction() as tx:
+                            executor.manager.settle(tx)
+                    while not self._wants_crew(run) and await executor.one():
+                        if executor.failed:
+                            return
+            if self._wants_crew(run):
+                await self._with_crew(run, executor)
+        finally:
+            ticker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ticker
+
+    async def _tick(self, run: StoredRun, gauge: Gauge) -> None:
+        """Report progress, and stop when the run was cancelled or taken over from elsewhere."""
+        while True:
+            await asyncio.sleep(DRAW)
+            try:
+                stored, progress = self._store.run(run.id), gauge.read()
+            except SageError as error:
+                # A busy store hides the progress, not the run.
+                log("progress_missed", run=run.id, error=error)
+                continue
+            if self._task is not None and (stored.status in ENDED or stored.session != run.session):
+                self._task.cancel()
+                return
+            self._watch(progress)
 
     def _wants_crew(self, run: StoredRun) -> bool:
         """Whether what is left to build is worth worker processes."""
@@ -162,8 +197,10 @@ class Drive:
         counts = self._store.counts(run.id)
         return not counts.get("failed") and any(counts.get(state) for state in ("ready", "running"))
 
-    async def _with_crew(self, run: StoredRun, started: float) -> None:
+    async def _with_crew(self, run: StoredRun, executor: Executor) -> None:
         size = self._settings.workers or self._config.workers.count
+        steps = decisions(executor.inputs.prepared.stages, self._store.jobs(run.id))
+        self._watch(Planned(workers=size, steps=steps))
         crew = self._crew = Crew(
             run.id,
             size,
@@ -173,7 +210,7 @@ class Drive:
             paths=self._paths,
             config=self._config,
         )
-        beat = drawn = time.monotonic()
+        beat = time.monotonic()
         try:
             while self._left(run):
                 crew.bury(self._store)
@@ -185,34 +222,48 @@ class Drive:
                     crew.beat(self._store)
                     self._store.beat(self._me.id)
                     beat = time.monotonic()
-                if time.monotonic() - drawn > DRAW:
-                    self._watch(self._progress(run, started))
-                    drawn = time.monotonic()
         finally:
             crew.stop(self._store)
 
     def _due(self, beat: float) -> bool:
         return time.monotonic() - beat > self._config.workers.lease / 3
 
-    def _progress(self, run: StoredRun, started: float) -> Progress:
-        jobs = self._store.jobs(run.id)
-        known = {(job.stage, job.start, job.stop): job.state == "done" for job in jobs if job.stop > job.start}
-        return Progress(
-            counts=self._store.counts(run.id),
-            rows_done=sum(stop - start for (_, start, stop), done in known.items() if done),
-            rows_known=sum(stop - start for _, start, stop in known),
-            seconds=time.monotonic() - started,
-        )
+    @contextlib.contextmanager
+    def _signals(self, run: StoredRun) -> Iterator[None]:
+        """Take the signals that stop a run, where this is the process's main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
 
-    def _interrupt(self, number: int, frame: object) -> None:
+        def stop(number: int, frame: object) -> None:
+            self._interrupt(run)
+
+        # Not the loop's own handlers: those wait for the loop, which a long operator holds up.
+        stops = [n for n in STOPS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+        before = {number: signal.signal(number, stop) for number in stops}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _interrupt(self, run: StoredRun) -> None:
         """First signal: stop after giving jobs back. Second: stop now."""
         self._interrupts += 1
-        if self._interrupts > 1:
-            if self._crew is not None:
-                self._crew.kill()
-            raise KeyboardInterrupt
-        if self._task is not None:
-            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+        if self._interrupts == 1:
+            self._watch(Stopping(run_id=run.id, at_once=False))
+            if self._task is not None:
+                self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+            return
+        self._watch(Stopping(run_id=run.id, at_once=True))
+        if self._crew is not None:
+            self._crew.kill()
+        # In the middle of a transaction this is refused, and the run is left as after a crash: it can be resumed.
+        with contextlib.suppress(SageError):
+            self._store.finish_run(run.id, "cancelled", error="interrupted", session=run.session)
+            self._store.stop_worker(self._me.id)
+        # An exception would have to wait for threads that load models or run operators.
+        os._exit(Interrupted.exit_code)
 
     def _warn(self, message: str) -> None:
         self._warnings[message] = None
@@ -220,25 +271,58 @@ class Drive:
     def _finish(self, run: StoredRun, executor: Executor) -> Report:
         jobs = self._store.jobs(run.id)
         results = results_of(self._store, jobs)
-        failures = failures_of(executor.inputs, jobs, results)
         steps = step_reports(executor.inputs, jobs, results, run.session)
+        failures = failures_of(executor.inputs, jobs, results)
         broken = [job for job in jobs if job.state == "failed"]
         error = "; ".join(dict.fromkeys(job.error for job in broken)) or too_many(executor.inputs, steps)
+        if not error and any(job.state != "done" for job in jobs):
+            # The run was cancelled from elsewhere, and `_end` finds that out; anything else is a defect.
+            error = "jobs were left that nothing will make ready"
         outputs = {} if error else outputs_of(executor.inputs, self._store)
-        status: RunStatus = "failed" if error else "partial" if failures else "succeeded"
-        self._store.finish_run(run.id, status, msgspec.msgpack.encode(outputs), error, session=run.session)
-        report = Report(
+        wanted: RunStatus = "failed" if error else "partial" if failures else "succeeded"
+        status = self._end(run, wanted, msgspec.msgpack.encode(outputs), error)
+        return Report(
             run_id=run.id,
             status=status,
             outputs=outputs,
             steps=steps,
             tokens=session_tokens(jobs, results, run.session),
-            written_by=written_by(executor.inputs),
-            error=error,
+            written_by=_writers(executor, steps),
+            error=error if status == wanted else "it was cancelled from elsewhere",
             failures=failures,
             warnings=(*self._warnings, *silent_steps(executor.inputs.prepared.graph, steps)),
         )
+
+    def _end(self, run: StoredRun, status: RunStatus, outputs: bytes | None = None, error: str = "") -> RunStatus:
+        """End the run and tell the plugins; returns the status it has, which another process may have given it."""
+        ours = self._store.finish_run(run.id, status, outputs, error, session=run.session)
+        stored = self._store.run(run.id)
+        if not ours and stored.session != run.session:
+            log("run_taken_over", run=run.id, session=run.session, by=stored.session)
+            raise RunFailed(run.id, "another process took this run over, because this one seemed to be gone")
         self._host.hook.sage_on_run_finished(
-            run=Run(id=run.id, workflow=run.workflow, status=status, created_at="", session=run.session, error=error)
+            run=Run(
+                id=run.id,
+                workflow=run.workflow,
+                status=stored.status,
+                created_at=iso(stored.created_at),
+                finished_at=iso(stored.finished_at or stored.created_at),
+                session=run.session,
+                error=stored.error,
+            )
         )
-        return report
+        return stored.status
+
+
+def _writers(executor: Executor, steps: Mapping[str, StepReport]) -> dict[str, str]:
+    """Outputs that a model wrote in this run: a branch that was not taken wrote nothing."""
+    graph = executor.inputs.prepared.graph
+    return {
+        name: model
+        for name, model in written_by(executor.inputs).items()
+        if any(
+            steps[ref.step].rows_out and not graph.steps[ref.step].signature.pure
+            for ref in graph.outputs[name].refs
+            if ref.step in steps
+        )
+    }

@@ -73,7 +73,10 @@ class Executor:
             inline=inline,
         )
         self._usage: Counter[str] = Counter()
+        self._generated = 0
         self._connected = False
+        #: Whether a job that this process ran has failed for good.
+        self.failed = False
         self._stack = AsyncExitStack()
         # A worker's host knows what plugins offer; a workflow written in Python may bring functions of its own.
         host.operators.add("local", {n: t for n, t in prepared.local.items() if n not in host.operators})
@@ -97,6 +100,11 @@ class Executor:
         self.scope.close()
         await self._stack.aclose()
 
+    @property
+    def generated(self) -> int:
+        """Tokens generated in this process so far, those of an answer that is being written included."""
+        return self._generated + self._usage["completion"]
+
     async def one(self) -> bool:
         """Claim a job and run it; False when none is ready. Raises what is no job's failure."""
         jobs = self._store.claim(self._worker, run_id=self._run.id, limit=1, lease_ms=self._lease_ms)
@@ -109,7 +117,6 @@ class Executor:
         try:
             key = self.manager.key(self._store, job)
             await self._connect(job)
-            self._usage.clear()
             result = await JobRun(self.scope, job).run()
             result = msgspec.structs.replace(result, tokens=dict(self._usage))
             with self._store.transaction() as tx:
@@ -121,6 +128,9 @@ class Executor:
             raise
         except Exception as error:  # noqa: BLE001 - the store must learn of every failure, whatever it is
             self._fail(job, error)
+        finally:
+            self._generated += self._usage["completion"]
+            self._usage.clear()
 
     def _fail(self, job: Job, error: Exception) -> None:
         text = str(error) if isinstance(error, SageError) else f"{type(error).__name__}: {error}"
@@ -134,6 +144,7 @@ class Executor:
         log("job_failed", job=job.id, stage=job.stage, part=job.part, error=text)
         try:
             self._store.fail(job.id, job.fence, text, retry_in_ms=None)
+            self.failed = True
         except StaleAttempt as stale:
             log("attempt_stale", job=job.id, fence=job.fence, error=stale)
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -22,16 +22,15 @@ from sage_core.kernel.control_plane.model_specs import resolve_models
 from sage_core.kernel.dataflow import check
 from sage_core.kernel.dataflow.bind import bind_params
 from sage_core.kernel.dataflow.graph import Graph, encode
-from sage_core.kernel.runtime.drive import Drive, Progress, Settings
+from sage_core.kernel.runtime.drive import Drive, Settings
 from sage_core.kernel.runtime.executor import Executor
 from sage_core.kernel.runtime.prepared import Prepared, prepare
 from sage_core.kernel.runtime.preview import Decision, preview
+from sage_core.kernel.runtime.progress import Watch
 from sage_core.kernel.runtime.report import Report
 from sage_core.kernel.runtime.values import digest
 from sage_core.platform.records import NewRun, StoredRun
 from sage_core.platform.store import JobStore
-
-Watch = Callable[[Progress], None]
 
 
 class Project(Record):

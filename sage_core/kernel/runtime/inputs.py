@@ -38,6 +38,9 @@ class Inputs:
         self._tables = tables
         self._codec = codec
         self._results: dict[str, Result] = {}
+        #: Per stage, the result keys of jobs known to be done, by part; and stages of which all are known.
+        self._done: dict[str, dict[int, str]] = {}
+        self._whole: set[str] = set()
         self._roots: dict[tuple[str, str], Table] = {}
         self._parents = {name: grain.parents for name, grain in prepared.graph.grains.items()}
 
@@ -118,9 +121,15 @@ class Inputs:
         return frame
 
     def _results_of(self, reader: Reader, stage: Stage, part: int | None) -> list[Result]:
-        """Results of a stage's jobs, in partition order; of one partition when `part` is given."""
-        jobs = sorted(reader.jobs(self._run_id, stages=[stage.name]), key=lambda job: job.part)
-        keys = [job.result_key or "" for job in jobs if part is None or stage.single or job.part == part]
+        """Results of a stage's finished jobs, in partition order; of one partition when `part` is given."""
+        done = self._done.setdefault(stage.name, {})
+        part = 0 if stage.single else part
+        if part not in done and stage.name not in self._whole:
+            jobs = reader.jobs(self._run_id, stages=[stage.name])
+            done.update({job.part: job.result_key for job in jobs if job.state == "done" and job.result_key})
+            if len(done) == len(jobs):
+                self._whole.add(stage.name)
+        keys = [done[each] for each in sorted(done)] if part is None else [done[part]]
         missing = [key for key in keys if key not in self._results]
         if missing:
             found = reader.results(missing)
@@ -130,9 +139,10 @@ class Inputs:
                 self._results[key] = decode_result(found[key])
         return [self._results[key] for key in keys]
 
-    def remember(self, key: str, result: Result) -> None:
-        """Keep a result that this process has just made or found."""
+    def remember(self, job: Job, key: str, result: Result) -> None:
+        """Keep the result of a job that this process has just finished."""
         self._results[key] = result
+        self._done.setdefault(job.stage, {})[job.part] = key
 
     def lost_results(self, artifacts: ArtifactStore) -> list[str]:
         """Keys of the results read so far whose files are damaged or gone; damaged files are moved out of the way."""

@@ -59,9 +59,9 @@ class JobManager:
         """Record a result and everything that follows from it; raises `StaleAttempt` when the job is not ours."""
         if any(failure.kind in TRANSIENT for failure in result.failures):
             key = digest("transient", key, self._run_id)
-        self._inputs.remember(key, result)
         tx.put_result(key, result.encode(), run_id=self._run_id)
         tx.finish(job.id, fence, result_key=key, session=self._session)
+        self._inputs.remember(job, key, result)
         ready = self._expand(tx, self._stages[job.stage], result)
         self._settle(tx, [*ready, *tx.release([job.id])])
 
@@ -83,7 +83,7 @@ class JobManager:
             if body is None:
                 continue
             result = decode_result(body)
-            self._inputs.remember(key, result)
+            self._inputs.remember(job, key, result)
             tx.finish(job.id, None, result_key=key, session=self._session, reused=True)
             waiting += self._expand(tx, stage, result)
             waiting += tx.release([job.id])

@@ -119,7 +119,10 @@ class NodePicker(Protocol):
 
 
 class Engine(Protocol):
-    """A running model. Closing is leaving its context; what it can do is which of the Protocols below it has."""
+    """A running model. Closing is leaving its context; what it can do is which of the Protocols below it has.
+
+    What a request got wrong is an error of SAGE's; after any other error the engine is closed and another one opened.
+    """
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

@@ -53,8 +53,10 @@ class FakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tokens_per_second: float = 0.0
     #: What is written: the prompt again, or words drawn from it.
     text: str = "echo"
-    #: Texts that contain this make their call fail.
+    #: Texts that contain this make their call fail with an error that is not SAGE's.
     poison: str = ""
+    #: Texts that contain this end the engine's own task, and their call never returns.
+    deadly: str = ""
     #: The engine cannot be opened, with this reason.
     broken: str = ""
     #: File to which a line is appended for each engine opened and each batch, to be read by tests in other processes.
@@ -81,7 +83,10 @@ class FakeBackend:
         engine = FakeEngine(model.name, options)
         engine.note("open")
         try:
-            yield engine
+            async with asyncio.TaskGroup() as tasks:
+                heart = tasks.create_task(engine.beat())
+                yield engine
+                heart.cancel()
         finally:
             engine.note("close")
 
@@ -96,6 +101,12 @@ class FakeEngine:
         self.batches: list[tuple[str, ...]] = []
         #: Streams that were closed before their end.
         self.cancelled = 0
+        self._killed = asyncio.Event()
+
+    async def beat(self) -> None:
+        """Run until something deadly has been swallowed."""
+        await self._killed.wait()
+        raise RuntimeError(f"died of {self.options.deadly!r}")
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -119,12 +130,12 @@ class FakeEngine:
         self.batches.append(tuple(texts))
         self.note(f"batch {len(texts)}")
         await asyncio.sleep(self.options.batch_seconds + self.options.row_seconds * len(texts))
-        self._taste(texts)
+        await self._taste(texts)
         return _vectors(texts, self.options.dimension)
 
     async def generate(self, request: Request) -> AsyncIterator[Token]:
         prompt = " ".join(message.get("content", "") for message in request.messages)
-        self._taste([prompt])
+        await self._taste([prompt])
         words = _WORD.findall(prompt) or ["…"]
         pieces = self._compose(words, request)
         gap = 1 / self.options.tokens_per_second if self.options.tokens_per_second else 0.0
@@ -142,7 +153,7 @@ class FakeEngine:
             self.note("end" if ended else "cancelled")
 
     async def rerank(self, query: str, documents: Sequence[str]) -> list[float]:
-        self._taste([query, *documents])
+        await self._taste([query, *documents])
         asked = set(query.lower().split())
         return [len(asked & set(text.lower().split())) / (1 + len(asked)) for text in documents]
 
@@ -166,7 +177,10 @@ class FakeEngine:
             answer = answer.split(stop, 1)[0] if stop else answer
         return re.findall(r"\s*\S+|\s+$", answer)
 
-    def _taste(self, texts: Sequence[str]) -> None:
+    async def _taste(self, texts: Sequence[str]) -> None:
+        if self.options.deadly and any(self.options.deadly in text for text in texts):
+            self._killed.set()
+            await asyncio.Event().wait()
         if self.options.poison and any(self.options.poison in text for text in texts):
             raise ValueError(f"cannot swallow {self.options.poison!r}")
 

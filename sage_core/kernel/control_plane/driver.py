@@ -27,7 +27,7 @@ from sage_core.kernel.control_plane.events import (
     DispatchBatch,
     DispatchOne,
     End,
-    EngineFailed,
+    EngineLost,
     EngineOpened,
     Fill,
     Input,
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 #: Receives the lines decided in one instant, each with its request.
 Sink = Callable[[Sequence[tuple[Request, Decided]]], None]
+#: What a user may do about an engine that broke.
+CLOSED = "it was closed, and the next request opens another one; run again"
 
 
 class _Call:
@@ -234,7 +236,7 @@ class Driver:
             if isinstance(event, Completed | Broke):
                 self._results.pop(event.ticket, None)
                 self._errors.pop(event.ticket, None)
-            elif isinstance(event, EngineFailed):
+            elif isinstance(event, EngineLost):
                 self._errors.pop(event.engine, None)
         if decisions and self._sink is not None:
             self._sink(decisions)
@@ -301,7 +303,7 @@ class Driver:
             self._feed(EngineOpened(engine=engine, info=what))
         else:
             self._errors[engine] = what
-            self._feed(EngineFailed(engine=engine, reason=str(what)))
+            self._feed(EngineLost(engine=engine, reason=str(what)))
 
     def _spawn(self, ticket: int, work: Any) -> None:
         task = self._running[ticket] = self._tasks.create_task(work)
@@ -375,9 +377,11 @@ class Driver:
         return running
 
     def _broke(self, ticket: int, began: int, model: str, error: BaseException) -> None:
-        if isinstance(error, Exception) and not isinstance(error, SageError):
-            error = ModelError(model, f"its engine raised {type(error).__name__}: {error}")
+        # What a request got wrong, an engine says with an error of SAGE's; anything else is a defect of its own.
+        fatal = isinstance(error, Exception) and not isinstance(error, SageError)
+        if fatal:
+            error = ModelError(model, f"its engine raised {type(error).__name__}: {error}", CLOSED)
         if isinstance(error, Exception):
             self._errors[ticket] = error
-        reason = str(error) or type(error).__name__
-        self._feed(Broke(ticket=ticket, seconds=(self._clock.now() - began) / SECOND, reason=reason))
+        seconds = (self._clock.now() - began) / SECOND
+        self._feed(Broke(ticket=ticket, seconds=seconds, reason=str(error) or type(error).__name__, fatal=fatal))

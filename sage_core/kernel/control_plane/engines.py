@@ -88,6 +88,7 @@ class EnginePools:
         return dict(self._infos)
 
     async def _hold(self, engine: str, spec: ModelSpec, stop: asyncio.Event) -> None:
+        did = "could not open it"
         try:
             backend = self._made.get(spec.backend)
             if backend is None:
@@ -96,6 +97,7 @@ class EnginePools:
                 self._made[spec.backend] = backend
             identity = await asyncio.to_thread(backend.identify, spec)
             async with backend.open(spec) as running:
+                did = "lost its engine"
                 if not stop.is_set():
                     self._opened(engine, spec, identity, running)
                     await stop.wait()
@@ -103,7 +105,7 @@ class EnginePools:
             # What goes wrong while closing concerns no request.
             if not stop.is_set():
                 self.stop(engine)
-                self._report(engine, _explained(spec, error))
+                self._report(engine, _explained(spec, did, error))
 
     def _opened(self, engine: str, spec: ModelSpec, identity: str, running: Engine) -> None:
         info = EngineInfo(
@@ -120,10 +122,13 @@ class EnginePools:
         self._report(engine, info)
 
 
-def _explained(spec: ModelSpec, error: Exception) -> Exception:
+def _explained(spec: ModelSpec, did: str, error: Exception) -> Exception:
+    # A backend that keeps tasks of its own beside the engine reports their errors in a group.
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
     if isinstance(error, SageError):
         return error
-    return ModelError(spec.name, f"backend {spec.backend!r} could not open it: {type(error).__name__}: {error}")
+    return ModelError(spec.name, f"backend {spec.backend!r} {did}: {type(error).__name__}: {error}")
 
 
 def renamed(info: EngineInfo, model: str) -> EngineInfo:

@@ -90,6 +90,8 @@ class Broke(Record, tag="broke"):
     ticket: int
     seconds: float
     reason: str
+    #: Not the request but the engine is at fault.
+    fatal: bool = False
 
 
 class Cancelled(Record, tag="cancelled"):
@@ -105,24 +107,18 @@ class EngineOpened(Record, tag="engine_opened"):
     info: EngineInfo
 
 
-class EngineFailed(Record, tag="engine_failed"):
-    """An engine asked for by `StartEngine` could not be opened."""
+class EngineLost(Record, tag="engine_lost"):
+    """An engine could not be opened, or is gone with what it was working on."""
 
     engine: str
     reason: str
-
-
-class EngineLost(Record, tag="engine_lost"):
-    """A ready engine is gone, and with it what it was working on."""
-
-    engine: str
 
 
 class Tick(Record, tag="tick"):
     """The armed timer fired."""
 
 
-Input = Submitted | Started | Completed | Broke | Cancelled | EngineOpened | EngineFailed | EngineLost | Tick
+Input = Submitted | Started | Completed | Broke | Cancelled | EngineOpened | EngineLost | Tick
 
 
 class Instant(Record):
@@ -144,7 +140,7 @@ class StartEngine(Record, tag="start_engine"):
 
 
 class StopEngine(Record, tag="stop_engine"):
-    """Close an engine; it holds no work."""
+    """Close an engine; nothing is sent to it any more."""
 
     engine: str
 
@@ -187,7 +183,7 @@ class End(Record, tag="end"):
     outcome: Outcome
     #: The dispatch that answered or failed it, or 0.
     ticket: int = 0
-    #: The engine that could not be opened, where that is the cause.
+    #: The engine that could not be opened or was lost, where that is the cause.
     engine: str = ""
     reason: str = ""
     retry_after: float | None = None

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from sage_core.common.records import Candidate, Capacity, EngineInfo, Kind, Lane, Needs, Place, Work
+from sage_core.common.records import Candidate, Capacity, EngineInfo, Lane, Needs, Place, Work
 from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor, OpenBatch
 from sage_core.kernel.control_plane.request_classifier import tokenizing
 
@@ -100,7 +100,7 @@ class Ledger:
         self._lanes: dict[Lane, dict[str, Seats]] = {}
         #: Seats by lane that may take something: the index behind `room` and `open`.
         self._free: dict[Lane, dict[str, Seats]] = {}
-        self._rates: dict[tuple[str, Kind], Rate] = {}
+        self._rates: dict[tuple[str, str], Rate] = {}
 
     # ------------------------------------------------------------ what policies see
 

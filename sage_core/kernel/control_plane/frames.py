@@ -170,7 +170,7 @@ def socket_path(paths: Paths) -> Path:
     if len(os.fsencode(paths.socket)) <= LONGEST_PATH:
         return paths.socket
     digest = blake2b(os.fsencode(paths.socket), digest_size=8).hexdigest()
-    return Path(tempfile.gettempdir()) / f"sage-{os.getuid()}-{digest}" / "engines.sock"
+    return Path(tempfile.gettempdir()) / f"sage-{os.getuid()}" / f"{digest}.sock"
 
 
 def private_folder(folder: Path) -> None:

@@ -212,17 +212,27 @@ async def _run(host: Host, paths: Paths, path: Path, idle: float) -> None:
 
 
 def elected(lock: Path) -> Callable[[], None] | None:
-    """Take the lock that makes this process the engine host; None when another one holds it."""
-    file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    """Take the lock that makes this process the engine host, and return its release; None when another holds it."""
+    while True:
+        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return None
+        # The host before this one may have removed the file after it was opened here: its lock would bind nobody.
+        if lock.exists() and os.path.samestat(os.fstat(file), lock.stat()):
+            break
         os.close(file)
-        return None
     # For people and tools that want to know who holds it; the lock itself is what counts.
     os.ftruncate(file, 0)
     os.write(file, f"{os.getpid()}\n".encode())
-    return lambda: os.close(file)
+
+    def release() -> None:
+        lock.unlink(missing_ok=True)
+        os.close(file)
+
+    return release
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -29,7 +29,6 @@ from sage_core.kernel.control_plane.events import (
     Completed,
     DispatchBatch,
     DispatchOne,
-    EngineFailed,
     EngineLost,
     EngineOpened,
     Fill,
@@ -82,7 +81,6 @@ class ControlPlaneManager:
             Broke: self._broke,
             Cancelled: self._cancelled,
             EngineOpened: self._engine_opened,
-            EngineFailed: self._engine_failed,
             EngineLost: self._engine_lost,
             Tick: self._ticked,
         }
@@ -154,8 +152,12 @@ class ControlPlaneManager:
             for part in flight.slices:
                 if self._executor.again(part, alone=True):
                     self._queue(part.work, now)
-        else:
-            self._give_up(flight.works[0], "failed", now, flight=flight, reason=event.reason, actual=event.seconds)
+            return
+        self._give_up(flight.works[0], "failed", now, flight=flight, reason=event.reason, actual=event.seconds)
+        engine = flight.seats.engine
+        if event.fatal and self._ledger.member(engine) is not None:
+            self._strike(engine, event.reason, now)
+            self._actions.append(StopEngine(engine=engine))
 
     def _cancelled(self, event: Cancelled, now: int) -> None:
         live = self._live.get(event.request)
@@ -171,10 +173,14 @@ class ControlPlaneManager:
         for live in self._room.pop(lane, {}).values():
             self._enter(live, now)
 
-    def _engine_failed(self, event: EngineFailed, now: int) -> None:
+    def _engine_lost(self, event: EngineLost, now: int) -> None:
         lane = self._starting.pop(event.engine, None)
-        if lane is None or self._ledger.capacity(lane) is not None:
-            return
+        if lane is None:
+            self._strike(event.engine, event.reason, now)
+        elif self._ledger.capacity(lane) is None:
+            self._refuse(lane, event, now)
+
+    def _refuse(self, lane: Lane, event: EngineLost, now: int) -> None:
         for live in list(self._room.pop(lane, {}).values()):
             self._finish_early(live, "failed", now, reason=event.reason, engine=event.engine)
         for work in self._backlog.works():
@@ -182,14 +188,16 @@ class ControlPlaneManager:
                 self._backlog.withdraw(work, now)
                 self._give_up(work, "failed", now, reason=event.reason, engine=event.engine)
 
-    def _engine_lost(self, event: EngineLost, now: int) -> None:
-        member = self._ledger.remove(event.engine)
+    def _strike(self, engine: str, reason: str, now: int) -> None:
+        member = self._ledger.remove(engine)
         if member is None:
             return
-        self._backlog.observe(EngineDown(engine=event.engine, lane=member.lane), now)
-        for flight in self._flights.crash(event.engine):
+        self._backlog.observe(EngineDown(engine=engine, lane=member.lane), now)
+        for flight in self._flights.crash(engine):
+            if not flight.aborted:
+                self._actions.append(Abort(ticket=flight.ticket))
             for work in flight.works:
-                self._retry(flight, work, f"engine {event.engine} was lost", now)
+                self._retry(flight, work, reason, now)
         if any(self._lane(work) == member.lane for work in self._backlog.works()):
             self._start(member.lane)
 
@@ -234,7 +242,7 @@ class ControlPlaneManager:
                 if self._executor.again(part, alone=part.alone):
                     self._queue(work, now)
                 return
-        self._give_up(work, "failed", now, flight=flight, reason=reason)
+        self._give_up(work, "failed", now, flight=flight, reason=reason, engine=flight.seats.engine)
 
     def _deliver(self, flight: Flight, event: Completed) -> None:
         shares = {

@@ -17,7 +17,6 @@ from sage_core.kernel.control_plane.events import (
     Completed,
     DispatchBatch,
     DispatchOne,
-    EngineFailed,
     EngineLost,
     EngineOpened,
     Input,
@@ -83,7 +82,7 @@ class VirtualDriver:
         if engine in self._up:
             del self._up[engine]
             self._flying = {ticket: held for ticket, held in self._flying.items() if held != engine}
-            self._push(self.now, EngineLost(engine=engine))
+            self._push(self.now, EngineLost(engine=engine, reason=f"engine {engine} was lost"))
 
     def engines(self) -> list[str]:
         """Engines that are up, in the order in which they opened."""
@@ -156,7 +155,7 @@ class VirtualDriver:
     def _opened(self, engine: str, lane: Lane) -> Input:
         model = self._model
         if model.broken:
-            return EngineFailed(engine=engine, reason=model.broken)
+            return EngineLost(engine=engine, reason=model.broken)
         info = EngineInfo(
             id=engine, model=lane, backend="modelled", kinds=model.kinds, capacity=model.capacity, identity=lane
         )

@@ -15,7 +15,7 @@ from sage_core.common.errors import ModelError, RequestRejected, UnknownName, Us
 from sage_core.common.host import Host
 from sage_core.common.records import Caller, ModelSpec, Request
 from sage_core.kernel.control_plane.driver import Driver
-from sage_core.kernel.control_plane.events import Decided, Instant
+from sage_core.kernel.control_plane.events import Decided, EngineLost, Instant
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
 from sage_core.kernel.control_plane.virtual import replay
 from sage_core.testing.engines import FakeEngine
@@ -104,7 +104,9 @@ def test_one_bad_text_fails_its_own_request_only() -> None:
         )
         assert isinstance(good, numpy.ndarray)
         assert good.shape == (1, 16)
-        assert str(bad) == "model 'm': its engine raised ValueError: cannot swallow 'arsenic'"
+        assert str(bad).startswith(
+            "model 'm': its engine raised ValueError: cannot swallow 'arsenic'\n  help: it was closed"
+        )
         assert isinstance(bad, ModelError)
 
     run(bench, use)
@@ -189,6 +191,62 @@ def test_a_model_that_cannot_be_opened_fails_every_waiting_request_and_may_be_as
         for _ in range(2):
             with pytest.raises(ModelError, match="model 'm': out of memory"):
                 await driver.embed(bench.request("embed", "a"), bench.spec)
+
+    run(bench, use)
+    assert bench.manager.held == 0
+
+
+def test_an_engine_that_raises_is_closed_and_the_next_request_opens_another() -> None:
+    bench = Bench(poison="poison")
+
+    async def use(driver: Driver) -> None:
+        await driver.embed(bench.request("embed", "good"), bench.spec)
+        first = bench.engine(driver)
+        with pytest.raises(ModelError, match=r"its engine raised ValueError: cannot swallow 'poison'\n  help: it was"):
+            await driver.embed(bench.request("embed", "poison"), bench.spec)
+        assert driver.pools.open_engines() == {}
+        assert (await driver.embed(bench.request("embed", "good again"), bench.spec)).shape == (1, 16)
+        assert bench.engine(driver) is not first
+
+    run(bench, use)
+    assert bench.manager.held == 0
+
+
+@pytest.mark.parametrize("kind", ["embed", "rerank", "generate"])
+def test_an_engine_whose_task_dies_loses_its_requests_with_the_reason(kind: str) -> None:
+    bench = Bench(deadly="venom", sequences=2)
+
+    async def use(driver: Driver) -> None:
+        async def deadly() -> None:
+            if kind == "generate":
+                async for _ in driver.generate(chat(bench, "venom"), bench.spec):
+                    pass
+            else:
+                await getattr(driver, kind)(bench.request(kind, "query", "venom"), bench.spec)
+
+        # Once more on another engine, in case the death was not its doing; then it is an error.
+        with pytest.raises(ModelError, match="backend 'fake' lost its engine: RuntimeError: died of 'venom'"):
+            await deadly()
+        assert driver.pools.open_engines() == {}
+        assert (await driver.embed(bench.request("embed", "good"), bench.spec)).shape == (1, 16)
+
+    run(bench, use)
+    assert [type(event) for instant in bench.instants for event in instant.inputs].count(EngineLost) == 2
+    assert bench.manager.held == 0
+
+
+def test_what_shared_an_engine_with_the_deadly_is_done_on_the_next() -> None:
+    bench = Bench(deadly="venom", sequences=2, tokens_per_second=200.0)
+
+    async def use(driver: Driver) -> None:
+        async def ask(text: str) -> str:
+            return "".join([token.text async for token in driver.generate(chat(bench, text), bench.spec)])
+
+        good, bad = await asyncio.gather(
+            driver.rerank(bench.request("rerank", "a", "a b"), bench.spec), ask("venom"), return_exceptions=True
+        )
+        assert isinstance(bad, ModelError)
+        assert good == [0.5]
 
     run(bench, use)
     assert bench.manager.held == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -65,10 +66,8 @@ def paths(tmp_path: Path) -> Iterator[Paths]:
 
 def wait_until_left(paths: Paths) -> None:
     """Block until no engine host holds the lock: it leaves half a second after its last client."""
-    lock = socket_path(paths).with_suffix(".lock")
-    if lock.exists():
-        # flock of another process: this returns when the host's file is closed, at its exit.
-        subprocess.run(["flock", str(lock), "true"], check=True, timeout=20)
+    with contextlib.suppress(FileNotFoundError), socket_path(paths).with_suffix(".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def client(
@@ -225,7 +224,7 @@ def test_errors_arrive_as_they_were_raised(paths: Paths) -> None:
         async with client(paths, poison="arsenic") as opened:
             with pytest.raises(ModelError) as caught:
                 await opened.embed("m", ["arsenic"])
-            assert str(caught.value) == "model 'm': its engine raised ValueError: cannot swallow 'arsenic'"
+            assert "model 'm': its engine raised ValueError: cannot swallow 'arsenic'" in str(caught.value)
             assert (await opened.embed("m", ["water"])).shape == (1, 16)
             with pytest.raises(ModelError, match=r"model 'n': no model has this name.*Known: m\."):
                 await opened.embed("n", ["x"])
@@ -311,9 +310,57 @@ def test_the_lock_elects_one(tmp_path: Path) -> None:
     assert release is not None
     assert elected(lock) is None
     release()
+    assert not lock.exists()
     again = elected(lock)
     assert again is not None
     again()
+
+
+def test_of_two_hosts_started_at_once_one_serves_and_one_leaves(paths: Paths) -> None:
+    command = [sys.executable, "-m", "sage_core.kernel.control_plane.host", "--plugin=fake=sage_core.testing.engines"]
+    command += [f"--{name}={getattr(paths, name)}" for name in ("project", "data", "runtime")]
+    started = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(2)]
+
+    async def use() -> int:
+        async with client(paths) as opened:
+            await opened.embed("m", ["a"])
+            return link(opened).host_pid
+
+    serving = asyncio.run(use())
+    assert [process.wait(timeout=20) for process in started] == [0, 0]
+    assert serving > 0
+    wait_until_left(paths)
+    assert list(paths.runtime.iterdir()) == []
+
+
+def test_what_a_killed_host_leaves_does_not_hinder_the_next(paths: Paths) -> None:
+    async def use(*, kill: bool) -> int:
+        async with client(paths) as opened:
+            await opened.embed("m", ["a"])
+            pid = link(opened).host_pid
+            if kill:
+                os.kill(pid, signal.SIGKILL)
+        return pid
+
+    killed = asyncio.run(use(kill=True))
+    assert sorted(path.name for path in paths.runtime.iterdir()) == ["engines.lock", "engines.sock"]
+    assert asyncio.run(use(kill=False)) != killed
+    wait_until_left(paths)
+    assert list(paths.runtime.iterdir()) == []
+
+
+def test_a_folder_too_deep_for_a_socket_is_served_all_the_same(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 120)
+    paths = Paths(project=deep / "project", data=deep / "data", runtime=deep / "run")
+
+    async def use() -> None:
+        async with client(paths) as opened:
+            assert (await opened.embed("m", ["a"])).shape == (1, 16)
+
+    asyncio.run(use())
+    wait_until_left(paths)
+    assert not socket_path(paths).exists()
+    assert not socket_path(paths).with_suffix(".lock").exists()
 
 
 def test_a_deep_runtime_folder_gets_a_short_socket(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sage_core.common.errors import BadValue, UsageError, suggest
 from sage_core.common.records import ModelSpec
 from sage_core.kernel.dataflow import params, types
-from sage_core.kernel.dataflow.expressions import Secret, fill
+from sage_core.kernel.dataflow.expressions import Secret, fill, template_refs
 from sage_core.kernel.dataflow.graph import Graph, Param, Step
 from sage_core.kernel.dataflow.options import join_path
 
@@ -39,25 +41,16 @@ def bind_params(
     return values
 
 
-def public(graph: Graph, values: Mapping[str, object]) -> dict[str, object]:
-    """The params that may be stored and shown: all but the secret ones, which `bind_params` makes again."""
-    return {name: value for name, value in values.items() if not graph.params[name].secret}
-
-
 def bind_options(
-    step: Step,
-    namespaces: Mapping[str, Mapping[str, Any]],
-    *,
-    base: Path,
-    cell: Mapping[str, Any] | None = None,
+    step: Step, options: Mapping[str, Any], namespaces: Mapping[str, Mapping[str, Any]], base: Path
 ) -> dict[str, Any]:
-    """A step's options with templates filled, paths joined to `base` and types checked; secrets stay `Secret`.
+    """A step's options, or one matrix cell of them: templates filled, paths joined to `base`, types checked.
 
-    Raises `UsageError` naming the step and the option.
+    Secrets stay `Secret`. Raises `UsageError` naming the step and the option.
     """
     bound = {}
     known = {option.name: option for option in step.signature.options}
-    for name, value in {**step.options, **(cell or {})}.items():
+    for name, value in options.items():
         option = known[name]
         try:
             filled = fill(value, namespaces)
@@ -66,7 +59,7 @@ def bind_options(
         if option.is_path:
             filled = join_path(filled, base)
         # A default is the operator's own affair, and a secret is a text that nobody has seen yet.
-        given = name in (cell or {}) or option.required or value != option.default
+        given = option.required or value != option.default
         problem = types.value_problem(filled, option.type) if given and not _holds_secret(filled) else ""
         if problem:
             raise UsageError(f"step {step.name!r}, option {name!r}: {problem}")
@@ -74,15 +67,15 @@ def bind_options(
     return bound
 
 
-def bind_model(model: ModelSpec, namespaces: Mapping[str, Mapping[str, Any]]) -> ModelSpec:
-    """A model with the templates of its source and options filled; secrets stay `Secret`."""
+def bind_model(model: ModelSpec, environ: Mapping[str, str]) -> ModelSpec:
+    """A model with the ``${env.X}`` of its source and options filled; secrets stay templates, for its backend."""
+    written = [model.source, model.options]
     try:
-        source, options = fill(model.source, namespaces), fill(model.options, namespaces)
+        secrets = {name: f"${{secret.{name}}}" for space, name in template_refs(written) if space == "secret"}
+        source, options = fill(written, {"env": environ, "secret": secrets})
     except BadValue as error:
         raise UsageError(f"model {model.name!r}: {error.problem}", error.help) from None
-    return ModelSpec(
-        name=model.name, backend=model.backend, source=str(source), options=options, needs=dict(model.needs)
-    )
+    return msgspec.structs.replace(model, source=str(source), options=options)
 
 
 def _bind(param: Param, given: Mapping[str, object], base: Path, cwd: Path, environ: Mapping[str, str]) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -237,8 +237,3 @@ def _cache(value: object) -> bool:
     if isinstance(value, (str, bool)) and value in ("auto", "off", True, False):
         return value in ("auto", True)
     raise BadValue(f"'cache' cannot be {kind(value)}", 'write "auto" or "off"')
-
-
-def options_of(found: Signature) -> Mapping[str, Any]:
-    """Defaults of the options that have one."""
-    return {option.name: option.default for option in found.options if not option.required}

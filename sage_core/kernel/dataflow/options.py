@@ -11,7 +11,7 @@ from typing import Any
 from sage_core.common.errors import BadValue
 from sage_core.kernel.dataflow import params, types
 from sage_core.kernel.dataflow.diagnostics import Problems, one_of
-from sage_core.kernel.dataflow.draft import Draft, options_of
+from sage_core.kernel.dataflow.draft import Draft
 from sage_core.kernel.dataflow.expressions import template_refs, whole_ref
 from sage_core.kernel.dataflow.graph import Option, Param, Signature, Type
 from sage_core.kernel.dataflow.settings import kind, unstorable
@@ -39,7 +39,7 @@ class Options:
         matrix = draft.settings.section("matrix")
         known = {option.name: option for option in signature.options}
         ports = tuple(port.name for port in signature.ports)
-        found = dict(options_of(signature))
+        found = {option.name: option.default for option in signature.options if not option.required}
         for name, value in settings.table.items():
             path = (*settings.path, name)
             if name in known:
@@ -54,7 +54,7 @@ class Options:
             if option.required and option.name not in {*settings.table, *matrix.table, *draft.misplaced()}:
                 shown = f"{draft.use!r} needs the option {option.name!r} ({types.show(option.type)})"
                 settings.problems.add(draft.path, shown, f"write with = {{ {option.name} = … }}", "key")
-        return found
+        return {name: found[name] for name in known if name in found}
 
     def cells(self, draft: Draft, signature: Signature) -> tuple[dict[str, Any], ...]:
         """Check ``matrix``; one dict of options per cell, the last key varying fastest."""

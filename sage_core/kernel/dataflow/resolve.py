@@ -80,7 +80,8 @@ class Resolver:
             signature,
             grain=grain,
             out=out,
-            ports=reading.bindings,
+            # In the operator's order, whichever order the keys have: equal workflows have equal bytes.
+            ports={port.name: bound for port in signature.ports if (bound := reading.bindings.get(port.name))},
             options=options,
             columns=columns,
             rows=tuple(name for name, _ in draft.rows),

@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
-from sage_core.common.errors import ModelError, UnknownName
+from sage_core.common.errors import BadValue, ModelError, UnknownName
 from sage_core.common.host import Host
 from sage_core.common.records import ModelSpec, Record
 from sage_core.kernel.dataflow import identity
-from sage_core.kernel.dataflow.expressions import Secret, fill
+from sage_core.kernel.dataflow.bind import bind_model, bind_options
+from sage_core.kernel.dataflow.expressions import Secret, template_refs
 from sage_core.kernel.dataflow.graph import Graph, Step
 from sage_core.kernel.dataflow.plan import Stage, cut
 from sage_core.kernel.runtime.values import FORMAT, digest
@@ -84,7 +85,12 @@ def prepare(
         "env": environ,
         "run": {"id": run_id, "name": graph.name},
     }
-    options = {name: _options(graph, step, spaces) for name, step in graph.steps.items()}
+    base = Path(graph.base)
+    options = {name: _pack(bind_options(step, step.options, spaces, base)) for name, step in graph.steps.items()}
+    graph = msgspec.structs.replace(
+        graph, steps={name: _with_cells(step, spaces, base) for name, step in graph.steps.items()}
+    )
+    bound: dict[str, ModelSpec] = {}
     identities: dict[str, str] = {}
     digests, row_digests = {}, {}
     sources: dict[str, str] = {}
@@ -96,7 +102,8 @@ def prepare(
             if model not in models:
                 raise _unknown_model(model, models)
             if model not in identities:
-                identities[model] = identify(models[model])
+                bound[model] = bind_model(models[model], environ)
+                identities[model] = identify(bound[model])
         code = "join" if step.join else identity.code_key(host.operators[step.use], sources)
         settings = msgspec.json.encode(options[name], order="deterministic")
         row_digests[name] = digest(step.use, code, settings, *(identities[model] for model in used))
@@ -106,20 +113,17 @@ def prepare(
         stages=cut(graph),
         params={name: _pack(value) for name, value in params.items()},
         options=options,
-        models=dict(models),
+        models={**models, **bound},
         digests=digests,
         row_digests=row_digests,
         local={step.use: host.operators.target(step.use) for step in graph.steps.values() if _is_local(step, host)},
     )
 
 
-def _options(graph: Graph, step: Step, spaces: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    filled = {name: fill(value, spaces) for name, value in step.options.items()}
-    for option in step.signature.options:
-        value = filled.get(option.name)
-        if option.is_path and isinstance(value, str) and value:
-            filled[option.name] = str(Path(graph.base, Path(value).expanduser()))
-    return {name: _pack(value) for name, value in filled.items()}
+def _with_cells(step: Step, spaces: Mapping[str, Mapping[str, Any]], base: Path) -> Step:
+    """The step with the templates of its matrix filled."""
+    cells = tuple(_pack(bind_options(step, cell, spaces, base)) for cell in step.matrix)
+    return msgspec.structs.replace(step, matrix=cells)
 
 
 def _values(step: Step, options: Mapping[str, Any], name: str) -> list[Any]:
@@ -158,10 +162,25 @@ def _unpack(value: Any) -> Any:
     return [_unpack(item) for item in value] if isinstance(value, list) else value
 
 
-def mentions_secrets(value: Any) -> list[str]:
+def secret_values(prepared: Prepared, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Values of all secrets that options and models refer to and that are set, longest first."""
+    templates = _secrets([*prepared.options.values(), *(list(step.matrix) for step in prepared.graph.steps.values())])
+    templates += [v for model in prepared.models.values() for v in model.options.values() if isinstance(v, str)]
+    names = {name for template in templates for space, name in _refs(template) if space == "secret"}
+    return tuple(sorted({environ.get(name, "") for name in names} - {""}, key=len, reverse=True))
+
+
+def _refs(text: str) -> tuple[tuple[str, str], ...]:
+    try:
+        return template_refs(text)
+    except BadValue:
+        return ()  # A model's option that is no template of ours: its backend knows what it means.
+
+
+def _secrets(value: Any) -> list[str]:
     """Templates of the secrets anywhere inside stored options."""
     if isinstance(value, Mapping):
         if value.keys() == {_SECRET}:
             return [value[_SECRET]]
-        return [template for item in value.values() for template in mentions_secrets(item)]
-    return [template for item in value for template in mentions_secrets(item)] if isinstance(value, list) else []
+        return [template for item in value.values() for template in _secrets(item)]
+    return [template for item in value for template in _secrets(item)] if isinstance(value, list) else []

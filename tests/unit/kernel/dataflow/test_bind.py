@@ -7,7 +7,7 @@ import pytest
 
 from sage_core.common.errors import UsageError
 from sage_core.common.records import ModelSpec
-from sage_core.kernel.dataflow.bind import bind_model, bind_options, bind_params, public
+from sage_core.kernel.dataflow.bind import bind_model, bind_options, bind_params
 from sage_core.kernel.dataflow.check import check_tree
 from sage_core.kernel.dataflow.expressions import Secret, fill, reveal
 from sage_core.kernel.dataflow.graph import Graph
@@ -115,7 +115,6 @@ def test_a_secret_comes_from_the_environment_and_is_never_a_value() -> None:
     values = bind(params, {}, SAGE_PARAM_KEY="hunter2")
     assert values == {"key": Secret(template="${secret.SAGE_PARAM_KEY}"), "n": 1}
     assert "hunter2" not in repr(values)
-    assert public(graph(params), values) == {"n": 1}
     header = fill("Bearer ${params.key}", {"params": values})
     assert reveal(header, {"SAGE_PARAM_KEY": "hunter2"}) == "Bearer hunter2"
     with pytest.raises(UsageError, match=r"param 'key' is missing \(it is secret: export SAGE_PARAM_KEY=…\)"):
@@ -129,21 +128,21 @@ def test_a_secret_comes_from_the_environment_and_is_never_a_value() -> None:
 def test_options_are_filled_joined_and_held_against_their_types() -> None:
     found = graph({"n": {"type": "json"}}, **{"with": {"size": "${params.n}"}})
     step = found.steps["a"]
-    assert bind_options(step, {"params": {"n": 7}}, base=BASE) == {"size": 7, "overlap": 32}
-    assert bind_options(step, {"params": {"n": 7}}, base=BASE, cell={"overlap": 1}) == {"size": 7, "overlap": 1}
+    assert bind_options(step, step.options, {"params": {"n": 7}}, BASE) == {"size": 7, "overlap": 32}
+    assert bind_options(step, {"size": "${params.n}"}, {"params": {"n": 1}}, BASE) == {"size": 1}
     with pytest.raises(UsageError, match="step 'a', option 'size': expected int, got 'x'"):
-        bind_options(step, {"params": {"n": "x"}}, base=BASE)
+        bind_options(step, step.options, {"params": {"n": "x"}}, BASE)
     with pytest.raises(UsageError, match=r"step 'a', option 'size': .*params has no 'n'"):
-        bind_options(step, {"params": {}}, base=BASE)
+        bind_options(step, step.options, {"params": {}}, BASE)
     files = graph({}, use="t.files", **{"in": {}, "with": {"path": "${env.D}/x"}}).steps["a"]
-    assert bind_options(files, {"env": {"D": "data"}}, base=BASE) == {"path": "/flows/data/x"}
-    assert bind_options(files, {"env": {"D": "/data"}}, base=BASE) == {"path": "/data/x"}
+    assert bind_options(files, files.options, {"env": {"D": "data"}}, BASE) == {"path": "/flows/data/x"}
+    assert bind_options(files, files.options, {"env": {"D": "/data"}}, BASE) == {"path": "/data/x"}
 
 
 def test_a_model_is_filled_and_keeps_its_secrets() -> None:
     model = ModelSpec(name="m", backend="b", source="${env.D}/m", options={"key": "${secret.K}", "n": [1]})
-    found = bind_model(model, {"env": {"D": "/w"}})
+    found = bind_model(model, {"D": "/w", "K": "hunter2"})
     assert found.source == "/w/m"
-    assert found.options == {"key": Secret(template="${secret.K}"), "n": [1]}
+    assert found.options == {"key": "${secret.K}", "n": [1]}
     with pytest.raises(UsageError, match=r"model 'm': .* environment variable D is not set"):
-        bind_model(model, {"env": {}})
+        bind_model(model, {})

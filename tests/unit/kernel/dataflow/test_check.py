@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,17 @@ def test_what_is_no_file_is_a_wrong_command_line(name: str, message: str, tmp_pa
     with pytest.raises(UsageError) as error:
         load(tmp_path / name, sample_operators.host())
     assert message in str(error.value)
+
+
+def test_the_order_of_ports_and_options_as_written_is_no_part_of_a_graph() -> None:
+    ports = {"region": {"value": "x"}, "total": {"value": 1.0}}
+    options = {"size": 1, "overlap": 2}
+
+    def bytes_of(turn: Callable[[dict[str, Any]], dict[str, Any]]) -> bytes:
+        steps = {
+            "a": {"use": "t.greet", "in": turn(ports)},
+            "b": {"use": "t.chunk", "in": {"text": {"value": "x"}}, "with": turn(options)},
+        }
+        return encode(check_tree({"sage": 1, "steps": steps}, sample_operators.host(), base=Path("/")))
+
+    assert bytes_of(lambda table: table) == bytes_of(lambda table: dict(reversed(table.items())))

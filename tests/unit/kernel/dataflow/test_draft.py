@@ -77,3 +77,14 @@ def test_an_operator_has_a_name(use: object) -> None:
     made = make({"use": use})
     assert made.signature is None
     assert len(made.settings.problems) == 1
+
+
+def test_a_count_of_zero_is_refused_although_it_is_what_silence_means() -> None:
+    problems = Problems()
+    table = {"use": "t.upper", "partition": 0, "batch": {"max": 0}}
+    settings = Settings(table, ("steps", "s"), problems)
+    draft("s", settings, sample_operators.host(), sections.Defaults(Settings({}, (), problems)))
+    assert [(found.path[2:], found.message) for found in problems] == [
+        (("partition",), "'partition' must be at least 1, not 0"),
+        (("batch", "max"), "'max' must be at least 1, not 0"),
+    ]

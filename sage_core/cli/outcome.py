@@ -1,98 +1,37 @@
-"""What a person sees of a run: a moving line while it runs, its outputs, and a table of its steps."""
+"""What a run came to, as people and programs read it: passages, answers, skipped rows, one line of summary, JSON."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sage_core.cli.output import encode_json, print_json, progress_allowed
+from sage_core.cli.output import encode_json, print_json
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
+    from sage_core.common.records import RowFailure
+    from sage_core.kernel.runtime.report import Report, StepReport
 
-    from sage_core.kernel.runtime.drive import Progress
-    from sage_core.kernel.runtime.report import Report
-
-#: Seconds a run may take before a progress bar is worth importing rich for.
-PATIENCE = 0.5
+#: Skipped rows that are listed one by one.
+LISTED = 20
 
 
-class Screen:
-    """Draws progress on stderr while a run is driven; silent when piped, in CI, and with ``--json``."""
-
-    def __init__(self, workflow: str, run_id: str, *, as_json: bool, warnings: Sequence[str] = ()) -> None:
-        self._workflow = workflow
-        self._run_id = run_id
-        self._moving = progress_allowed(as_json)
-        self._started = time.monotonic()
-        self._bar: Bar | None = None
-        self._task: Any = None
-        for warning in warnings:
-            click.echo(f"warning: {warning}", err=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def watch(self, progress: Progress) -> None:
-        """Show how far the run is."""
-        if not self._moving or time.monotonic() - self._started < PATIENCE:
-            return
-        if self._bar is None:
-            self._bar = _bar()
-            self._bar.start()
-            self._task = self._bar.add_task(f"{self._workflow} {self._run_id}", total=None)
-        done = progress.counts.get("done", 0)
-        total = sum(progress.counts.values())
-        rate = progress.rows_done / progress.seconds if progress.seconds else 0.0
-        self._bar.update(
-            self._task,
-            completed=progress.rows_done if progress.rows_known else done,
-            total=progress.rows_known or total,
-            status=f"{done}/{total} jobs, {rate:.1f} rows/s",
-        )
-
-
-def _bar() -> Bar:
-    from rich.console import Console  # noqa: PLC0415 - 49 ms that only a long run on a terminal pays
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[status]}"),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
-        transient=True,
-    )
-
-
-def finish(report: Report, *, as_json: bool) -> None:
+def finish(report: Report, *, as_json: bool, seconds: float) -> None:
     """Print a report and leave with the exit code it calls for."""
     if as_json:
         print_json(document(report))
     else:
         for warning in report.warnings:
             click.echo(f"warning: {warning}", err=True)
-        _say_failures(report)
+        say_skipped(report.failures, f"sage runs show {report.run_id} --json", err=True)
         _say_outputs(report.outputs, report.written_by)
-        click.echo(summary(report), err=True)
+        click.echo(summary(report, seconds), err=True)
     if report.status in ("failed", "cancelled"):
-        if report.error:
-            click.echo(f"Error: run {report.run_id} failed: {report.error}", err=True)
-            click.echo(f"  help: mend the cause, then: sage runs resume {report.run_id}", err=True)
+        happened = "failed" if report.status == "failed" else "stopped"
+        mend = "mend the cause, then" if report.status == "failed" else "to continue"
+        click.echo(f"Error: run {report.run_id} {happened}: {report.error}", err=True)
+        click.echo(f"  help: {mend}: sage runs resume {report.run_id}", err=True)
         raise click.exceptions.Exit(1)
 
 
@@ -126,20 +65,54 @@ def document(report: Report) -> dict[str, object]:
     return found
 
 
-def summary(report: Report) -> str:
-    """One line: the run, its status, and what was reused."""
-    jobs = {name: step.partitions for name, step in report.steps.items()}
-    reused = sorted(name for name, parts in jobs.items() if parts.total and parts.reused == parts.total)
-    ran = sorted(name for name, parts in jobs.items() if parts.run)
-    line = f"run {report.run_id}: {report.status}; ran {', '.join(ran) or 'nothing'}"
-    return line + (f"; reused {', '.join(reused)}" if reused else "")
+def summary(report: Report, seconds: float) -> str:
+    """One line: the run, its status, how long it took, what ran and what was reused, in the workflow's order."""
+    took = "took" if report.status in ("failed", "cancelled") else "in"
+    line = f"run {report.run_id}: {report.status} {took} {duration(seconds)}"
+    ran = [name for name, step in report.steps.items() if step.partitions.run and (step.rows_in or step.rows_out)]
+    whole = [name for name in ran if not report.steps[name].partitions.reused]
+    reused = [name for name, step in report.steps.items() if _all_reused(step)]
+    parts = [f"ran {', '.join(whole)}"] if whole else []
+    parts += _shares({name: report.steps[name] for name in ran if name not in whole})
+    if not ran and reused:
+        parts.append("everything was reused")
+    elif reused:
+        parts.append(f"reused {', '.join(reused)}")
+    return "; ".join([line, *parts])
 
 
-def _say_failures(report: Report) -> None:
-    for failure in report.failures[:20]:
-        click.echo(f"skipped: step {failure.step!r}, row {failure.row}: {failure.message}", err=True)
-    if len(report.failures) > 20:
-        click.echo(f"skipped: … and {len(report.failures) - 20} more: sage runs show {report.run_id}", err=True)
+def duration(seconds: float) -> str:
+    """Seconds for people: ``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def say_skipped(failures: tuple[RowFailure, ...], rest: str, *, err: bool) -> None:
+    """List the first skipped rows; `rest` is the command that shows all."""
+    for failure in failures[:LISTED]:
+        click.echo(f"skipped: step {failure.step!r}, row {failure.row}: {failure.message}", err=err)
+    if len(failures) > LISTED:
+        click.echo(f"skipped: … and {len(failures) - LISTED} more; all of them: {rest}", err=err)
+
+
+def _all_reused(step: StepReport) -> bool:
+    parts = step.partitions
+    # A branch that was not taken has nothing to reuse.
+    return bool(parts.total) and parts.reused == parts.total and bool(step.rows_in or step.rows_out)
+
+
+def _shares(steps: Mapping[str, StepReport]) -> list[str]:
+    """Steps of which a part ran, those with the same share together: ``ran 2 of 16 partitions of parse, chunk``."""
+    shares: dict[tuple[int, int], list[str]] = {}
+    for name, step in steps.items():
+        shares.setdefault((step.partitions.run, step.partitions.total), []).append(name)
+    return [f"ran {run} of {total} partitions of {', '.join(names)}" for (run, total), names in shares.items()]
 
 
 def _say_outputs(outputs: dict[str, Any], written_by: Mapping[str, str]) -> None:
@@ -149,17 +122,22 @@ def _say_outputs(outputs: dict[str, Any], written_by: Mapping[str, str]) -> None
         for number, passage in enumerate(passages, 1):
             click.secho(f"[{number}] {passage['path']}:{passage['start']}-{passage['end']}", bold=True)
             for line in str(passage["text"]).strip().splitlines():
-                click.echo(f"    {line}")
+                click.echo(f"    {line}".rstrip())
             click.echo()
     for name, value in outputs.items():
         if name in quoted or value in (None, []):
             continue
-        model = written_by.get(name) if quoted else None
-        label = f"{name}, by {model}" if model else name
+        model = written_by.get(name)
         text = value.strip() if isinstance(value, str) else encode_json(value)
-        click.echo(f"{label}:\n{text}" if "\n" in text else f"{label}: {text}")
-        if model:
-            click.echo(f"  (for better answers set [models.{model}] in the workflow to a larger model)", err=True)
+        click.secho(f"{name}, by {model}:" if model else f"{name}:", bold=True, nl=False)
+        click.echo(f"\n{text}" if "\n" in text or model else f" {text}")
+    for model in dict.fromkeys(written_by[name] for name in outputs if name in written_by and outputs[name]):
+        trust = "check it against the passages above; " if quoted else ""
+        click.echo(
+            f"note: {model} wrote this; {trust}for better answers name a larger model in [models.{model}] of the "
+            "workflow (sage models list)",
+            err=True,
+        )
 
 
 def _is_passages(value: Any) -> bool:

@@ -44,8 +44,9 @@ def run(
       sage run workflow.toml --param docs=~/notes --json
       sage run workflow.toml --workers 4 --profile prod
     """
-    from sage_core.cli.outcome import Screen, finish  # noqa: PLC0415 - `sage run --help` needs none of it
+    from sage_core.cli.outcome import finish  # noqa: PLC0415 - `sage run --help` needs none of it
     from sage_core.cli.parameters import parse  # noqa: PLC0415 - see above
+    from sage_core.cli.screen import Screen  # noqa: PLC0415 - see above
     from sage_core.kernel.runtime import launch  # noqa: PLC0415 - see above
 
     settings = settings_of(workers, inline)
@@ -54,11 +55,11 @@ def run(
     graph = launch.load(workflow, app.host, project, profile=profile)
     run_id = launch.new_run_id()
     prepared = launch.bind(graph, given, app.host, project, run_id=run_id)
-    with Screen(graph.name, run_id, as_json=as_json, warnings=graph.warnings) as screen:
+    with Screen(graph.name, as_json=as_json, warnings=graph.warnings) as screen:
         report = launch.run(
             graph, prepared, run_id, host=app.host, project=project, settings=settings, watch=screen.watch
         )
-    finish(report, as_json=as_json)
+    finish(report, as_json=as_json, seconds=screen.seconds)
 
 
 def settings_of(workers: int | None, inline: bool) -> Settings:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from sage_core.cli.app import App, pass_app
 from sage_core.cli.output import json_option, print_json, print_table
+from sage_core.common.records import RunStatus
 
 if TYPE_CHECKING:
     from sage_core.kernel.runtime.launch import Project
+    from sage_core.kernel.runtime.report import Partitions
 
 
 @click.group()
@@ -28,14 +30,21 @@ def runs() -> None:
 
 @runs.command("list")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
-@click.option("--status", help="Only runs with this status.")
+@click.option("--status", type=click.Choice(get_args(RunStatus)), help="Only runs with this status.")
 @json_option
-def list_runs(limit: int, status: str | None, as_json: bool) -> None:
-    """List runs, newest first."""
+def list_runs(limit: int, status: RunStatus | None, as_json: bool) -> None:
+    """List runs, newest first.
+
+    \b
+    Examples:
+      sage runs list
+      sage runs list --status failed --limit 5
+      sage runs list --json
+    """
     from sage_core.kernel.runtime.inspect import iso  # noqa: PLC0415 - `--help` needs none of it
 
     with _project().open_store() as store:
-        found = store.runs(limit, status=status)  # type: ignore[arg-type] # an unknown status matches nothing
+        found = store.runs(limit, status=status)
     rows = [
         {"run_id": run.id, "status": run.status, "workflow": run.workflow, "created_at": iso(run.created_at)}
         for run in found
@@ -45,7 +54,7 @@ def list_runs(limit: int, status: str | None, as_json: bool) -> None:
     elif rows:
         print_table(["run", "status", "workflow", "created"], [list(row.values()) for row in rows])
     else:
-        click.echo("No runs here yet.", err=True)
+        click.echo("No runs here yet." if status is None else f"No runs here with status {status}.", err=True)
 
 
 @runs.command("show")
@@ -53,8 +62,17 @@ def list_runs(limit: int, status: str | None, as_json: bool) -> None:
 @json_option
 @pass_app
 def show(app: App, run_id: str, as_json: bool) -> None:
-    """Show one run: its status, steps, failed rows and what was in its way."""
-    from sage_core.kernel.runtime.inspect import inspect_run  # noqa: PLC0415 - `--help` needs none of it
+    """Show one run: its status, steps, skipped rows and what was in its way.
+
+    RUN_ID may be cut short as long as only one run starts with it.
+
+    \b
+    Examples:
+      sage runs show 261122-153000-a1b2c3
+      sage runs show 261122 --json
+    """
+    from sage_core.cli.outcome import say_skipped  # noqa: PLC0415 - `--help` needs none of it
+    from sage_core.kernel.runtime.inspect import inspect_run  # noqa: PLC0415 - see above
 
     project = _project()
     with project.open_store() as store:
@@ -62,34 +80,43 @@ def show(app: App, run_id: str, as_json: bool) -> None:
     if as_json:
         print_json(shown)
         return
-    click.echo(f"run {shown.run_id}  {shown.workflow}  {shown.status}  started {shown.created_at}")
-    if shown.error:
-        click.echo(f"error: {shown.error}")
+    click.echo(f"run       {shown.run_id}")
+    click.echo(f"workflow  {shown.workflow}")
+    click.echo(f"status    {shown.status}")
+    click.echo(f"started   {shown.created_at}" + (f", session {shown.session}" if shown.session > 1 else ""))
+    click.echo(f"jobs      {', '.join(f'{count} {state}' for state, count in shown.jobs.items()) or 'none'}")
+    click.echo()
     print_table(
-        ["step", "rows in", "rows out", "absent", "failed", "seconds", "jobs", "reused"],
+        ["step", "rows in", "rows out", "absent", "failed", "seconds", "partitions"],
         [
-            (
-                name,
-                s.rows_in,
-                s.rows_out,
-                s.absent,
-                s.failed,
-                f"{s.seconds:.3f}",
-                s.partitions.total,
-                s.partitions.reused,
-            )
+            (name, s.rows_in, s.rows_out, s.absent, s.failed, f"{s.seconds:.3f}", _partitions(s.partitions))
             for name, s in shown.steps.items()
         ],
     )
-    for failure in shown.failures:
-        click.echo(f"skipped: step {failure.step!r}, row {failure.row}: {failure.message}")
+    say_skipped(shown.failures, f"sage runs show {shown.run_id} --json", err=False)
+    if shown.error:
+        click.echo(f"\nerror: {shown.error}")
+    if shown.status in ("failed", "cancelled"):
+        click.echo(f"\nto continue: sage runs resume {shown.run_id}")
+
+
+def _partitions(parts: Partitions) -> str:
+    """``16: 14 reused, 2 run``, with what is left where something is."""
+    left = parts.total - parts.reused - parts.run
+    counts = {"reused": parts.reused, "run": parts.run, "left": left}
+    return f"{parts.total}: {', '.join(f'{n} {what}' for what, n in counts.items() if n)}" if parts.total else "0"
 
 
 @runs.command("cancel")
 @click.argument("run_id")
 @json_option
 def cancel(run_id: str, as_json: bool) -> None:
-    """Stop a run; what is finished is kept, and it can be resumed."""
+    """Stop a run; what is finished is kept, and it can be resumed.
+
+    \b
+    Examples:
+      sage runs cancel 261122-153000-a1b2c3
+    """
     with _project().open_store() as store:
         run = store.run(run_id)
         stopped = store.cancel_run(run.id)
@@ -107,19 +134,25 @@ def cancel(run_id: str, as_json: bool) -> None:
 @json_option
 @pass_app
 def resume(app: App, run_id: str, workers: int | None, inline: bool, as_json: bool) -> None:
-    """Continue a run that failed, was interrupted, or whose process is gone; what is done is not done again."""
-    from sage_core.cli.outcome import Screen, finish  # noqa: PLC0415 - `--help` needs none of it
+    """Continue a run that failed, was interrupted, or whose process is gone; what is done is not done again.
+
+    \b
+    Examples:
+      sage runs resume 261122-153000-a1b2c3
+      sage runs resume 261122 --workers 4 --json
+    """
+    from sage_core.cli.outcome import finish  # noqa: PLC0415 - `--help` needs none of it
     from sage_core.cli.run import settings_of  # noqa: PLC0415 - see above
+    from sage_core.cli.screen import Screen  # noqa: PLC0415 - see above
     from sage_core.kernel.runtime import launch  # noqa: PLC0415 - see above
 
+    settings = settings_of(workers, inline)
     project = _project()
     with project.open_store() as store:
         run = store.run(run_id)
-    with Screen(run.workflow, run.id, as_json=as_json) as screen:
-        report = launch.resume(
-            run.id, host=app.host, project=project, settings=settings_of(workers, inline), watch=screen.watch
-        )
-    finish(report, as_json=as_json)
+    with Screen(run.workflow, as_json=as_json) as screen:
+        report = launch.resume(run.id, host=app.host, project=project, settings=settings, watch=screen.watch)
+    finish(report, as_json=as_json, seconds=screen.seconds)
 
 
 def _project() -> Project:

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Metered:
-    """An `InferenceClient` that adds the tokens of generated answers to a counter: ``prompt`` and ``completion``."""
+    """An `InferenceClient` that adds the tokens of generated answers to a counter: ``prompt`` and ``completion``.
+
+    While an answer streams, each piece counts as one token; the engine's own count replaces that at the end.
+    """
 
     def __init__(self, client: InferenceClient, usage: Counter[str]) -> None:
         self._client = client
@@ -38,10 +41,15 @@ class Metered:
         stream = self._client.generate(
             model, messages, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema
         )
+        pieces = 0
         async with aclosing(stream) as tokens:  # type: ignore[type-var] # implementations are async generators
             async for token in tokens:
-                self._usage["prompt"] += token.prompt_tokens
-                self._usage["completion"] += token.completion_tokens
+                if token.text:
+                    pieces += 1
+                    self._usage["completion"] += 1
+                if token.finish:
+                    self._usage["prompt"] += token.prompt_tokens
+                    self._usage["completion"] += token.completion_tokens - pieces
                 yield token
 
     async def rerank(self, model: str, query: str, documents: Sequence[str]) -> list[float]:

@@ -29,6 +29,8 @@ def main(texts_file: str, threads: str, budget: str) -> None:
     weights = find_weights(ModelSpec(name="minilm", backend="onnx"))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(threads)
+    # As in the backend: threads that wait in a loop would also be counted as work.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(weights.model), options, providers=["CPUExecutionProvider"])
     names = {put.name for put in session.get_inputs()}

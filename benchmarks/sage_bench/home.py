@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -41,6 +42,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     started: int
     ended: int
     output: str
+    #: Processor seconds of the command and of every process it waited for; an engine host is not waited for.
+    cpu: float
     heard: list[Heard] = []
 
     @property
@@ -95,12 +98,15 @@ class Home:
             environ["SAGE_BENCH_SQL"] = "1"
         if plugins is not None:
             environ["SAGE_PLUGINS"] = plugins
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         started = time.monotonic_ns()
         done = subprocess.run(command, cwd=self.folder, env=environ, capture_output=True, text=True, check=False)
         ended = time.monotonic_ns()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         if done.returncode:
             raise CommandFailed(" ".join(command), done.returncode, done.stderr or done.stdout)
-        return Done(started=started, ended=ended, output=done.stdout, heard=_heard(heard) if probe else [])
+        return Done(started=started, ended=ended, output=done.stdout, cpu=cpu, heard=_heard(heard) if probe else [])
 
 
 def _heard(folder: Path) -> list[Heard]:

@@ -75,6 +75,7 @@ class Indexing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 better="lower",
                 aim=1.10,
             ),
+            *self._processor(sage, bare),
             *(seconds(f"bare loop: {part}", [loop[part] for loop in loops]) for part in ("load", "tokenize", "run")),
         ]
         for step in ("files", "parse", "chunk", "embed", "index"):
@@ -95,6 +96,17 @@ class Indexing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.profile:
             facts["seconds of the main thread under a profiler"] = self._profile(bench, corpus)
         return Measured(figures=tuple(figures), facts=facts)
+
+    def _processor(self, sage: list[Done], bare: list[Done]) -> list[Figure]:
+        """The same in processor seconds, which other people's work on the machine hardly moves."""
+        if self.workers:
+            return []  # The engine host outlives the command, so its seconds are nobody's here.
+        ratios = tuple(one.cpu / other.cpu for one, other in zip(sage, bare, strict=True))
+        return [
+            seconds("SAGE, processor", [done.cpu for done in sage]),
+            seconds("bare loop, processor", [done.cpu for done in bare]),
+            Figure(name="SAGE / bare loop, processor", unit="×", values=ratios, better="lower", aim=1.10),
+        ]
 
     def _index(self, bench: Bench, corpus: Path, turn: int) -> Done:
         home = Home(bench.work / f"sage-{turn}")

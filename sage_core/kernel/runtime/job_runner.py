@@ -12,7 +12,7 @@ from sage_core.common.contracts import InferenceClient
 from sage_core.common.host import Host
 from sage_core.common.operators import Artifact, ArtifactDir
 from sage_core.common.records import Job, RowFailure
-from sage_core.kernel.dataflow.expressions import Expression, compile_when, reveal, template_refs
+from sage_core.kernel.dataflow.expressions import Expression, compile_when, reveal
 from sage_core.kernel.dataflow.graph import Graph, Step
 from sage_core.kernel.dataflow.plan import Stage, root_of
 from sage_core.kernel.runtime.bound import Bound
@@ -20,7 +20,7 @@ from sage_core.kernel.runtime.context import NewArtifact, Opened, StepContext
 from sage_core.kernel.runtime.inputs import Inputs, by_grain, side_root
 from sage_core.kernel.runtime.join import joined
 from sage_core.kernel.runtime.memo import Memo
-from sage_core.kernel.runtime.prepared import mentions_secrets
+from sage_core.kernel.runtime.prepared import secret_values
 from sage_core.kernel.runtime.results import Result, Tables, mentions
 from sage_core.kernel.runtime.steps import StepStats, run_collect, run_step
 from sage_core.kernel.runtime.table import Frame, Table
@@ -60,7 +60,7 @@ class RunScope:
         self._opened = Opened(artifacts)
         self._bound: dict[tuple[str, bytes], Bound] = {}
         self._expressions: dict[str, Expression] = {}
-        self._secrets = secret_values(self.prepared.options, os.environ)
+        self._secrets = secret_values(self.prepared, os.environ)
 
     def bound(self, step: Step, cell: Mapping[str, Any]) -> Bound:
         """The step's operator, made once per process and matrix cell."""
@@ -203,10 +203,3 @@ class JobRun:
             artifacts=tuple(artifacts),
             seconds=seconds,
         )
-
-
-def secret_values(options: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Values of all secrets that options refer to and that are set, longest first."""
-    templates = mentions_secrets(options)
-    names = {name for template in templates for space, name in template_refs(template) if space == "secret"}
-    return tuple(sorted({environ.get(name, "") for name in names} - {""}, key=len, reverse=True))

@@ -5,6 +5,7 @@ Uncompressed and without dictionaries, which is six times quicker for vectors.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,9 @@ def _array(column: Column, codec: Codec) -> tuple[Any, dict[bytes, bytes] | None
         values = [value if here else None for value, here in zip(values, column.present, strict=True)]
     kinds = {type(value) for value in values} - {type(None)}
     if len(kinds) == 1 and kinds <= {str, int, float, bool, bytes}:
-        try:
+        with contextlib.suppress(pyarrow.ArrowInvalid, OverflowError):
+            # An integer beyond 63 bits is packed, like any other value Arrow has no type for.
             return pyarrow.array(values), None
-        except (pyarrow.ArrowInvalid, OverflowError):
-            pass  # An integer beyond 64 bits: packed like any other value Arrow has no type for.
     return pyarrow.array([codec.encode(value) for value in values], pyarrow.binary()), _PACKED
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
+from sage_core.common.errors import OperatorError
 from sage_core.common.records import Record, RowFailure
 from sage_core.kernel.runtime.steps import StepStats
-from sage_core.kernel.runtime.table import Column, Mask, Table
+from sage_core.kernel.runtime.table import Column, Mask, Table, rows_of, take
 from sage_core.kernel.runtime.values import Codec, digest
 from sage_core.platform.artifacts import ArtifactStore, explained
 
@@ -66,7 +67,13 @@ class Tables:
 
     def digests(self, table: Table, columns: Iterable[str], marks: Iterable[str]) -> dict[str, str]:
         """Digests of these columns, and of where these steps' rows are and which parents they have."""
-        found = {key: self.column_digest(table.columns[key]) for key in columns}
+        found = {}
+        for key in columns:
+            try:
+                found[key] = self.column_digest(table.columns[key])
+            except (TypeError, ValueError, OverflowError) as error:
+                step, _, name = key.partition(".")
+                raise OperatorError(step, f"column {name!r} cannot be kept: {error}") from None
         shape = [table.n, table.parent]
         return found | {f"{step}?": digest(self._codec.encode([shape, table.marks[step]])) for step in marks}
 
@@ -80,8 +87,9 @@ class Tables:
     def column_digest(self, column: Column) -> str:
         """Digest of a column's values where they are present, and of where that is."""
         values, present = column.values, column.present
-        if present is not None and isinstance(values, list):
-            values = [value if here else None for value, here in zip(values, present, strict=True)]
+        if present is not None:
+            # What stands in an absent place has no meaning, whatever it is.
+            values = take(values, rows_of(present, len(present)))
         return digest(self._codec.encode(values), self._codec.encode(present))
 
     def write(self, table: Table, columns: Iterable[str], marks: Iterable[str]) -> StoredTable:

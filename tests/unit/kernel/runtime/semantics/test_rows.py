@@ -363,3 +363,23 @@ def test_a_condition_that_does_not_apply_names_the_step(flows: Flows) -> None:
     )
     assert report.status == "failed"
     assert report.error.startswith("step 'some': its condition 'len(items.group) > 0': len does not apply to null")
+
+
+def test_templates_are_filled_in_options_and_in_a_matrix(flows: Flows) -> None:
+    report = flows.run(
+        {
+            "params": {"n": {"type": "int"}, "sign": {"type": "string"}},
+            "steps": {
+                "one": step("f.scale", {"text": {"value": "x"}}, **{"with": {"sign": "<${params.sign}>"}}),
+                "cells": step(
+                    "f.scale", {"text": {"value": "x"}}, matrix={"by": ["${params.n}", 2], "sign": ["${params.sign}"]}
+                ),
+            },
+        },
+        {"n": 7, "sign": "!"},
+    )
+    assert report.outputs["one"] == "x<!>1"
+    assert report.outputs["cells"] == [
+        {"value": "x!7", "by": 7, "sign": "!"},
+        {"value": "x!2", "by": 2, "sign": "!"},
+    ]

@@ -113,8 +113,8 @@ def plan_line(steps: dict[str, Decision]) -> str:
     later = [name for name, step in steps.items() if step.verb == "deferred"]
     runs: dict[str, list[str]] = {}
     for name, step in steps.items():
-        if step.verb == "run" and step.todo:
-            share = "" if step.jobs == 1 else f"{step.todo} of {step.jobs} partitions of "
+        if step.verb == "run":
+            share = "" if step.jobs == 1 else f"{step.jobs - step.reused} of {step.jobs} partitions of "
             runs.setdefault(share, []).append(name)
     parts = [f"reuse {', '.join(reuse)}"] if reuse else []
     parts += [f"run {share}{', '.join(names)}" for share, names in runs.items()]

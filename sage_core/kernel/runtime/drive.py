@@ -199,8 +199,6 @@ class Drive:
 
     async def _with_crew(self, run: StoredRun, executor: Executor) -> None:
         size = self._settings.workers or self._config.workers.count
-        steps = decisions(executor.inputs.prepared.stages, self._store.jobs(run.id))
-        self._watch(Planned(workers=size, steps=steps))
         crew = self._crew = Crew(
             run.id,
             size,
@@ -211,10 +209,12 @@ class Drive:
             config=self._config,
         )
         beat = time.monotonic()
+        planned = False
         try:
             while self._left(run):
                 crew.bury(self._store)
                 crew.fill(os.getpid())
+                planned = planned or self._tell_plan(run, executor, size)
                 # The change is made by another process, so there is no event to wait for.
                 while not self._store.changed() and crew.all_alive() and not self._due(beat):  # noqa: ASYNC110
                     await asyncio.sleep(GLANCE)
@@ -224,6 +224,14 @@ class Drive:
                     beat = time.monotonic()
         finally:
             crew.stop(self._store)
+
+    def _tell_plan(self, run: StoredRun, executor: Executor, size: int) -> bool:
+        """Say what is reused and what is left, once partitions are known; returns whether they were."""
+        steps = decisions(executor.inputs.prepared.stages, self._store.jobs(run.id))
+        known = any(step.jobs > 1 for step in steps.values()) or all(s.verb != "deferred" for s in steps.values())
+        if known:
+            self._watch(Planned(workers=size, steps=steps))
+        return known
 
     def _due(self, beat: float) -> bool:
         return time.monotonic() - beat > self._config.workers.lease / 3

@@ -27,8 +27,7 @@ class Decision(Record):
     #: Jobs known so far, and those of them that would be reused.
     jobs: int = 0
     reused: int = 0
-    #: Jobs that are neither done nor reused, and the source rows in them.
-    todo: int = 0
+    #: Source rows in the jobs that would run.
     rows: int = 0
 
 
@@ -82,7 +81,7 @@ def decisions(
     for name, stage in stages.items():
         own = by_stage[name]
         reused = sum(job.reused for job in own)
-        todo = [job for job in own if job.state != "done"]
+        open_rows = sum(job.stop - job.start for job in own if job.state != "done")
         waiting = [other for other in (*stage.reads, *stage.after) if other != PARAMS and _unknown(by_stage[other])]
         verb: Verb
         if name in sources or (not stage.pure and not waiting):
@@ -97,14 +96,7 @@ def decisions(
             verb, reason = "run", "no earlier result has its code, options and inputs"
         if verb == "run" and reused:
             reason = f"reuse {reused} of {len(own)} partitions"
-        decision = Decision(
-            verb=verb,
-            reason=reason,
-            jobs=len(own),
-            reused=reused,
-            todo=len(todo),
-            rows=sum(job.stop - job.start for job in todo),
-        )
+        decision = Decision(verb=verb, reason=reason, jobs=len(own), reused=reused, rows=open_rows)
         found.update(dict.fromkeys(stage.steps, decision))
     return found
 

@@ -14,7 +14,7 @@ from sage_core.platform.store import JobStore
 
 
 class Planned(Record):
-    """Worker processes are about to start."""
+    """Worker processes are at work on partitions that are known by now."""
 
     workers: int
     #: Per step, what is reused and what is left to do.

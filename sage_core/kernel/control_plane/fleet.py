@@ -83,11 +83,10 @@ class Rate:
 
     def add(self, tokens: int, seconds: float) -> None:
         """Take one dispatch in."""
-        self._seconds += seconds
-        self._tokens += tokens
-        if self._tokens > REMEMBERED:
-            self._seconds /= 2
-            self._tokens /= 2
+        total = self._tokens + tokens
+        kept = min(1.0, REMEMBERED / total)
+        self._seconds = kept * (self._seconds + seconds)
+        self._tokens = kept * total
 
 
 class Ledger:

@@ -1,0 +1,111 @@
+"""Rows, slices and open batches: what is cut together, shared, cancelled and handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from sage_core.common.records import Caller, Capacity, Work
+from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor, OpenBatch, Slice
+from sage_core.kernel.control_plane.events import Outline
+
+SMALL = Capacity(batch_tokens=100, batch_rows=4, context=80)
+
+
+def take(
+    executor: EmbeddingExecutor, name: str, tokens: Sequence[int], keys: str = "", *, deadline: int | None = None
+) -> list[Slice]:
+    """Register a request whose texts have these token counts and keys (by default one of its own each)."""
+    texts = tuple(keys) or tuple(f"{name}{number}" for number in range(len(tokens)))
+    outline = Outline(
+        id=name, kind="embed", model="m", lane="m", caller=Caller(), sizes=tuple(tokens), keys=texts
+    )  # fmt: skip
+    work = Work(id=name, lane="m", kind="embed", arrival=0, deadline=deadline)
+    return executor.take(outline, work, tokens, SMALL)
+
+
+def board(executor: EmbeddingExecutor, *parts: Slice) -> OpenBatch:
+    batch = OpenBatch(1, "e", SMALL, 0)
+    for part in parts:
+        assert executor.room(batch, part.work.id) > 0
+        executor.join(batch, part)
+    return batch
+
+
+def test_a_request_is_cut_by_length_into_slices_that_fit_a_batch() -> None:
+    parts = take(EmbeddingExecutor(), "a", [60, 10, 50, 10, 50, 10, 10, 10])
+    assert [[row.tokens for row in part.rows] for part in parts] == [[10, 10, 10, 10], [10, 50], [50], [60]]
+    assert [part.work.id for part in parts] == ["a/0", "a/1", "a/2", "a/3"]
+    assert [part.work.tokens_in for part in parts] == [40, 60, 50, 60]
+
+
+def test_a_text_longer_than_the_context_counts_as_long_as_it_will_be_cut() -> None:
+    (part,) = take(EmbeddingExecutor(), "a", [5_000])
+    assert part.tokens == SMALL.context
+
+
+def test_a_batch_takes_what_leaves_little_padding() -> None:
+    roomy = Capacity(batch_tokens=4_000, batch_rows=64)
+    executor = EmbeddingExecutor()
+    (short,) = take(executor, "a", [10])
+    (long,) = take(executor, "b", [80])
+    batch = OpenBatch(1, "e", roomy, 0)
+    executor.join(batch, short)
+    assert executor.room(batch, long.work.id) == 4_000 - 10
+    for number in range(9):
+        (part,) = take(executor, f"c{number}", [10])
+        executor.join(batch, part)
+    assert executor.room(batch, long.work.id) == 0
+
+
+def test_equal_texts_are_one_row_and_everyone_gets_it() -> None:
+    executor = EmbeddingExecutor()
+    (first,) = take(executor, "a", [5, 6, 5], "xyx")
+    assert take(executor, "b", [6], "y") == []
+    batch = board(executor, first)
+    assert [row.tokens for row in executor.close(batch)] == [5, 6]
+    assert list(executor.finish([first])) == [("a", (0, 0, 1), (0, 2, 1), True), ("b", (1,), (0,), True)]
+    assert executor.size == 0
+
+
+def test_a_nearer_deadline_does_not_wait_behind_a_later_one() -> None:
+    executor = EmbeddingExecutor()
+    take(executor, "calm", [5], "x", deadline=1_000)
+    (urgent,) = take(executor, "urgent", [5], "x", deadline=10)
+    assert urgent.work.deadline == 10
+    assert take(executor, "later", [5], "x", deadline=50) == []
+
+
+def test_a_request_that_leaves_takes_its_rows_along_and_no_others() -> None:
+    executor = EmbeddingExecutor()
+    parts = take(executor, "a", [5, 60], "xy")
+    take(executor, "b", [5], "x")
+    assert [part.work.id for part in executor.leave("a")] == [parts[1].work.id]
+    assert [row.tokens for row in parts[0].rows] == [5]
+    assert executor.leave("b") == [parts[0]]
+    assert executor.size == 0
+
+
+def test_rows_nobody_wants_are_not_computed_when_their_batch_closes() -> None:
+    executor = EmbeddingExecutor()
+    (one,) = take(executor, "a", [5])
+    (two,) = take(executor, "b", [5])
+    batch = board(executor, one, two)
+    executor.leave("a")
+    assert [list(row.waiters) for row in executor.close(batch)] == [["b"]]
+
+
+def test_a_failed_slice_goes_alone_the_next_time_and_then_fails_its_requests() -> None:
+    executor = EmbeddingExecutor()
+    (one,) = take(executor, "a", [5])
+    (two,) = take(executor, "b", [5])
+    board(executor, one, two)
+    assert executor.again(one, alone=True)
+    batch = OpenBatch(2, "e", SMALL, 0)
+    executor.join(batch, one)
+    assert batch.full
+    assert executor.room(batch, two.work.id) == 0
+    assert executor.fail(one) == ["a"]
+    with pytest.raises(KeyError):
+        executor.slice(one.work.id)

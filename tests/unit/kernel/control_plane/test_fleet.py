@@ -1,0 +1,120 @@
+"""The ledger: credits that move one by one, the index of what is open, and what an engine is learnt to cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from sage_core.common.records import Candidate, Capacity, EngineInfo, Kind, Needs, Work
+from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor
+from sage_core.kernel.control_plane.fleet import BATCH_LEAST, BATCH_SECONDS, Ledger, Selects
+
+
+def info(name: str, sequences: int = 1, batch_tokens: int = 16_384) -> EngineInfo:
+    capacity = Capacity(sequences=sequences, batch_tokens=batch_tokens)
+    return EngineInfo(id=name, model="m", backend="b", kinds=("embed",), capacity=capacity, identity="i")
+
+
+def ledger(*engines: EngineInfo, selector: Selects | None = None) -> Ledger:
+    made = Ledger(EmbeddingExecutor(), selector)
+    for engine in engines:
+        made.add(engine, "lane", 0)
+    return made
+
+
+def work(kind: Kind = "rerank", lane: str = "lane", *, tokens_in: int = 0, tokens_out: int = 0) -> Work:
+    return Work(id="w", lane=lane, kind=kind, arrival=0, tokens_in=tokens_in, tokens_out=tokens_out)
+
+
+def test_an_engine_is_open_until_its_last_credit_is_taken() -> None:
+    made = ledger(info("e", sequences=2))
+    seats = made.seats("e", "lane")
+    assert seats is not None
+    made.take(seats, 1.0)
+    assert [place.running for place in made.open(work())] == [1]
+    made.take(seats, 2.0)
+    assert not made.room("lane")
+    assert list(made.open(work())) == []
+    made.give(seats, 1.0, 5)
+    assert [(place.running, place.load) for place in made.open(work())] == [(1, 2.0)]
+
+
+def test_tokenizing_has_seats_of_its_own() -> None:
+    made = ledger(info("e"))
+    seats = made.seats("e", "lane")
+    assert seats is not None
+    made.take(seats, 1.0)
+    assert not made.room("lane")
+    assert made.room("lane:tokenize")
+
+
+def test_the_least_loaded_is_picked_where_no_selector_is_named() -> None:
+    made = ledger(info("a", 2), info("b", 2))
+    seats = made.seats("a", "lane")
+    assert seats is not None
+    made.take(seats, 1.0)
+    place = made.pick(work())
+    assert place is not None
+    assert place.engine == "b"
+
+
+def test_a_selector_chooses_and_may_refuse() -> None:
+    class Last:
+        def pick(self, work: Work, needs: Needs, candidates: Sequence[Candidate]) -> Candidate | None:
+            return candidates[-1] if work.tokens_in else None
+
+    made = ledger(info("a"), info("b"), selector=Last())
+    place = made.pick(work(tokens_in=5))
+    assert place is not None
+    assert place.engine == "b"
+    assert made.pick(work()) is None
+
+
+def test_an_engine_that_was_struck_off_offers_nothing() -> None:
+    made = ledger(info("e"))
+    assert made.remove("e") is not None
+    assert made.remove("e") is None
+    assert not made.room("lane")
+    assert made.capacity("lane") is None
+
+
+def test_costs_are_learnt_for_each_engine_and_kind() -> None:
+    made = ledger(info("e"))
+    first = made.cost(work("embed", tokens_in=1_000))
+    made.learn(work("tokenize", "lane:tokenize"), "e", 1_000_000, 0.001)
+    made.learn(work("generate"), "e", 1_000_000, 1_000_000.0)
+    assert made.cost(work("embed", tokens_in=1_000)) == first
+    made.learn(work("embed"), "e", 1_000_000, 1_000.0)
+    assert made.cost(work("embed", tokens_in=1_000)) == pytest.approx(1.0, rel=0.01)
+    assert made.cost(work("generate", tokens_out=10)) == pytest.approx(10.0, rel=0.01)
+
+
+def test_a_batch_holds_what_is_computed_in_a_quarter_of_a_second() -> None:
+    made = ledger(info("e"))
+
+    def budget() -> int:
+        return made.budget("e").batch_tokens
+
+    for tokens, seconds in ((100_000, 10.0), (400_000, 200.0), (9_000_000, 90_000.0)):
+        before = budget()
+        made.learn(work("embed"), "e", tokens, seconds)
+        assert budget() <= before
+        assert made.cost(work("embed", tokens_in=budget())) <= BATCH_SECONDS or budget() == BATCH_LEAST
+    assert budget() == BATCH_LEAST
+    made.learn(work("embed"), "e", 10**9, 1.0)
+    assert budget() == 16_384
+
+
+def test_an_engine_that_says_less_is_given_less() -> None:
+    assert ledger(info("e", batch_tokens=300)).budget("e").batch_tokens == 300
+
+
+def test_short_texts_hardly_shrink_the_batches_of_long_ones() -> None:
+    made = ledger(info("e"))
+    made.learn(work("embed"), "e", 10_000, 1.0)
+    before = made.budget("e").batch_tokens
+    # Ten queries of five tokens, whose time is the call's own: twenty times as dear a token.
+    for _ in range(10):
+        made.learn(work("embed"), "e", 5, 0.01)
+    assert made.budget("e").batch_tokens > 0.85 * before

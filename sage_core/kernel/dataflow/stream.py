@@ -229,7 +229,7 @@ class Workflow:
         # In the operator's order, whichever order the keywords have: equal workflows have equal bytes.
         bound = {port.name: bound[port.name] for port in found.ports if port.name in bound}
         settings = dict(step.settings)
-        if step.previous is not None and step.previous._step.method in ("filter", "join"):
+        if step.previous is not None and _narrows(step.previous._step):
             before = step.previous._step.name
             if not any(_reads(reference, before) for reference in bound.values()) and "rows" not in settings:
                 settings["rows"] = before
@@ -365,6 +365,13 @@ def _option(step: _Step, name: str, what: Any) -> Any:
             "options take plain values and params",
         )
     return _plain(what.value if isinstance(what, Value) else what)
+
+
+def _narrows(step: _Step) -> bool:
+    """Whether a filter or a join earlier in the chain decided which rows there are."""
+    while step.method in ("map", "flat_map") and step.previous is not None:
+        step = step.previous._step
+    return step.method in ("filter", "join")
 
 
 def _names(what: Any) -> Any:

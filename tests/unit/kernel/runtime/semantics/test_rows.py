@@ -113,11 +113,12 @@ def test_a_filter_holds_for_what_reads_its_columns_or_takes_its_rows(flows: Flow
 def test_a_filter_in_a_chain_of_the_fluent_api_runs_the_rest_on_its_row(flows: Flows) -> None:
     workflow = Workflow("chain", base=flows.home)
     rows = workflow.source("f.items", texts=["aaaa", "b", "cccc", "dddd", "eeee", "ffff"])
-    ids = rows.filter("f.short").map("f.ident", id=rows.id)
-    workflow.output("ids", ids)
+    kept = rows.filter("f.short")
+    workflow.output("near", kept.map("f.ident", id=rows.id, name="near"))
+    workflow.output("far", kept.map("f.upper").map("f.ident", id=rows.id, name="far"))
     report = flows.run(workflow.to_dict(flows.host))
-    assert report.outputs == {"ids": [1]}
-    assert report.steps["ident"].rows_in == 1
+    assert report.outputs == {"near": [1], "far": [1]}
+    assert (report.steps["near"].rows_in, report.steps["far"].rows_in) == (1, 1)
 
 
 def test_a_batch_operator_may_filter_and_gets_only_rows_that_are_there(flows: Flows) -> None:

@@ -37,8 +37,10 @@ def edges(graph: Graph) -> list[Edge]:
                 labels[references.show(ref).partition(".")[2]] = None
 
     for step in graph.steps.values():
-        add(step.name, "data", _reads(step))
-        add(step.name, "setting", (Ref(step=space, column=name) for space, name in _settings(step)))
+        joined = (end for pair in (step.join.on if step.join else ()) for end in pair)
+        add(step.name, "data", (ref for binding in step.ports.values() for ref in binding.refs))
+        add(step.name, "data", (*step.when_refs, *joined))
+        add(step.name, "setting", (Ref(step=space, column=name) for space, name in template_refs(step.options)))
         add(step.name, "rows", (Ref(step=name, column="") for name in step.rows))
         add(step.name, "order", (Ref(step=name, column="") for name in step.after))
     add(_OUTPUTS, "data", (ref for binding in graph.outputs.values() for ref in binding.refs))
@@ -47,19 +49,6 @@ def edges(graph: Graph) -> list[Edge]:
         for (source, target, line), labels in found.items()
         if source in graph.steps or source == _PARAMS
     ]
-
-
-def _reads(step: Step) -> Iterator[Ref]:
-    for binding in step.ports.values():
-        yield from binding.refs
-    yield from step.when_refs
-    if step.join is not None:
-        for pair in step.join.on:
-            yield from pair
-
-
-def _settings(step: Step) -> list[tuple[str, str]]:
-    return [(space, name) for space, name in template_refs(step.options) if space == _PARAMS]
 
 
 def _children(graph: Graph, parent: str) -> list[str]:
@@ -72,13 +61,9 @@ def _children(graph: Graph, parent: str) -> list[str]:
 
 _MERMAID_LINES = {"data": "-->", "rows": "==>", "order": "-.->", "setting": "-.->"}
 _MERMAID_SHAPES = {
-    "map": ("[", "]"),
-    "expand": ("[/", "\\]"),
-    "collect": ("[\\", "/]"),
-    "filter": ("{{", "}}"),
-    "join": ("{", "}"),
+    "map": ("[", "]"), "expand": ("[/", "\\]"), "collect": ("[\\", "/]"), "filter": ("{{", "}}"), "join": ("{", "}"),
     "sink": ("([", "])"),
-}
+}  # fmt: skip
 
 
 def mermaid(graph: Graph) -> str:
@@ -122,13 +107,9 @@ def _node(name: str) -> str:
 
 _DOT_STYLES = {"data": "solid", "rows": "bold", "order": "dashed", "setting": "dotted"}
 _DOT_SHAPES = {
-    "map": "box",
-    "expand": "trapezium",
-    "collect": "invtrapezium",
-    "filter": "hexagon",
-    "join": "diamond",
+    "map": "box", "expand": "trapezium", "collect": "invtrapezium", "filter": "hexagon", "join": "diamond",
     "sink": "oval",
-}
+}  # fmt: skip
 
 
 def dot(graph: Graph) -> str:
@@ -168,7 +149,7 @@ def _quoted(text: str) -> str:
 def text(graph: Graph) -> str:
     """One line per step, indented by its grain: name, operator, what it reads, what it does to rows."""
     steps = graph.steps.values()
-    names = [_indent(graph, step.grain) + step.name for step in steps]
+    names = ["  " * _depth(graph, step.grain) + step.name for step in steps]
     width, used = max(map(len, names), default=0), max((len(step.use) for step in steps), default=0)
     lines = [graph.name]
     if graph.params:
@@ -181,10 +162,6 @@ def text(graph: Graph) -> str:
     if graph.outputs:
         lines += ["", "outputs: " + ", ".join(f"{name} ← {_bound(binding)}" for name, binding in graph.outputs.items())]
     return "\n".join(lines) + "\n"
-
-
-def _indent(graph: Graph, grain: str) -> str:
-    return "  " * _depth(graph, grain)
 
 
 def _depth(graph: Graph, grain: str) -> int:

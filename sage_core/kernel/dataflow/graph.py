@@ -16,7 +16,7 @@ from sage_core.common.records import ModelSpec, Record
 RUN = ""
 
 #: What a step does to rows. ``map`` keeps the grain, ``expand`` opens a child grain, ``filter`` keeps the grain and
-#: drops rows, ``collect`` folds a group to one row of `per`, ``sink`` has no columns, ``join`` opens a two-parent grain.
+#: drops rows, ``collect`` folds a group to one row of `per`, ``sink`` has no columns, ``join`` opens one with two.
 Shape = Literal["map", "expand", "filter", "collect", "sink", "join"]
 
 
@@ -240,7 +240,7 @@ class Graph(Record):
             name = front.pop(0)
             if name not in seen:
                 seen[name] = None
-                front += [parent for parent in self.grains[name].parents] if name != RUN else []
+                front += self.grains[name].parents
         return tuple(seen)
 
 

@@ -37,7 +37,8 @@ _PLAIN: dict[object, Type] = {
 }
 _LISTS = (list, Sequence, MutableSequence)
 _DICTS = (dict, Mapping, MutableMapping)
-_UNIONS = (Union, python_types.UnionType)
+#: What `get_origin` says of a union, however it is spelt.
+UNIONS = (Union, python_types.UnionType)
 
 _INSTEAD = {
     tuple: "write list[T], or a NamedTuple whose fields have names",
@@ -69,9 +70,7 @@ def of(annotation: object, _within: tuple[object, ...] = ()) -> Type:
             raise UnsupportedType(shown(annotation), "a record cannot contain itself", "write dict[str, Any] there")
         return Type(kind="record", name=shown(annotation), fields=fields_of(annotation, (*_within, annotation)))
     if isinstance(annotation, type) and issubclass(annotation, Artifact):
-        return Type(
-            kind="artifact", name=annotation.__name__, target=f"{annotation.__module__}:{annotation.__qualname__}"
-        )
+        return Type(kind="artifact", name=annotation.__name__, target=_target(annotation))
     if sys.version_info >= (3, 12) and isinstance(annotation, typing.TypeAliasType):
         return of(annotation.__value__, _within)
     raise UnsupportedType(shown(annotation), "is no type that a column can have", _instead(annotation))
@@ -79,14 +78,14 @@ def of(annotation: object, _within: tuple[object, ...] = ()) -> Type:
 
 def _generic(annotation: object, origin: object, args: tuple[Any, ...], within: tuple[object, ...]) -> Type:
     if origin is Annotated:
-        if args[0] is Vector and isinstance(args[1], int) and not isinstance(args[1], bool) and args[1] > 0:
-            return Type(kind="vector", dim=args[1])
-        if args[0] is Vector:
+        if args[0] is not Vector:
+            return of(args[0], within)
+        if type(args[1]) is not int or args[1] <= 0:
             raise UnsupportedType(
                 f"Vector[{args[1]!r}]", "the dimension must be a positive integer", "write Vector[384]"
             )
-        return of(args[0], within)
-    if origin in _UNIONS:
+        return Type(kind="vector", dim=args[1])
+    if origin in UNIONS:
         members = [arg for arg in args if arg is not type(None)]
         if len(members) == len(args) or len(members) != 1:
             raise UnsupportedType(
@@ -114,10 +113,7 @@ def _generic(annotation: object, origin: object, args: tuple[Any, ...], within: 
 def _instead(annotation: object) -> str:
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return f"write Literal[{', '.join(repr(member.value) for member in annotation)}]"
-    for kind, advice in _INSTEAD.items():
-        if annotation is kind:
-            return advice
-    return _KNOWN
+    return next((advice for kind, advice in _INSTEAD.items() if annotation is kind), _KNOWN)
 
 
 def optional(type_: Type) -> Type:
@@ -134,9 +130,9 @@ def fields_of(record: Any, _within: tuple[object, ...] = ()) -> dict[str, Type]:
     try:
         hints = typing.get_type_hints(record, include_extras=True)
     except NameError as error:
-        raise UnsupportedType(
-            where, f"the name {error.name!r} in its fields is unknown at run time", _import(error.name, record)
-        ) from error
+        help = f"import or define {error.name} at the top of {record.__module__}, outside `if TYPE_CHECKING:`"
+        problem = f"the name {error.name!r} in its fields is unknown at run time"
+        raise UnsupportedType(where, problem, help) from error
     found = {}
     for name in fields.names(record):
         try:
@@ -149,10 +145,6 @@ def fields_of(record: Any, _within: tuple[object, ...] = ()) -> dict[str, Type]:
             annotation, problem, help = error.args
             raise UnsupportedType(f"{where}.{name}: {annotation}", problem, help) from None
     return found
-
-
-def _import(name: str | None, owner: Any) -> str:
-    return f"import or define {name} at the top of {owner.__module__}, outside `if TYPE_CHECKING:`"
 
 
 # ---------------------------------------------------------------- comparing
@@ -196,7 +188,11 @@ def _is_kind(source: str, target: str) -> bool:
     return all(classes) and issubclass(*typing.cast("tuple[type, type]", classes))
 
 
-_ARTIFACT = f"{Artifact.__module__}:{Artifact.__qualname__}"
+def _target(found: type) -> str:
+    return f"{found.__module__}:{found.__qualname__}"
+
+
+_ARTIFACT = _target(Artifact)
 
 
 def _class(target: str) -> type | None:
@@ -219,10 +215,8 @@ def show(type_: Type) -> str:
 
 def _shown(type_: Type) -> str:
     match type_.kind:
-        case "any":
-            return "Any"
-        case "none":
-            return "None"
+        case "any" | "none":
+            return type_.kind.capitalize()
         case "vector":
             return f"Vector[{type_.dim}]" if type_.dim else "Vector"
         case "list":
@@ -240,7 +234,7 @@ def shown(annotation: object) -> str:
     if isinstance(annotation, type) and get_origin(annotation) is None:
         return "None" if annotation is type(None) else annotation.__name__
     origin, args = get_origin(annotation), get_args(annotation)
-    if origin in _UNIONS:
+    if origin in UNIONS:
         return " | ".join(shown(arg) for arg in args)
     if origin is Literal:
         return f"Literal[{', '.join(map(repr, args))}]"
@@ -257,55 +251,47 @@ def value_problem(value: object, type_: Type) -> str:
     if type_.kind == "any" or (value is None and (type_.optional or type_.kind == "none")):
         return ""
     match type_.kind:
-        case "bool":
-            fits = isinstance(value, bool)
-        case "int":
-            fits = isinstance(value, int) and not isinstance(value, bool)
-        case "float":
-            fits = isinstance(value, int | float) and not isinstance(value, bool)
-        case "str":
-            fits = isinstance(value, str | PurePath if type_.name == "path" else str)
-        case "bytes":
-            fits = isinstance(value, bytes)
+        case "bool" | "bytes" | "str" | "int" | "float":
+            allowed: tuple[type, ...] = (PurePath, str) if type_.name == "path" else _VALUES[type_.kind]
+            fits = isinstance(value, allowed) and (type_.kind == "bool" or not isinstance(value, bool))
         case "literal":
-            fits = any(value == allowed and type(value) is type(allowed) for allowed in type_.values)
+            fits = any(value == one and type(value) is type(one) for one in type_.values)
         case "vector":
-            fits = _is_vector(value, type_.dim)
+            fits = _is_array(value, 1, type_.dim)
         case "list":
             return _list_problem(value, type_)
         case "dict" | "record":
             return _fields_problem(value, type_)
         case "artifact":
-            fits = isinstance(value, Artifact) and any(
-                f"{base.__module__}:{base.__qualname__}" == type_.target for base in type(value).__mro__
-            )
+            fits = isinstance(value, Artifact) and any(_target(base) == type_.target for base in type(value).__mro__)
         case _:
             fits = False
     return "" if fits else _expected(type_, value)
 
 
-def _is_vector(value: object, dim: int) -> bool:
+_VALUES: Mapping[str, tuple[type, ...]] = {
+    "bool": (bool,), "int": (int,), "float": (int, float), "str": (str,), "bytes": (bytes,),
+}  # fmt: skip
+
+
+def _is_array(value: object, axes: int, dim: int) -> bool:
     # Looked at from outside: numpy need not be imported to know that something is not an array.
     shape = getattr(value, "shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 1 or str(getattr(value, "dtype", "")) != "float32":
+    if not isinstance(shape, tuple) or len(shape) != axes or str(getattr(value, "dtype", "")) != "float32":
         return False
-    return not dim or shape[0] == dim
+    return dim in (0, shape[-1])
 
 
 def _list_problem(value: object, type_: Type) -> str:
     item = _item(type_)
-    shape = getattr(value, "shape", None)
-    if item.kind == "vector" and isinstance(shape, tuple) and len(shape) == 2:
-        fits = str(getattr(value, "dtype", "")) == "float32" and item.dim in (0, shape[1])
-        return "" if fits else _expected(type_, value)
+    if item.kind == "vector" and _is_array(value, 2, item.dim):
+        return ""
     if not isinstance(value, list | tuple):
         return _expected(type_, value)
     if item.kind == "any":
         return ""
-    for place, entry in enumerate(value):
-        if problem := value_problem(entry, item):
-            return f"item {place}: {problem}"
-    return ""
+    problems = ((place, value_problem(entry, item)) for place, entry in enumerate(value))
+    return next((f"item {place}: {problem}" for place, problem in problems if problem), "")
 
 
 def _fields_problem(value: object, type_: Type) -> str:
@@ -323,10 +309,8 @@ def _fields_problem(value: object, type_: Type) -> str:
             parts = [f"{word} {', '.join(names)}" for word, names in (("without", missing), ("with", extra)) if names]
             return f"expected {show(type_)} with fields {', '.join(type_.fields)}; got one {' and '.join(parts)}"
         entries = {name: (found[name], field) for name, field in type_.fields.items()}
-    for name, (entry, field) in entries.items():
-        if problem := value_problem(entry, field):
-            return f"field {name!r}: {problem}"
-    return ""
+    problems = ((name, value_problem(entry, field)) for name, (entry, field) in entries.items())
+    return next((f"field {name!r}: {problem}" for name, problem in problems if problem), "")
 
 
 def _expected(type_: Type, value: object) -> str:
@@ -348,22 +332,21 @@ def json_schema(type_: Type) -> dict[str, Any]:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
+#: Kinds whose schema says nothing but this.
+_SCHEMAS: Mapping[str, dict[str, Any]] = {
+    "any": {},
+    "none": {"type": "null"},
+    "bool": {"type": "boolean"},
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "str": {"type": "string"},
+    "artifact": {"type": "string"},
+    "bytes": {"type": "string", "contentEncoding": "base64"},
+}
+
+
 def _schema(type_: Type) -> dict[str, Any]:
     match type_.kind:
-        case "any":
-            return {}
-        case "none":
-            return {"type": "null"}
-        case "bool":
-            return {"type": "boolean"}
-        case "int":
-            return {"type": "integer"}
-        case "float":
-            return {"type": "number"}
-        case "str" | "artifact":
-            return {"type": "string"}
-        case "bytes":
-            return {"type": "string", "contentEncoding": "base64"}
         case "literal":
             return {"enum": list(type_.values)}
         case "vector":
@@ -380,3 +363,5 @@ def _schema(type_: Type) -> dict[str, Any]:
                 "required": [name for name, field in type_.fields.items() if not field.optional],
                 "additionalProperties": False,
             }
+        case _:
+            return dict(_SCHEMAS[type_.kind])

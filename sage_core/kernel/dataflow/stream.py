@@ -12,21 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
+import msgspec
+
 from sage_core.common.errors import UsageError, suggest
 from sage_core.common.host import Host
 from sage_core.common.operators import MARK, OperatorInfo
 from sage_core.kernel.dataflow import check, draft, signature
 from sage_core.kernel.dataflow.graph import Graph, Shape, Signature
 
-#: The method that takes an operator, by what the operator does to rows.
-_METHODS: Mapping[Shape, str] = {
-    "map": "map",
-    "filter": "filter",
-    "expand": "flat_map",
-    "collect": "reduce",
-    "sink": "sink",
-    "join": "join",
-}
+#: The method that takes an operator, by what the operator does to rows, where the two have different names.
+_METHODS: Mapping[Shape, str] = {"expand": "flat_map", "collect": "reduce"}
 #: Keys of a step that `Stream.set` may give.
 _SETTINGS = tuple(key for key in draft.KEYS if key not in ("use", "in", "with"))
 _TABLES = ("description", "defaults", "slo", "triggers")
@@ -61,14 +56,15 @@ class Value:
         self.value = value
 
 
-class _Step:
+class _Step(msgspec.Struct):
     """One step as it was written, before any operator is looked up."""
 
-    def __init__(
-        self, name: str, use: str | Any, method: str, previous: Stream | None, given: Mapping[str, Any]
-    ) -> None:
-        self.name, self.use, self.method, self.previous, self.given = name, use, method, previous, given
-        self.settings: dict[str, Any] = {}
+    name: str
+    use: Any
+    method: str
+    previous: Stream | None
+    given: Mapping[str, Any]
+    settings: dict[str, Any] = {}
 
 
 class Stream:
@@ -109,14 +105,7 @@ class Stream:
         """Hand rows to an operator that makes no columns."""
         return self._workflow._add(use, "sink", name, self, given)
 
-    def join(
-        self,
-        other: Stream,
-        *,
-        on: Any,
-        how: Literal["inner", "left"] = "inner",
-        name: str = "",
-    ) -> Stream:
+    def join(self, other: Stream, *, on: Any, how: Literal["inner", "left"] = "inner", name: str = "") -> Stream:
         """Match rows of two streams where columns are equal.
 
         `on` is a name that both sides have, several of them, ``{"left name": "right name"}``, or pairs of columns.
@@ -129,11 +118,7 @@ class Stream:
     def set(self, **settings: Any) -> Stream:
         """Give the step any other key it may have in TOML: ``when``, ``retry``, ``on_error``, ``matrix``, …"""
         for key, value in settings.items():
-            if key not in _SETTINGS:
-                raise UsageError(
-                    f"step {self._step.name!r} has no setting {key!r}.{suggest(key, _SETTINGS)}",
-                    f"settings: {', '.join(_SETTINGS)}",
-                )
+            _known(f"step {self._step.name!r}", "setting", key, _SETTINGS)
             self._step.settings[key] = _names(value) if key in ("rows", "after", "per") else _plain(value)
         return self
 
@@ -175,10 +160,7 @@ class Workflow:
     def set(self, **tables: Any) -> None:
         """Give a top-level table or key: ``slo``, ``defaults``, ``triggers``, ``description``."""
         for key, value in tables.items():
-            if key not in _TABLES:
-                raise UsageError(
-                    f"a workflow has no table {key!r}.{suggest(key, _TABLES)}", f"tables: {', '.join(_TABLES)}"
-                )
+            _known("a workflow", "table", key, _TABLES)
             self._tables[key] = _plain(value)
 
     def to_dict(self, host: Host) -> dict[str, Any]:
@@ -216,18 +198,14 @@ class Workflow:
         if step.method == "join":
             sides = {side: _reference(stream) for side, stream in step.given.items()}
             return {"use": "join", "in": sides, **step.settings}
-        use = step.use if isinstance(step.use, str) else offered(step.use, host)
+        use = offered(step.use, host)
         found = signature.of(host.operators[use])
-        if step.method not in ("source", _METHODS[found.shape]):
-            raise UsageError(
-                f"step {step.name!r}: {use!r} is not for .{step.method}()",
-                f"write .{_METHODS[found.shape]}({use!r}, …)",
-            )
+        method = _METHODS.get(found.shape, found.shape)
+        if step.method not in ("source", method):
+            raise UsageError(f"step {step.name!r}: {use!r} is not for .{step.method}()", f"write .{method}({use!r}, …)")
         bound, options = self._split(step, found)
         if step.previous is not None:
             bound = self._wired(step.previous._step, found, bound, host)
-        # In the operator's order, whichever order the keywords have: equal workflows have equal bytes.
-        bound = {port.name: bound[port.name] for port in found.ports if port.name in bound}
         settings = dict(step.settings)
         if step.previous is not None and _narrows(step.previous._step):
             before = step.previous._step.name
@@ -274,20 +252,17 @@ class Workflow:
         """Feed ports that nothing was said about from the previous step's columns of the same name."""
         if before.method == "join":
             return bound
-        use = before.use if isinstance(before.use, str) else offered(before.use, host)
-        columns = signature.of(host.operators[use]).columns
+        columns = signature.of(host.operators[offered(before.use, host)]).columns
         missing = [port.name for port in found.ports if port.required and port.name not in bound]
-        wired = dict(bound)
-        for port in missing:
-            if port in columns:
-                wired[port] = f"{before.name}.{port}"
-            elif len(missing) == len(columns) == 1:
-                wired[port] = before.name
-        return wired
+        if len(missing) == len(columns) == 1 and missing[0] not in columns:
+            return {**bound, missing[0]: before.name}
+        return bound | {port: f"{before.name}.{port}" for port in missing if port in columns}
 
 
 def offered(target: Any, host: Host) -> str:
     """The name under which a host knows a marked function; one that no plugin offers becomes ``local.module.name``."""
+    if isinstance(target, str):
+        return target
     info: OperatorInfo = getattr(target, MARK)
     place = f"{target.__module__}:{target.__qualname__}"
     if info.name in host.operators and host.operators.target(info.name) == place:
@@ -298,26 +273,26 @@ def offered(target: Any, host: Host) -> str:
     return name
 
 
+def _known(owner: str, noun: str, key: str, known: Sequence[str]) -> None:
+    if key not in known:
+        raise UsageError(f"{owner} has no {noun} {key!r}.{suggest(key, known)}", f"{noun}s: {', '.join(known)}")
+
+
 def _importable(target: Any, method: str) -> None:
     name = getattr(target, "__qualname__", repr(target))
     if not (inspect.isfunction(target) or inspect.isclass(target)):
-        raise UsageError(
-            f".{method}() takes an operator's name or a function, not {target!r}", "write its name, such as 'rag.chunk'"
-        )
-    if target.__name__ == "<lambda>":
-        raise UsageError(
-            f".{method}() cannot take a lambda: it has no types, and no worker could import it",
-            "write a module-level function with annotations and mark it with @operator",
-        )
-    if getattr(sys.modules.get(target.__module__), target.__name__, None) is not target:
-        raise UsageError(
-            f".{method}() cannot take {name!r}: no worker could import it from {target.__module__}",
-            "define it at the top level of a module",
-        )
-    if not hasattr(target, MARK):
-        raise UsageError(
-            f".{method}() cannot take {name!r}: it is not marked as an operator", "write @operator('name') above it"
-        )
+        problem, help = f"takes an operator's name or a function, not {target!r}", "write its name, such as 'rag.chunk'"
+    elif target.__name__ == "<lambda>":
+        problem = "cannot take a lambda: it has no types, and no worker could import it"
+        help = "write a module-level function with annotations and mark it with @operator"
+    elif getattr(sys.modules.get(target.__module__), target.__name__, None) is not target:
+        problem = f"cannot take {name!r}: no worker could import it from {target.__module__}"
+        help = "define it at the top level of a module"
+    elif not hasattr(target, MARK):
+        problem, help = f"cannot take {name!r}: it is not marked as an operator", "write @operator('name') above it"
+    else:
+        return
+    raise UsageError(f".{method}() {problem}", help)
 
 
 def _flat(values: Iterable[Any]) -> Iterable[Any]:

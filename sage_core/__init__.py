@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sage_core.api import run as run
     from sage_core.common.clock import MILLISECOND as MILLISECOND
     from sage_core.common.clock import SECOND as SECOND
     from sage_core.common.clock import Clock as Clock
@@ -77,24 +78,29 @@ if TYPE_CHECKING:
     from sage_core.common.records import Verdict as Verdict
     from sage_core.common.records import Withdrawn as Withdrawn
     from sage_core.common.records import Work as Work
+    from sage_core.kernel.dataflow.stream import Value as Value
+    from sage_core.kernel.dataflow.stream import Workflow as Workflow
 
 __version__ = "0.1.0"
 
-#: Public name → the module that owns it.
+#: The module that owns public names → those names.
 _OWNERS = {
-    "clock": "MILLISECOND SECOND Clock",
-    "contracts": "Backend Embeds Engine Fleet Generates InferenceClient NodeFilter NodePicker NodeScorer Ordering "
-    "Reranks Scheduler Sleeps Tokenizes",
-    "errors": "ConfigError ModelError OperatorError PluginError RequestRejected SageError UnknownName UsageError",
-    "hookspecs": "hookimpl",
-    "host": "Host",
-    "operators": "Artifact ArtifactDir Batch Context Dataset Keep RowError Vector Vectors operator",
-    "paths": "Paths find_paths",
-    "policies": "KeyedScheduler prefer_low",
-    "records": "Candidate Capacity Decision Dispatch EngineDown EngineInfo EngineUp Event Finished First Idle Kind "
-    "ModelSpec Needs Node Place Progress Queued Rejected Request Run Shed Token Verdict Withdrawn Work",
+    "api": "run",
+    "common.clock": "MILLISECOND SECOND Clock",
+    "common.contracts": "Backend Embeds Engine Fleet Generates InferenceClient NodeFilter NodePicker NodeScorer "
+    "Ordering Reranks Scheduler Sleeps Tokenizes",
+    "common.errors": "ConfigError ModelError OperatorError PluginError RequestRejected SageError UnknownName "
+    "UsageError",
+    "common.hookspecs": "hookimpl",
+    "common.host": "Host",
+    "common.operators": "Artifact ArtifactDir Batch Context Dataset Keep RowError Vector Vectors operator",
+    "common.paths": "Paths find_paths",
+    "common.policies": "KeyedScheduler prefer_low",
+    "common.records": "Candidate Capacity Decision Dispatch EngineDown EngineInfo EngineUp Event Finished First Idle "
+    "Kind ModelSpec Needs Node Place Progress Queued Rejected Request Run Shed Token Verdict Withdrawn Work",
+    "kernel.dataflow.stream": "Value Workflow",
 }
-_MODULES = {name: f"sage_core.common.{module}" for module, names in _OWNERS.items() for name in names.split()}
+_MODULES = {name: f"sage_core.{module}" for module, names in _OWNERS.items() for name in names.split()}
 
 __all__ = sorted(_MODULES)
 

@@ -13,7 +13,7 @@ from sage_core.common.host import Host
 from sage_core.kernel.dataflow import references, sections, signature
 from sage_core.kernel.dataflow.diagnostics import one_of
 from sage_core.kernel.dataflow.expressions import Expression, compile_when
-from sage_core.kernel.dataflow.graph import Ref, Retry, Signature
+from sage_core.kernel.dataflow.graph import Ref, Signature
 from sage_core.kernel.dataflow.settings import Explain, Settings, kind, unstorable
 from sage_core.kernel.dataflow.spans import Path
 
@@ -55,15 +55,8 @@ class Draft(msgspec.Struct):
     #: Join: pairs of references with their place.
     on: tuple[tuple[Ref, Ref, Path], ...] = ()
     how: Literal["inner", "left"] = "inner"
-    on_error: Literal["fail", "skip"] = "fail"
-    max_errors: float | None = None
-    retry: Retry = Retry()
-    timeout: float | None = None
-    cache: bool = True
-    partition: int = 0
-    batch_max: int = 0
-    needs: dict[str, Any] = {}
-    checkpoint: bool = False
+    #: Fields of `Step` that no other step has a say in.
+    kept: dict[str, Any] = {}
 
     @property
     def path(self) -> Path:
@@ -111,25 +104,33 @@ def draft(name: str, settings: Settings, host: Host, defaults: sections.Defaults
     if not joins:
         made.when = settings.read("when", compile_when, None)
         made.rows = _names(settings, "rows")
-        made.inputs = _inputs(settings.section("in"))
+        bound = settings.section("in")
+        made.inputs = {port: found for port in bound.table if (found := read_input(bound, port)) is not None}
         made.per = settings.text("per")
     made.after = _names(settings, "after")
-    made.on_error = settings.choice("on_error", ("fail", "skip"), "fail" if joins else defaults.on_error)
-    made.max_errors = settings.read("max_errors", _max_errors, None)
-    if made.max_errors is not None and made.on_error != "skip":
-        settings.add(
-            "max_errors", "'max_errors' has no effect when the first error fails the step", 'add on_error = "skip"'
-        )
-    made.retry = sections.retry(settings, defaults.retry)
-    made.timeout = settings.seconds("timeout", defaults.timeout)
-    made.cache = settings.read("cache", _cache, True) is True
-    made.partition = settings.count("partition")
+    made.kept = _kept(settings, defaults, "fail" if joins else defaults.on_error)
+    return made
+
+
+def _kept(settings: Settings, defaults: sections.Defaults, on_error: str) -> dict[str, Any]:
+    on_error = settings.choice("on_error", ("fail", "skip"), on_error)
+    max_errors = settings.read("max_errors", _max_errors, None)
+    if max_errors is not None and on_error != "skip":
+        message = "'max_errors' has no effect when the first error fails the step"
+        settings.add("max_errors", message, 'add on_error = "skip"')
     batch = settings.section("batch")
     batch.only(("max",), "'batch'")
-    made.batch_max = batch.count("max")
-    made.needs = sections.needs(settings)
-    made.checkpoint = settings.flag("checkpoint")
-    return made
+    return {
+        "on_error": on_error,
+        "max_errors": max_errors,
+        "retry": sections.retry(settings, defaults.retry),
+        "timeout": settings.seconds("timeout", defaults.timeout),
+        "cache": settings.read("cache", _cache, True) is True,
+        "partition": settings.count("partition"),
+        "batch_max": batch.count("max"),
+        "needs": sections.needs(settings),
+        "checkpoint": settings.flag("checkpoint"),
+    }
 
 
 def _signature(use: str, settings: Settings, host: Host) -> Signature | None:
@@ -140,14 +141,10 @@ def _signature(use: str, settings: Settings, host: Host) -> Signature | None:
             settings.add("use", "'use' is empty", "name an operator")
         return None
     if use.startswith("workflow:"):
-        settings.add(
-            "use",
-            "a workflow used as an operator is not supported yet",
-            'take its steps into this file: include = ["FILE"]',
-        )
+        help = 'take its steps into this file: include = ["FILE"]'
+        settings.add("use", "a workflow used as an operator is not supported yet", help)
     elif use not in host.operators:
-        close = one_of(use, (*host.operators, "join"), "installed")
-        settings.add("use", f"no operator is named {use!r}", close)
+        settings.add("use", f"no operator is named {use!r}", one_of(use, (*host.operators, "join"), "installed"))
     else:
         try:
             return signature.of(host.operators[use])
@@ -184,10 +181,6 @@ def _names(settings: Settings, key: str) -> tuple[tuple[str, Path], ...]:
     return tuple((name, path if single else (*path, index)) for index, name in enumerate(settings.texts(key)))
 
 
-def _inputs(settings: Settings) -> dict[str, Input]:
-    return {port: found for port in settings.table if (found := read_input(settings, port)) is not None}
-
-
 def read_input(settings: Settings, port: str) -> Input | None:
     """Read a reference, a merge of several, or ``{ value = … }``."""
     given, path = settings.table[port], (*settings.path, port)
@@ -215,9 +208,8 @@ def read_input(settings: Settings, port: str) -> Input | None:
     for ref, place in refs[:-1]:
         if ref.optional:
             help = "leave the ? out; a merge takes the first that is present"
-            settings.problems.add(
-                place, f"{references.show(ref)!r} is never absent, so what follows is never read", help
-            )
+            message = f"{references.show(ref)!r} is never absent, so what follows is never read"
+            settings.problems.add(place, message, help)
     return Input(refs=tuple(refs))
 
 
@@ -228,9 +220,8 @@ def _max_errors(value: object) -> float:
         number = value[:-1].strip()
         if number.replace(".", "", 1).isdecimal() and 0 < float(number) < 100:
             return float(number) / 100
-    raise BadValue(
-        f"'max_errors' cannot be {kind(value)}", 'write a number of rows such as 10, or a share such as "1%"'
-    )
+    help = 'write a number of rows such as 10, or a share such as "1%"'
+    raise BadValue(f"'max_errors' cannot be {kind(value)}", help)
 
 
 def _cache(value: object) -> bool:

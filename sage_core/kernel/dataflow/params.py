@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from sage_core.common.errors import BadValue
 from sage_core.kernel.dataflow import types
 from sage_core.kernel.dataflow.diagnostics import one_of
@@ -50,9 +52,8 @@ def _read(name: str, settings: Settings) -> Param:
         if not isinstance(typename, str) or typename not in COLUMNS:
             shown = repr(typename) if isinstance(typename, str) else kind(typename)
             close = f"write {_CALLED[typename]!r}; " if isinstance(typename, str) and typename in _CALLED else ""
-            settings.add(
-                "type", f"{shown} is not a type of params", close + one_of(str(typename), tuple(COLUMNS), "types")
-            )
+            help = close + one_of(str(typename), tuple(COLUMNS), "types")
+            settings.add("type", f"{shown} is not a type of params", help)
             typename = "json"
     low, high = settings.number("min"), settings.number("max")
     for bound in ("min", "max"):
@@ -68,19 +69,10 @@ def _read(name: str, settings: Settings) -> Param:
         choices = []
     secret, default = settings.flag("secret"), settings.table.get("default")
     required = settings.flag("required", default is None)
-    param = Param(name=name, type=typename, required=required, min=low, max=high, secret=secret)
-    for index, choice in enumerate(choices):
-        problem = problem_of(param, choice)
-        if problem:
-            settings.problems.add((*settings.path, "choices", index), f"choice of param {name!r}: {problem}")
-    if secret and typename != "string":
-        settings.add("secret", "a secret param is of type string", 'write type = "string"')
-    if "default" in settings:
-        _check_default(param, tuple(choices), default, settings)
-    return Param(
+    param = Param(
         name=name,
         type=typename,
-        required=required and default is None,
+        required=required,
         default=default,
         choices=tuple(choices),
         min=low,
@@ -88,17 +80,25 @@ def _read(name: str, settings: Settings) -> Param:
         description=settings.text("description"),
         secret=secret,
     )
+    for index, choice in enumerate(choices):
+        problem = problem_of(param, choice)
+        if problem:
+            settings.problems.add((*settings.path, "choices", index), f"choice of param {name!r}: {problem}")
+    if secret and typename != "string":
+        settings.add("secret", "a secret param is of type string", 'write type = "string"')
+    if "default" in settings:
+        _check_default(param, settings)
+    return msgspec.structs.replace(param, required=required and default is None)
 
 
-def _check_default(param: Param, choices: tuple[Any, ...], default: Any, settings: Settings) -> None:
-    name = param.name
+def _check_default(param: Param, settings: Settings) -> None:
+    name, default = param.name, param.default
     if param.secret:
-        settings.add(
-            "default", f"param {name!r} is secret and cannot have a default", f"it is read from {variable(name)}", "key"
-        )
+        help = f"it is read from {variable(name)}"
+        settings.add("default", f"param {name!r} is secret and cannot have a default", help, "key")
     elif "required" in settings and param.required:
         settings.add("required", f"param {name!r} has a default, so it is not required", "remove one of the two", "key")
-    elif problem := problem_of(param, default) or _not_chosen(choices, default):
+    elif problem := problem_of(param, default) or _not_chosen(param.choices, default):
         settings.add("default", f"default of param {name!r}: {problem}")
     elif isinstance(default, str) and "${" in default:
         settings.add("default", f"default of param {name!r}: a default is a plain value, not a template")

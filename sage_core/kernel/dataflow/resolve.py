@@ -13,7 +13,7 @@ from sage_core.kernel.dataflow.diagnostics import Problems, one_of
 from sage_core.kernel.dataflow.draft import Draft, Input
 from sage_core.kernel.dataflow.expressions import compile_when
 from sage_core.kernel.dataflow.grains import Grains, Source, called
-from sage_core.kernel.dataflow.graph import RUN, Binding, Join, Port, Ref, Repeat, Signature, Step, Type
+from sage_core.kernel.dataflow.graph import RUN, Binding, Port, Ref, Repeat, Signature, Step, Type
 from sage_core.kernel.dataflow.join import JoinCheck
 from sage_core.kernel.dataflow.options import Options, join_path
 from sage_core.kernel.dataflow.spans import Path
@@ -97,8 +97,7 @@ class Resolver:
         self._columns.steps[draft.name] = Made(signature=signature, columns={}, out=out)
         if resolved is None or out is None:
             return None
-        join: Join = resolved[0]
-        return self._step(draft, signature, grain=out, out=out, join=join)
+        return self._step(draft, signature, grain=out, out=out, join=resolved[0])
 
     def _step(self, draft: Draft, signature: Signature, **rest: Any) -> Step:
         return Step(
@@ -106,15 +105,7 @@ class Resolver:
             use=draft.use,
             signature=signature,
             after=tuple(name for name, _ in draft.after),
-            on_error=draft.on_error,
-            max_errors=draft.max_errors,
-            retry=draft.retry,
-            timeout=draft.timeout,
-            cache=draft.cache,
-            partition=draft.partition,
-            batch_max=draft.batch_max,
-            needs=draft.needs,
-            checkpoint=draft.checkpoint,
+            **draft.kept,
             **rest,
         )
 

@@ -42,7 +42,7 @@ def test_it_lists_all_it_reads_with_places() -> None:
 @pytest.mark.parametrize(("given", "value"), [(10, 10.0), (0, 0.0), ("1%", 0.01), ("12.5 %", 0.125)])
 def test_how_many_errors_are_too_many(given: object, value: float) -> None:
     made = make({"use": "t.upper", "on_error": "skip", "max_errors": given})
-    assert made.max_errors == value
+    assert made.kept["max_errors"] == value
     assert made.settings.problems == []
 
 
@@ -54,7 +54,7 @@ def test_what_is_no_number_of_errors(given: object) -> None:
 
 @pytest.mark.parametrize(("given", "cache"), [("auto", True), ("off", False), (True, True), (False, False)])
 def test_the_cache_may_be_switched(given: object, cache: bool) -> None:
-    assert make({"use": "t.upper", "cache": given}).cache is cache
+    assert make({"use": "t.upper", "cache": given}).kept["cache"] is cache
 
 
 @pytest.mark.parametrize("given", [1, 0, "on", []])
@@ -64,7 +64,7 @@ def test_what_is_no_cache(given: object) -> None:
 
 def test_the_steps_own_settings_go_before_the_defaults() -> None:
     made = make({"use": "t.upper", "timeout": "1s"}, timeout="9s", on_error="skip")
-    assert (made.timeout, made.on_error) == (1.0, "skip")
+    assert (made.kept["timeout"], made.kept["on_error"]) == (1.0, "skip")
 
 
 def test_what_is_in_the_wrong_table_or_misspelt_counts_as_given() -> None:

@@ -29,15 +29,9 @@ if TYPE_CHECKING:
 class Transport(Protocol):
     """What carries requests: a driver in this process, or a link to the engine host."""
 
-    async def embed(self, request: Request, spec: ModelSpec) -> Floats: ...
+    async def ask(self, request: Request, spec: ModelSpec, *, about: bool = False) -> Any: ...
 
     def generate(self, request: Request, spec: ModelSpec) -> AsyncIterator[Token]: ...
-
-    async def rerank(self, request: Request, spec: ModelSpec) -> list[float]: ...
-
-    async def tokenize(self, request: Request, spec: ModelSpec) -> list[list[tuple[int, int]]]: ...
-
-    async def info(self, request: Request, spec: ModelSpec) -> EngineInfo: ...
 
 
 class _Shared:
@@ -65,7 +59,8 @@ class BoundClient:
         """Float32 of shape ``(len(texts), dimension)``, L2-normalised."""
         spec = self._spec(model)
         request = self._request(model, "embed", texts=tuple(texts))
-        return await self._transport.embed(request, spec)
+        vectors: Floats = await self._transport.ask(request, spec)
+        return vectors
 
     def generate(
         self,
@@ -97,18 +92,24 @@ class BoundClient:
         spec = self._spec(model)
         if not documents:
             return []
-        return await self._transport.rerank(self._request(model, "rerank", texts=(query, *documents)), spec)
+        request = self._request(model, "rerank", texts=(query, *documents))
+        scores: list[float] = await self._transport.ask(request, spec)
+        return scores
 
     async def tokenize(self, model: str, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Character spans of each text's tokens under the model's tokenizer."""
         spec = self._spec(model)
         if not texts:
             return []
-        return await self._transport.tokenize(self._request(model, "tokenize", texts=tuple(texts)), spec)
+        request = self._request(model, "tokenize", texts=tuple(texts))
+        spans: list[list[tuple[int, int]]] = await self._transport.ask(request, spec)
+        return spans
 
     async def info(self, model: str) -> EngineInfo:
         """What serves the model; loads it if nothing does yet."""
-        return await self._transport.info(self._request(model, "tokenize"), self._spec(model))
+        spec = self._spec(model)
+        info: EngineInfo = await self._transport.ask(self._request(model, "tokenize"), spec, about=True)
+        return info
 
     @property
     def _transport(self) -> Transport:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 #: Receives the lines decided in one instant, each with its request.
 Sink = Callable[[Sequence[tuple[Request, Decided]]], None]
+#: Asks an engine; returns its result, and the tokens in and out that it counted.
+Work = Callable[[], Coroutine[Any, Any, tuple[Any, int, int]]]
 #: What a user may do about an engine that broke.
 CLOSED = "it was closed, and the next request opens another one; run again"
 
@@ -122,34 +125,23 @@ class Driver:
 
     # ------------------------------------------------------------ what clients call
 
-    async def embed(self, request: Request, spec: ModelSpec) -> Floats:
-        """Vectors of the request's texts, in order."""
-        import numpy  # noqa: PLC0415 - a client that only attaches must not pay for it
-
-        call = await self._run(request, spec)
-        if call.answer is None:
-            info = self.pools.info(call.lane)
-            return numpy.zeros((0, info.dimension if info else 0), numpy.float32)
-        vectors: Floats = call.answer
-        return vectors
-
-    async def rerank(self, request: Request, spec: ModelSpec) -> list[float]:
-        """One score per document."""
-        scores: list[float] = (await self._run(request, spec)).answer
-        return scores
-
-    async def tokenize(self, request: Request, spec: ModelSpec) -> list[list[tuple[int, int]]]:
-        """Spans of each text's tokens."""
-        spans: list[list[tuple[int, int]]] = (await self._run(request, spec)).answer
-        return spans
-
-    async def info(self, request: Request, spec: ModelSpec) -> EngineInfo:
-        """What serves the model; opens it when nothing does."""
-        call = await self._run(request, spec, sizes=False)
+    async def ask(self, request: Request, spec: ModelSpec, *, about: bool = False) -> Any:
+        """The answer to any request but a stream; `about` asks only what serves the model, and opens it."""
+        call = self._submit(request, spec, sizes=not about)
+        try:
+            await call.done
+        finally:
+            self._leave(call)
+        if not about and call.answer is not None:
+            return call.answer
         info = self.pools.info(call.lane)
         if info is None:
             raise ModelError(spec.name, "its engine closed while it was looked at")
-        return renamed(info, spec.name)
+        if about:
+            return renamed(info, spec.name)
+        import numpy  # noqa: PLC0415 - a client that only attaches must not pay for it
+
+        return numpy.zeros((0, info.dimension), numpy.float32)
 
     async def generate(self, request: Request, spec: ModelSpec) -> AsyncGenerator[Token]:
         """Stream the answer; closing the iterator cancels the request."""
@@ -163,14 +155,6 @@ class Driver:
             self._leave(call)
 
     # ------------------------------------------------------------ requests
-
-    async def _run(self, request: Request, spec: ModelSpec, *, sizes: bool = True) -> _Call:
-        call = self._submit(request, spec, sizes=sizes)
-        try:
-            await call.done
-        finally:
-            self._leave(call)
-        return call
 
     def _submit(self, request: Request, spec: ModelSpec, *, sizes: bool = True) -> _Call:
         if self._closing:
@@ -244,9 +228,11 @@ class Driver:
     def _do(self, action: Action) -> None:
         if isinstance(action, DispatchBatch):
             texts = [self._calls[request].request.texts[index] for request, index in action.rows]
-            self._spawn(action.ticket, self._embed(action, texts))
+            first = self._calls[action.rows[0][0]].request
+            self._spawn(action, first, partial(self._embed, action.engine, first, texts))
         elif isinstance(action, DispatchOne):
-            self._spawn(action.ticket, self._one(action, self._calls[action.request]))
+            call = self._calls[action.request]
+            self._spawn(action, call.request, partial(self._one, action, call))
         elif isinstance(action, Fill):
             self._fill(action)
         elif isinstance(action, End):
@@ -305,53 +291,42 @@ class Driver:
             self._errors[engine] = what
             self._feed(EngineLost(engine=engine, reason=str(what)))
 
-    def _spawn(self, ticket: int, work: Any) -> None:
-        task = self._running[ticket] = self._tasks.create_task(work)
+    def _spawn(self, action: DispatchBatch | DispatchOne, request: Request, work: Work) -> None:
+        task = self._running[action.ticket] = self._tasks.create_task(self._run(action, request, work))
         # The loop runs a task's first step before a later pump: what `Abort` cancels has begun and reports its end.
-        task.add_done_callback(lambda _: self._running.pop(ticket, None))
+        task.add_done_callback(lambda _: self._running.pop(action.ticket, None))
 
-    async def _embed(self, action: DispatchBatch, texts: list[str]) -> None:
-        request = self._calls[action.rows[0][0]].request
-        model = request.model
+    async def _run(self, action: DispatchBatch | DispatchOne, request: Request, work: Work) -> None:
         began = self._clock.now()
         try:
-            engine: Embeds = self._able(action.engine, request)
-            matrix = await engine.embed(texts)
-            if matrix.shape != (len(texts), matrix.shape[-1]) or matrix.dtype.name != "float32":
-                raise ModelError(model, f"its engine returned {matrix.dtype} {matrix.shape} for {len(texts)} texts")
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - an engine may fail in any way; see `_broke`
-            self._broke(action.ticket, began, model, error)
-        else:
-            self._results[action.ticket] = matrix
-            self._feed(Completed(ticket=action.ticket, seconds=(self._clock.now() - began) / SECOND))
-
-    async def _one(self, action: DispatchOne, call: _Call) -> None:
-        began = self._clock.now()
-        request = call.request
-        last = Token()
-        tokens_in = 0
-        try:
-            if request.kind == "generate":
-                last = await self._stream(action.ticket, self._able(action.engine, request), call)
-                tokens_in = last.prompt_tokens
-            elif request.kind == "rerank":
-                reranker: Reranks = self._able(action.engine, request)
-                self._results[action.ticket] = await reranker.rerank(request.texts[0], request.texts[1:])
-            else:
-                tokenizer: Tokenizes = self._able(action.engine, request)
-                spans = self._results[action.ticket] = await tokenizer.tokenize(request.texts)
-                tokens_in = sum(map(len, spans))
+            self._results[action.ticket], tokens_in, tokens_out = await work()
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - an engine may fail in any way; see `_broke`
             self._broke(action.ticket, began, request.model, error)
         else:
-            self._feed(
-                Completed(
-                    ticket=action.ticket,
-                    seconds=(self._clock.now() - began) / SECOND,
-                    tokens_in=tokens_in,
-                    tokens_out=last.completion_tokens,
-                )
-            )
+            seconds = (self._clock.now() - began) / SECOND
+            done = Completed(ticket=action.ticket, seconds=seconds, tokens_in=tokens_in, tokens_out=tokens_out)
+            self._feed(done)
+
+    async def _embed(self, engine: str, request: Request, texts: list[str]) -> tuple[Floats, int, int]:
+        embedder: Embeds = self._able(engine, request)
+        matrix = await embedder.embed(texts)
+        if matrix.shape != (len(texts), matrix.shape[-1]) or matrix.dtype.name != "float32":
+            what = f"{matrix.dtype} {matrix.shape} for {len(texts)} texts"
+            raise ModelError(request.model, f"its engine returned {what}")
+        return matrix, 0, 0
+
+    async def _one(self, action: DispatchOne, call: _Call) -> tuple[Any, int, int]:
+        request = call.request
+        engine = self._able(action.engine, request)
+        if request.kind == "generate":
+            last = await self._stream(action.ticket, engine, call)
+            return None, last.prompt_tokens, last.completion_tokens
+        if request.kind == "rerank":
+            reranker: Reranks = engine
+            return await reranker.rerank(request.texts[0], request.texts[1:]), 0, 0
+        tokenizer: Tokenizes = engine
+        spans = await tokenizer.tokenize(request.texts)
+        return spans, sum(map(len, spans)), 0
 
     async def _stream(self, ticket: int, engine: Generates, call: _Call) -> Token:
         assert call.stream is not None

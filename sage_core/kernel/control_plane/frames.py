@@ -8,21 +8,24 @@ import struct
 import tempfile
 from hashlib import blake2b
 from pathlib import Path
-from typing import dataclass_transform
+from typing import Any, dataclass_transform
 
 import msgspec
 
 from sage_core.common import errors
 from sage_core.common.errors import ModelError, SageError, UsageError
 from sage_core.common.paths import Paths
-from sage_core.common.records import EngineInfo, ModelSpec, Request, Token
+from sage_core.common.records import EngineInfo, Kind, ModelSpec, Request, Token
 
 #: Grows with every change of a frame; a client and a host of different numbers do not talk.
-PROTOCOL = 1
+PROTOCOL = 2
 #: Bytes of the longest frame: a sender past it is not one of ours.
 LONGEST = 2**30
 #: Bytes a socket's path may have: Linux allows 107, others less.
 LONGEST_PATH = 100
+
+#: The value of an answer that has none: nil.
+NOTHING = msgspec.Raw(b"\xc0")
 
 _LENGTH = struct.Struct("<I")
 
@@ -62,43 +65,21 @@ class Cancel(_Frame, tag=3):
     id: str
 
 
-class Vectors(_Frame, tag=4):
-    """Answer to an embed request: float32, row by row, little-endian."""
+class Answer(_Frame, tag=4):
+    """What a request asked for, or with an empty value the end of its stream; its kind says of which type."""
 
     id: str
-    dimension: int
-    data: bytes
+    value: msgspec.Raw = NOTHING
 
 
-class Scores(_Frame, tag=5):
-    """Answer to a rerank request."""
-
-    id: str
-    scores: list[float]
-
-
-class Spans(_Frame, tag=6):
-    """Answer to a tokenize request."""
-
-    id: str
-    spans: list[list[tuple[int, int]]]
-
-
-class Piece(_Frame, tag=7):
-    """One token of a stream; the one with `finish` is the last."""
+class Piece(_Frame, tag=5):
+    """One token of a stream."""
 
     id: str
     token: Token
 
 
-class Described(_Frame, tag=8):
-    """Answer to `about`."""
-
-    id: str
-    info: EngineInfo
-
-
-class Failed(_Frame, tag=9):
+class Failed(_Frame, tag=6):
     """A request, or with an empty id the connection, ended in an error of `sage_core.common.errors`."""
 
     id: str
@@ -106,15 +87,38 @@ class Failed(_Frame, tag=9):
     fields: list[object]
 
 
-class Finished(_Frame, tag=10):
-    """The end of a stream."""
-
-    id: str
+Frame = Hello | Welcome | Ask | Cancel | Answer | Piece | Failed
 
 
-Frame = (
-    Hello | Welcome | Ask | Cancel | Vectors | Scores | Spans | Piece | Described | Failed | Finished
-)  # fmt: skip
+class Vectors(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """The value of an embed request: float32, row by row, little-endian."""
+
+    dimension: int
+    data: bytes
+
+
+def _types(kind: Kind, *, about: bool) -> Any:
+    if about:
+        return EngineInfo
+    return {"embed": Vectors, "rerank": list[float], "tokenize": list[list[tuple[int, int]]]}[kind]
+
+
+def answered(request: str, value: Any) -> Answer:
+    """Frame an answer; vectors go as raw numbers."""
+    if hasattr(value, "astype"):
+        value = Vectors(dimension=value.shape[1], data=value.astype("<f4").tobytes())
+    return Answer(id=request, value=msgspec.Raw(msgspec.msgpack.encode(value)))
+
+
+def unframed(ask: Ask, answer: Answer) -> Any:
+    """The answer to a request as its engine gave it."""
+    value = msgspec.msgpack.decode(answer.value, type=_types(ask.request.kind, about=ask.about))
+    if not isinstance(value, Vectors):
+        return value
+    import numpy  # noqa: PLC0415 - a client that never embeds must not pay for it
+
+    vectors = numpy.frombuffer(value.data, "<f4").reshape(len(ask.request.texts), value.dimension)
+    return vectors.astype(numpy.float32, copy=False)
 
 
 class Wire:

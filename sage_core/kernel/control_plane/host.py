@@ -28,18 +28,15 @@ from sage_core.kernel.control_plane.decisions import DecisionLog
 from sage_core.kernel.control_plane.driver import Driver
 from sage_core.kernel.control_plane.frames import (
     PROTOCOL,
+    Answer,
     Ask,
     Cancel,
-    Described,
-    Finished,
     Frame,
     Hello,
     Piece,
-    Scores,
-    Spans,
-    Vectors,
     Welcome,
     Wire,
+    answered,
     failure,
     private_folder,
     socket_path,
@@ -178,22 +175,15 @@ class _Connection:
     async def _answer(self, ask: Ask) -> None:
         request, driver = ask.request, self._host.driver
         spec = self._hello.models[request.model]
-        if ask.about:
-            self._write(Described(id=request.id, info=await driver.info(request, spec)))
-        elif request.kind == "embed":
-            vectors = await driver.embed(request, spec)
-            self._write(Vectors(id=request.id, dimension=vectors.shape[1], data=vectors.astype("<f4").tobytes()))
-        elif request.kind == "rerank":
-            self._write(Scores(id=request.id, scores=await driver.rerank(request, spec)))
-        elif request.kind == "tokenize":
-            self._write(Spans(id=request.id, spans=await driver.tokenize(request, spec)))
-        else:
-            async with contextlib.aclosing(driver.generate(request, spec)) as stream:
-                async for token in stream:
-                    self._write(Piece(id=request.id, token=token))
-                    # A slow reader holds up its own stream only.
-                    await self._writer.drain()
-            self._write(Finished(id=request.id))
+        if request.kind != "generate" or ask.about:
+            self._write(answered(request.id, await driver.ask(request, spec, about=ask.about)))
+            return
+        async with contextlib.aclosing(driver.generate(request, spec)) as stream:
+            async for token in stream:
+                self._write(Piece(id=request.id, token=token))
+                # A slow reader holds up its own stream only.
+                await self._writer.drain()
+        self._write(Answer(id=request.id))
 
     def _write(self, frame: Frame) -> None:
         self._writer.write(self._wire.pack(frame))

@@ -9,35 +9,27 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sage_core.common.errors import EngineHostError, SageError
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
-from sage_core.common.records import EngineInfo, ModelSpec, Request, Token
+from sage_core.common.records import ModelSpec, Request, Token
 from sage_core.kernel.control_plane.frames import (
     PROTOCOL,
     Ask,
     Cancel,
-    Described,
     Failed,
     Frame,
     Hello,
     Piece,
-    Scores,
-    Spans,
-    Vectors,
     Welcome,
     Wire,
     private_folder,
     raised,
     socket_path,
+    unframed,
 )
-
-if TYPE_CHECKING:
-    import numpy.typing
-
-    Floats = numpy.typing.NDArray[numpy.float32]
 
 #: Seconds to wait for an engine host that is starting, and between two looks.
 PATIENCE, LOOK = 30.0, 0.01
@@ -95,28 +87,14 @@ class EngineHostLink:
 
     # ------------------------------------------------------------ what clients call
 
-    async def embed(self, request: Request, spec: ModelSpec) -> Floats:
-        """Vectors of the request's texts, in order."""
-        import numpy  # noqa: PLC0415 - a client that never embeds must not pay for it
-
-        frame = await self._ask(Ask(request=request), Vectors)
-        vectors = numpy.frombuffer(frame.data, "<f4").reshape(len(request.texts), frame.dimension)
-        return vectors.astype(numpy.float32, copy=False)
-
-    async def rerank(self, request: Request, spec: ModelSpec) -> list[float]:
-        """One score per document."""
-        scores: list[float] = (await self._ask(Ask(request=request), Scores)).scores
-        return scores
-
-    async def tokenize(self, request: Request, spec: ModelSpec) -> list[list[tuple[int, int]]]:
-        """Spans of each text's tokens."""
-        spans: list[list[tuple[int, int]]] = (await self._ask(Ask(request=request), Spans)).spans
-        return spans
-
-    async def info(self, request: Request, spec: ModelSpec) -> EngineInfo:
-        """What serves the model; opens it when nothing does."""
-        info: EngineInfo = (await self._ask(Ask(request=request, about=True), Described)).info
-        return info
+    async def ask(self, request: Request, spec: ModelSpec, *, about: bool = False) -> Any:
+        """The answer to any request but a stream; `about` asks only what serves the model."""
+        ask = Ask(request=request, about=about)
+        pending = await self._send(ask)
+        try:
+            return unframed(ask, await pending.done)
+        finally:
+            self._leave(pending)
 
     async def generate(self, request: Request, spec: ModelSpec) -> AsyncIterator[Token]:
         """Stream the answer; closing the iterator cancels the request."""
@@ -129,16 +107,6 @@ class EngineHostLink:
             self._leave(pending)
 
     # ------------------------------------------------------------ requests
-
-    async def _ask(self, ask: Ask, expected: type[Any]) -> Any:
-        pending = await self._send(ask)
-        try:
-            frame = await pending.done
-        finally:
-            self._leave(pending)
-        if not isinstance(frame, expected):
-            raise EngineHostError(f"it answered {ask.request.kind} with {type(frame).__name__}")
-        return frame
 
     async def _send(self, ask: Ask) -> _Pending:
         data = self._wire.pack(ask)

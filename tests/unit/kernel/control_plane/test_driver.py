@@ -68,8 +68,8 @@ def test_vectors_come_back_in_the_order_of_the_texts_whatever_was_batched_how() 
     texts = [("x" * (n * 37 % 400)) + str(n % 50) for n in range(120)]
 
     async def use(driver: Driver) -> None:
-        alone = [await driver.embed(bench.request("embed", text), bench.spec) for text in texts[:50]]
-        together = await driver.embed(bench.request("embed", *texts), bench.spec)
+        alone = [await driver.ask(bench.request("embed", text), bench.spec) for text in texts[:50]]
+        together = await driver.ask(bench.request("embed", *texts), bench.spec)
         assert together.dtype == numpy.float32
         assert together.shape == (120, 16)
         assert all((row == single[0]).all() for row, single in zip(together, alone, strict=False))
@@ -82,9 +82,9 @@ def test_concurrent_callers_share_batches_and_equal_texts() -> None:
     bench = Bench()
 
     async def use(driver: Driver) -> None:
-        await driver.embed(bench.request("embed", "warm"), bench.spec)
+        await driver.ask(bench.request("embed", "warm"), bench.spec)
         answers = await asyncio.gather(
-            *(driver.embed(bench.request("embed", f"text {n % 8}"), bench.spec) for n in range(64))
+            *(driver.ask(bench.request("embed", f"text {n % 8}"), bench.spec) for n in range(64))
         )
         assert bench.engine(driver).batches[1:] == [tuple(f"text {n}" for n in range(8))]
         assert (answers[0] == answers[8]).all()
@@ -97,9 +97,11 @@ def test_one_bad_text_fails_its_own_request_only() -> None:
     bench = Bench(poison="arsenic")
 
     async def use(driver: Driver) -> None:
+        good: object
+        bad: object
         good, bad = await asyncio.gather(
-            driver.embed(bench.request("embed", "water"), bench.spec),
-            driver.embed(bench.request("embed", "arsenic"), bench.spec),
+            driver.ask(bench.request("embed", "water"), bench.spec),
+            driver.ask(bench.request("embed", "arsenic"), bench.spec),
             return_exceptions=True,
         )
         assert isinstance(good, numpy.ndarray)
@@ -118,16 +120,14 @@ def test_every_kind_is_answered_and_every_request_is_decided_once_with_its_calle
     caller = Caller(tenant="t", run="run1", step="ask", worker="w1")
 
     async def use(driver: Driver) -> None:
-        assert await driver.rerank(bench.request("rerank", "a b", "a", "c", caller=caller), bench.spec) == [1 / 3, 0.0]
-        assert await driver.tokenize(bench.request("tokenize", "to be", caller=caller), bench.spec) == [
-            [(0, 2), (3, 5)]
-        ]
-        empty = await driver.embed(bench.request("embed", caller=caller), bench.spec)
+        assert await driver.ask(bench.request("rerank", "a b", "a", "c", caller=caller), bench.spec) == [1 / 3, 0.0]
+        assert await driver.ask(bench.request("tokenize", "to be", caller=caller), bench.spec) == [[(0, 2), (3, 5)]]
+        empty = await driver.ask(bench.request("embed", caller=caller), bench.spec)
         assert empty.shape == (0, 16)
         tokens = [token async for token in driver.generate(chat(bench, "one two", caller=caller), bench.spec)]
         assert "".join(token.text for token in tokens) == "one two"
         assert (tokens[-1].finish, tokens[-1].completion_tokens) == ("stop", 2)
-        info = await driver.info(bench.request("tokenize"), bench.spec)
+        info = await driver.ask(bench.request("tokenize"), bench.spec, about=True)
         assert (info.model, info.dimension, info.backend) == ("m", 16, "fake")
 
     run(bench, use)
@@ -168,11 +168,11 @@ def test_cancelled_embed_requests_leave_the_queue() -> None:
     bench = Bench(batch_seconds=0.02)
 
     async def use(driver: Driver) -> None:
-        await driver.info(bench.request("tokenize"), bench.spec)
-        first = asyncio.create_task(driver.embed(bench.request("embed", "first"), bench.spec))
+        await driver.ask(bench.request("tokenize"), bench.spec, about=True)
+        first = asyncio.create_task(driver.ask(bench.request("embed", "first"), bench.spec))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        others = [asyncio.create_task(driver.embed(bench.request("embed", f"{n}"), bench.spec)) for n in range(5)]
+        others = [asyncio.create_task(driver.ask(bench.request("embed", f"{n}"), bench.spec)) for n in range(5)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         for task in others[:4]:
@@ -190,7 +190,7 @@ def test_a_model_that_cannot_be_opened_fails_every_waiting_request_and_may_be_as
     async def use(driver: Driver) -> None:
         for _ in range(2):
             with pytest.raises(ModelError, match="model 'm': out of memory"):
-                await driver.embed(bench.request("embed", "a"), bench.spec)
+                await driver.ask(bench.request("embed", "a"), bench.spec)
 
     run(bench, use)
     assert bench.manager.held == 0
@@ -200,12 +200,12 @@ def test_an_engine_that_raises_is_closed_and_the_next_request_opens_another() ->
     bench = Bench(poison="poison")
 
     async def use(driver: Driver) -> None:
-        await driver.embed(bench.request("embed", "good"), bench.spec)
+        await driver.ask(bench.request("embed", "good"), bench.spec)
         first = bench.engine(driver)
         with pytest.raises(ModelError, match=r"its engine raised ValueError: cannot swallow 'poison'\n  help: it was"):
-            await driver.embed(bench.request("embed", "poison"), bench.spec)
+            await driver.ask(bench.request("embed", "poison"), bench.spec)
         assert driver.pools.open_engines() == {}
-        assert (await driver.embed(bench.request("embed", "good again"), bench.spec)).shape == (1, 16)
+        assert (await driver.ask(bench.request("embed", "good again"), bench.spec)).shape == (1, 16)
         assert bench.engine(driver) is not first
 
     run(bench, use)
@@ -222,13 +222,13 @@ def test_an_engine_whose_task_dies_loses_its_requests_with_the_reason(kind: str)
                 async for _ in driver.generate(chat(bench, "venom"), bench.spec):
                     pass
             else:
-                await getattr(driver, kind)(bench.request(kind, "query", "venom"), bench.spec)
+                await driver.ask(bench.request(kind, "query", "venom"), bench.spec)
 
         # Once more on another engine, in case the death was not its doing; then it is an error.
         with pytest.raises(ModelError, match="backend 'fake' lost its engine: RuntimeError: died of 'venom'"):
             await deadly()
         assert driver.pools.open_engines() == {}
-        assert (await driver.embed(bench.request("embed", "good"), bench.spec)).shape == (1, 16)
+        assert (await driver.ask(bench.request("embed", "good"), bench.spec)).shape == (1, 16)
 
     run(bench, use)
     assert [type(event) for instant in bench.instants for event in instant.inputs].count(EngineLost) == 2
@@ -242,8 +242,10 @@ def test_what_shared_an_engine_with_the_deadly_is_done_on_the_next() -> None:
         async def ask(text: str) -> str:
             return "".join([token.text async for token in driver.generate(chat(bench, text), bench.spec)])
 
+        good: object
+        bad: object
         good, bad = await asyncio.gather(
-            driver.rerank(bench.request("rerank", "a", "a b"), bench.spec), ask("venom"), return_exceptions=True
+            driver.ask(bench.request("rerank", "a", "a b"), bench.spec), ask("venom"), return_exceptions=True
         )
         assert isinstance(bad, ModelError)
         assert good == [0.5]
@@ -257,7 +259,7 @@ def test_an_unknown_backend_names_the_known_ones() -> None:
 
     async def use(driver: Driver) -> None:
         with pytest.raises(UnknownName, match=r"No backend is named 'fale'\. Did you mean 'fake'\?"):
-            await driver.embed(bench.request("embed", "a"), ModelSpec(name="m", backend="fale"))
+            await driver.ask(bench.request("embed", "a"), ModelSpec(name="m", backend="fale"))
 
     run(bench, use)
 
@@ -269,8 +271,8 @@ def test_an_engine_is_not_asked_for_what_it_does_not_serve() -> None:
         with pytest.raises(
             ModelError, match=r"model 'm': it cannot rerank\n  help: its backend serves: embed, tokenize;"
         ):
-            await driver.rerank(bench.request("rerank", "a", "b"), bench.spec)
-        assert (await driver.embed(bench.request("embed", "a"), bench.spec)).shape == (1, 16)
+            await driver.ask(bench.request("rerank", "a", "b"), bench.spec)
+        assert (await driver.ask(bench.request("embed", "a"), bench.spec)).shape == (1, 16)
 
     run(bench, use)
 
@@ -280,10 +282,10 @@ def test_a_request_id_that_is_in_flight_is_refused() -> None:
 
     async def use(driver: Driver) -> None:
         request = bench.request("embed", "a")
-        first = asyncio.create_task(driver.embed(request, bench.spec))
+        first = asyncio.create_task(driver.ask(request, bench.spec))
         await asyncio.sleep(0)
         with pytest.raises(UsageError, match="'r0' is in flight already"):
-            await driver.embed(request, bench.spec)
+            await driver.ask(request, bench.spec)
         await first
 
     run(bench, use)
@@ -294,8 +296,8 @@ def test_closing_the_driver_ends_what_is_in_flight() -> None:
 
     async def main() -> None:
         async with bench.open() as driver:
-            task = asyncio.create_task(driver.embed(bench.request("embed", "a"), bench.spec))
-            await driver.info(bench.request("tokenize"), bench.spec)
+            task = asyncio.create_task(driver.ask(bench.request("embed", "a"), bench.spec))
+            await driver.ask(bench.request("tokenize"), bench.spec, about=True)
         with pytest.raises(RequestRejected, match="the control plane is closing"):
             await task
 
@@ -321,7 +323,7 @@ def test_a_recorded_live_run_replayed_makes_identical_decisions() -> None:
                     texts = ["poison"]
                 try:
                     async with asyncio.timeout(0.0005 if number == 5 else None):
-                        await driver.embed(bench.request("embed", *texts), bench.spec)
+                        await driver.ask(bench.request("embed", *texts), bench.spec)
                         async for _ in driver.generate(chat(bench, "a b c"), bench.spec):
                             pass
                 except (ModelError, TimeoutError):

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import numpy
 import pytest
 
 from sage_core.common import errors
 from sage_core.common.errors import ModelError, RequestRejected, SageError, UnknownName, UsageError
-from sage_core.common.records import Request
-from sage_core.kernel.control_plane.frames import Ask, Failed, Frame, Vectors, Wire, failure, raised
+from sage_core.common.records import Capacity, EngineInfo, Kind, Request
+from sage_core.kernel.control_plane.frames import (
+    Answer,
+    Ask,
+    Failed,
+    Frame,
+    Wire,
+    answered,
+    failure,
+    raised,
+    unframed,
+)
 
 
 def round_trip(frame: Frame) -> Frame | None:
@@ -52,11 +64,36 @@ def test_an_error_that_this_side_does_not_know_keeps_its_text() -> None:
         assert name in str(raised(Failed(id="r", error=name, fields=["a", 1])))
 
 
-def test_vectors_and_requests_cross_unchanged() -> None:
-    vectors = Vectors(id="r", dimension=2, data=b"\x00\x01" * 8)
-    assert round_trip(vectors) == vectors
+def test_requests_cross_unchanged() -> None:
     ask = Ask(request=Request(id="r", kind="embed", model="m", texts=("ä", "", "日本")), about=True)
     assert round_trip(ask) == ask
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("embed", numpy.array([[0.1, -2.0], [3.5, 1e-30]], numpy.float32)),
+        ("embed", numpy.zeros((2, 0), numpy.float32)),
+        ("rerank", [0.1, -5.0]),
+        ("tokenize", [[(0, 3), (3, 5)], []]),
+    ],
+)
+def test_answers_cross_unchanged(kind: Kind, value: Any) -> None:
+    ask = Ask(request=Request(id="r", kind=kind, model="m", texts=("a", "b")))
+    frame = round_trip(answered("r", value))
+    assert isinstance(frame, Answer)
+    assert numpy.array_equal(unframed(ask, frame), value) if kind == "embed" else unframed(ask, frame) == value
+
+
+def test_what_serves_a_model_crosses_unchanged() -> None:
+    info = EngineInfo(id="e", model="m", backend="b", kinds=("embed",), capacity=Capacity(), identity="i")
+    frame = round_trip(answered("r", info))
+    assert isinstance(frame, Answer)
+    assert unframed(Ask(request=Request(id="r", kind="tokenize", model="m"), about=True), frame) == info
+
+
+def test_the_end_of_a_stream_is_an_answer_without_a_value() -> None:
+    assert round_trip(Answer(id="r")) == Answer(id="r")
 
 
 def test_text_that_is_no_unicode_is_refused_before_it_is_sent() -> None:
@@ -71,6 +108,6 @@ def test_half_a_frame_and_a_foreign_length_end_the_connection() -> None:
         reader.feed_eof()
         return await Wire().read(reader)
 
-    whole = Wire().pack(Vectors(id="r", dimension=2, data=b"1234"))
+    whole = Wire().pack(answered("r", [1.0, 2.0]))
     for data in (b"", whole[:3], whole[:-1], b"\xff\xff\xff\xff" + whole, b"\x03\x00\x00\x00\xc1\xc1\xc1"):
         assert asyncio.run(read(data)) is None

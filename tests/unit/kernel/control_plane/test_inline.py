@@ -35,7 +35,7 @@ class Watcher:
 def embed(host: Host, paths: Paths, *texts: str) -> None:
     async def use() -> None:
         async with inline_driver(host, Config(), paths) as driver:
-            await driver.embed(Request(id="r", kind="embed", model="m", texts=texts), SPEC)
+            await driver.ask(Request(id="r", kind="embed", model="m", texts=texts), SPEC)
 
     asyncio.run(use())
 

@@ -59,8 +59,8 @@ def bind_options(
         if option.is_path:
             filled = join_path(filled, base)
         # A default is the operator's own affair, and a secret is a text that nobody has seen yet.
-        given = option.required or value != option.default
-        problem = types.value_problem(filled, option.type) if given and not _holds_secret(filled) else ""
+        exempt = (not option.required and value == option.default) or _holds_secret(filled)
+        problem = "" if exempt else types.value_problem(filled, option.type)
         if problem:
             raise UsageError(f"step {step.name!r}, option {name!r}: {problem}")
         bound[name] = filled
@@ -102,16 +102,12 @@ def _secret(param: Param, given: Mapping[str, object], environ: Mapping[str, str
 
 
 def _declared(graph: Graph) -> str:
-    if not graph.params:
-        return "it declares no params"
-    lines = []
+    lines = ["params:"] if graph.params else ["it declares no params"]
     for param in graph.params.values():
-        default = (
-            "required" if param.required else f"default {param.default!r}" if param.default is not None else "optional"
-        )
+        default = "optional" if param.default is None else f"default {param.default!r}"
         about = f": {param.description}" if param.description else ""
-        lines.append(f"    {param.name} ({param.type}, {default}){about}")
-    return "\n".join(["params:", *lines])
+        lines.append(f"    {param.name} ({param.type}, {'required' if param.required else default}){about}")
+    return "\n".join(lines)
 
 
 def _holds_secret(value: object) -> bool:

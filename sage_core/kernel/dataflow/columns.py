@@ -83,9 +83,8 @@ class Columns:
             message = f"{text!r} may be null, and port {port.name!r} of {use!r} takes {wanted}"
             self._problems.add(path, message, "leave the ? out: the step then runs only where the column is present")
         else:
-            message = (
-                f"{text!r} may be null ({types.show(found.type)}), and port {port.name!r} of {use!r} takes {wanted}"
-            )
+            made = types.show(found.type)
+            message = f"{text!r} may be null ({made}), and port {port.name!r} of {use!r} takes {wanted}"
             help = f'add when = "{text} != null"'
             if found.ref.step == PARAMS:
                 help += f", or give param {found.ref.column!r} a default"

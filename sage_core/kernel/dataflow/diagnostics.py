@@ -6,7 +6,7 @@ import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import Literal
+from typing import Any, Literal
 
 from sage_core.common.errors import BadValue, suggest
 from sage_core.common.records import Record
@@ -33,20 +33,9 @@ class Diagnostic(Record):
 class Problems(list[Diagnostic]):
     """The diagnostics of one check, in the order they were found."""
 
-    def add(
-        self,
-        path: Path,
-        message: str,
-        help: str = "",
-        part: Part = "value",
-        second: tuple[str, Path] | None = None,
-        file: str = "",
-        second_file: str = "",
-    ) -> None:
-        """Report one problem, once."""
-        found = Diagnostic(
-            path=path, message=message, help=help, part=part, second=second, file=file, second_file=second_file
-        )
+    def add(self, path: Path, message: str, help: str = "", part: Part = "value", **more: Any) -> None:
+        """Report one problem, once; `more` are further fields of `Diagnostic`."""
+        found = Diagnostic(path=path, message=message, help=help, part=part, **more)
         if found not in self:
             self.append(found)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sage_core.common.errors import BadValue
 from sage_core.kernel.dataflow import units
-from sage_core.kernel.dataflow.diagnostics import Problems, one_of
+from sage_core.kernel.dataflow.diagnostics import Part, Problems, one_of
 from sage_core.kernel.dataflow.spans import Path
 
 T = TypeVar("T")
@@ -27,9 +27,9 @@ class Settings:
     def __contains__(self, key: str) -> bool:
         return key in self.table
 
-    def add(self, key: str, message: str, help: str = "", part: str = "value") -> None:
+    def add(self, key: str, message: str, help: str = "", part: Part = "value") -> None:
         """Report a problem with one key."""
-        self.problems.add((*self.path, key), message, help, "key" if part == "key" else "value")
+        self.problems.add((*self.path, key), message, help, part)
 
     def only(self, known: Sequence[str], what: str, explain: Explain | None = None) -> None:
         """Report every key that is not known; `explain` may have a better message and help for some."""

@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from sage_core.common.errors import InvalidWorkflow, UsageError
 from sage_core.kernel.dataflow.diagnostics import Diagnostic, Places, Problems, dotted, one_of, render, shown_path
@@ -19,11 +19,12 @@ _DEFINITIONS = ("params", "models", "steps", "outputs")
 _OWN = ("sage", "name", "description", "include", "profile")
 
 
-class _Layer:
+class _Layer(NamedTuple):
     """One tree laid over those before it: a file, or a profile of a file."""
 
-    def __init__(self, file: str, tree: Mapping[str, Any], prefix: Path = ()) -> None:
-        self.file, self.tree, self.prefix = file, tree, prefix
+    file: str
+    tree: Mapping[str, Any]
+    prefix: Path = ()
 
 
 class Document:

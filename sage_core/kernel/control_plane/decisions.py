@@ -27,7 +27,7 @@ class DecisionLog:
     def write(self, lines: Iterable[Decided]) -> None:
         """Append the lines in one write, so that a killed process leaves only whole ones."""
         at = time.time_ns()
-        data = b"".join(self._encoder.encode({"at": at, **as_mapping(line)}) + b"\n" for line in lines)
+        data = b"".join(self._encoder.encode({"at": at, **msgspec.structs.asdict(line)}) + b"\n" for line in lines)
         if not data:
             return
         if self._file is None:
@@ -46,8 +46,3 @@ class DecisionLog:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-
-
-def as_mapping(line: Decided) -> dict[str, object]:
-    """The line as the log and observers see it."""
-    return msgspec.structs.asdict(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sage_core.common.records import Place, Work
+from sage_core.common.records import Place, Record, Work
 from sage_core.kernel.control_plane.embedding_executor import LINGER, EmbeddingExecutor, OpenBatch, Slice
 from sage_core.kernel.control_plane.events import Decided, DispatchBatch, End, Outcome, Outline
 from sage_core.kernel.control_plane.fleet import Ledger, Seats
@@ -160,13 +160,24 @@ class Flights:
         return DispatchBatch(ticket=batch.ticket, engine=seats.engine, rows=where)
 
 
-def decided(
-    live: Live, flight: Flight | None, outcome: Outcome, *, now: int = 0, rows: int | None = None,
-    tokens: int | None = None, actual: float = 0.0, reason: str = "",
-) -> Decided:  # fmt: skip
+class Fate(Record):
+    """Why and where a request ended before its answer, or what its part in a dispatch came to."""
+
+    outcome: Outcome
+    reason: str = ""
+    #: The dispatch that answered or failed it.
+    flight: Flight | None = None
+    #: Engine-seconds of that dispatch.
+    actual: float = 0.0
+    #: The engine that could not be opened or was lost, where that is the cause.
+    engine: str = ""
+    retry_after: float | None = None
+
+
+def decided(live: Live, fate: Fate, now: int, *, rows: int | None = None, tokens: int | None = None) -> Decided:
     """Write the line of a request's part in a dispatch, or of its end without one."""
     outline, caller = live.outline, live.outline.caller
-    flight = flight or live.flight
+    flight = fate.flight or live.flight
     if tokens is None:
         tokens = live.work.tokens_in + live.work.tokens_out if live.work is not None else 0
     return Decided(
@@ -186,17 +197,19 @@ def decided(
         engine=flight.seats.engine if flight else "",
         batch=flight.ticket if flight else 0,
         predicted=flight.predicted if flight else 0.0,
-        actual=actual,
-        outcome=outcome,
-        reason=reason,
+        actual=fate.actual,
+        outcome=fate.outcome,
+        reason=fate.reason,
     )
 
 
-def ended(
-    live: Live, outcome: Outcome, *, ticket: int = 0, engine: str = "", reason: str = "",
-    retry_after: float | None = None,
-) -> End:  # fmt: skip
+def ended(live: Live, fate: Fate) -> End:
     """Say that a request is over."""
     return End(
-        request=live.outline.id, outcome=outcome, ticket=ticket, engine=engine, reason=reason, retry_after=retry_after
+        request=live.outline.id,
+        outcome=fate.outcome,
+        ticket=fate.flight.ticket if fate.flight else 0,
+        engine=fate.engine,
+        reason=fate.reason,
+        retry_after=fate.retry_after,
     )

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
+
 from sage_core.common.clock import SECOND
 from sage_core.common.config import Config
 from sage_core.common.contracts import Scheduler
@@ -13,7 +15,7 @@ from sage_core.common.host import Host
 from sage_core.common.paths import Paths
 from sage_core.common.policies import scheduler_named
 from sage_core.common.records import Request
-from sage_core.kernel.control_plane.decisions import DecisionLog, as_mapping
+from sage_core.kernel.control_plane.decisions import DecisionLog
 from sage_core.kernel.control_plane.driver import Driver, Sink
 from sage_core.kernel.control_plane.events import Decided
 from sage_core.kernel.control_plane.fleet import Selects
@@ -46,7 +48,7 @@ def decision_sink(host: Host, log_of: Callable[[Request], DecisionLog]) -> Sink:
             log = log_of(request)
             by_log.setdefault(log.path, (log, []))[1].append(line)
             if observed:
-                host.hook.sage_on_request_decided(request=request, decision=as_mapping(line))
+                host.hook.sage_on_request_decided(request=request, decision=msgspec.structs.asdict(line))
         for log, lines in by_log.values():
             log.write(lines)
 

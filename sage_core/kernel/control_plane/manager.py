@@ -33,7 +33,6 @@ from sage_core.kernel.control_plane.events import (
     EngineOpened,
     Fill,
     Input,
-    Outcome,
     Started,
     StartEngine,
     StopEngine,
@@ -41,7 +40,7 @@ from sage_core.kernel.control_plane.events import (
     Tick,
 )
 from sage_core.kernel.control_plane.fleet import Ledger, Selects
-from sage_core.kernel.control_plane.flights import Flight, Flights, Live, decided, ended
+from sage_core.kernel.control_plane.flights import Fate, Flight, Flights, Live, decided, ended
 from sage_core.kernel.control_plane.request_classifier import RequestClassifier
 
 #: Dispatches of one work before a lost engine becomes the caller's error.
@@ -137,12 +136,11 @@ class ControlPlaneManager:
         tokens = event.tokens_out if flight.works[0].kind == "generate" else event.tokens_in or flight.tokens
         self._ledger.learn(flight.works[0], flight.seats.engine, tokens, event.seconds)
         if flight.live is None:
-            self._deliver(flight, event)
+            self._deliver(flight, Fate(outcome="done", flight=flight, actual=event.seconds), now)
         elif not flight.aborted:
             live = flight.live
             self._classifier.learn(live.outline, event.tokens_in, event.tokens_out)
-            self._actions.append(decided(live, flight, "done", actual=event.seconds))
-            self._end(live, "done", now, ticket=flight.ticket)
+            self._finish(live, Fate(outcome="done", flight=flight, actual=event.seconds), now)
 
     def _broke(self, event: Broke, now: int) -> None:
         flight = self._land(event.ticket, event, now, ok=False)
@@ -153,7 +151,8 @@ class ControlPlaneManager:
                 if self._executor.again(part, alone=True):
                     self._queue(part.work, now)
             return
-        self._give_up(flight.works[0], "failed", now, flight=flight, reason=event.reason, actual=event.seconds)
+        fate = Fate(outcome="failed", reason=event.reason, flight=flight, actual=event.seconds)
+        self._give_up(flight.works[0], fate, now)
         engine = flight.seats.engine
         if event.fatal and self._ledger.member(engine) is not None:
             self._strike(engine, event.reason, now)
@@ -162,7 +161,7 @@ class ControlPlaneManager:
     def _cancelled(self, event: Cancelled, now: int) -> None:
         live = self._live.get(event.request)
         if live is not None:
-            self._finish_early(live, "cancelled", now, reason="cancelled by the caller")
+            self._finish(live, Fate(outcome="cancelled", reason="cancelled by the caller"), now)
 
     def _engine_opened(self, event: EngineOpened, now: int) -> None:
         lane = self._starting.pop(event.engine, None)
@@ -181,12 +180,13 @@ class ControlPlaneManager:
             self._refuse(lane, event, now)
 
     def _refuse(self, lane: Lane, event: EngineLost, now: int) -> None:
+        fate = Fate(outcome="failed", reason=event.reason, engine=event.engine)
         for live in list(self._room.pop(lane, {}).values()):
-            self._finish_early(live, "failed", now, reason=event.reason, engine=event.engine)
+            self._finish(live, fate, now)
         for work in self._backlog.works():
             if self._lane(work) == lane and work.id in self._backlog:
                 self._backlog.withdraw(work, now)
-                self._give_up(work, "failed", now, reason=event.reason, engine=event.engine)
+                self._give_up(work, fate, now)
 
     def _strike(self, engine: str, reason: str, now: int) -> None:
         member = self._ledger.remove(engine)
@@ -211,7 +211,7 @@ class ControlPlaneManager:
         outline = live.outline
         work = self._classifier.classify(outline, live.arrival)
         if not outline.sizes:
-            self._end(live, "done", now)
+            self._end(live, Fate(outcome="done"), now)
         elif outline.kind == "embed":
             capacity = self._ledger.capacity(outline.lane)
             assert capacity is not None
@@ -226,7 +226,7 @@ class ControlPlaneManager:
     def _queue(self, work: Work, now: int) -> None:
         verdict = self._backlog.submit(work, now)
         if isinstance(verdict, Rejected):
-            self._give_up(work, "rejected", now, reason=verdict.reason, retry_after=verdict.retry_after)
+            self._give_up(work, _rejection(verdict), now)
 
     def _retry(self, flight: Flight, work: Work, reason: str, now: int) -> None:
         if flight.live is not None:
@@ -242,9 +242,9 @@ class ControlPlaneManager:
                 if self._executor.again(part, alone=part.alone):
                     self._queue(work, now)
                 return
-        self._give_up(work, "failed", now, flight=flight, reason=reason, engine=flight.seats.engine)
+        self._give_up(work, Fate(outcome="failed", reason=reason, flight=flight, engine=flight.seats.engine), now)
 
-    def _deliver(self, flight: Flight, event: Completed) -> None:
+    def _deliver(self, flight: Flight, fate: Fate, now: int) -> None:
         shares = {
             request: self._executor.tokens_for(request, flight.slices)
             for part in flight.slices for row in part.rows for request in row.waiters
@@ -252,38 +252,23 @@ class ControlPlaneManager:
         for request, rows, at, complete in self._executor.finish(flight.slices):
             live = self._live[request]
             self._actions.append(Fill(request=request, ticket=flight.ticket, rows=rows, at=at))
-            self._actions.append(
-                decided(live, flight, "done", rows=len(rows), tokens=shares[request], actual=event.seconds)
-            )
+            self._actions.append(decided(live, fate, now, rows=len(rows), tokens=shares[request]))
             if complete:
                 del self._live[request]
-                self._actions.append(ended(live, "done", ticket=flight.ticket))
+                self._actions.append(ended(live, fate))
 
-    def _give_up(
-        self, work: Work, outcome: Outcome, now: int, *, flight: Flight | None = None, reason: str,
-        engine: str = "", retry_after: float | None = None, actual: float = 0.0,
-    ) -> None:  # fmt: skip
+    def _give_up(self, work: Work, fate: Fate, now: int) -> None:
         requests = self._executor.fail(self._executor.slice(work.id)) if work.kind == "embed" else [work.id]
         for request in requests:
             live = self._live.get(request)
             if live is not None:
-                self._finish_early(
-                    live, outcome, now,
-                    flight=flight, reason=reason, engine=engine, retry_after=retry_after, actual=actual,
-                )  # fmt: skip
+                self._finish(live, fate, now)
 
-    def _finish_early(
-        self, live: Live, outcome: Outcome, now: int, *, flight: Flight | None = None, reason: str,
-        engine: str = "", retry_after: float | None = None, actual: float = 0.0,
-    ) -> None:  # fmt: skip
-        self._actions.append(decided(live, flight, outcome, now=now, actual=actual, reason=reason))
-        ticket = flight.ticket if flight else 0
-        self._end(live, outcome, now, ticket=ticket, engine=engine, reason=reason, retry_after=retry_after)
+    def _finish(self, live: Live, fate: Fate, now: int) -> None:
+        self._actions.append(decided(live, fate, now))
+        self._end(live, fate, now)
 
-    def _end(
-        self, live: Live, outcome: Outcome, now: int, *, ticket: int = 0, engine: str = "", reason: str = "",
-        retry_after: float | None = None,
-    ) -> None:  # fmt: skip
+    def _end(self, live: Live, fate: Fate, now: int) -> None:
         outline = live.outline
         del self._live[outline.id]
         self._room.get(outline.lane, {}).pop(outline.id, None)
@@ -295,7 +280,7 @@ class ControlPlaneManager:
         if flight is not None:
             flight.aborted = True
             self._actions.append(Abort(ticket=flight.ticket))
-        self._actions.append(ended(live, outcome, ticket=ticket, engine=engine, reason=reason, retry_after=retry_after))
+        self._actions.append(ended(live, fate))
 
     # ------------------------------------------------------------ decisions
 
@@ -305,7 +290,7 @@ class ControlPlaneManager:
             if isinstance(decision, Idle):
                 return decision.until
             if isinstance(decision, Shed):
-                self._give_up(decision.work, "rejected", now, reason=decision.reason, retry_after=decision.retry_after)
+                self._give_up(decision.work, _rejection(decision), now)
             else:
                 self._dispatch(decision, now)
 
@@ -377,3 +362,7 @@ class ControlPlaneManager:
         if at != self._armed:
             self._armed = at
             self._actions.append(ArmTimer(at=at))
+
+
+def _rejection(verdict: Rejected | Shed) -> Fate:
+    return Fate(outcome="rejected", reason=verdict.reason, retry_after=verdict.retry_after)

@@ -7,7 +7,7 @@ from sage_core.common.records import Caller, Capacity, EngineInfo, Place, Work
 from sage_core.kernel.control_plane.embedding_executor import LINGER, EmbeddingExecutor
 from sage_core.kernel.control_plane.events import DispatchBatch, Outline
 from sage_core.kernel.control_plane.fleet import Ledger
-from sage_core.kernel.control_plane.flights import Flight, Flights, Live, decided
+from sage_core.kernel.control_plane.flights import Fate, Flight, Flights, Live, decided
 
 
 class Airfield:
@@ -114,9 +114,9 @@ def test_a_line_says_whose_request_waited_how_long_and_where_it_went() -> None:
     field = Airfield()
     request, work = live("r")
     flight = field.flights.launch(work, Place(engine="e"), request, 10)
-    line = decided(request, flight, "done", actual=0.5)
+    line = decided(request, Fate(outcome="done", flight=flight, actual=0.5), 20)
     assert (line.request, line.tenant, line.wait, line.engine, line.batch) == ("r", "t", 7, "e", flight.ticket)
     assert (line.predicted, line.actual, line.outcome) == (field.ledger.cost(work), 0.5, "done")
     waiting, _ = live("w")
-    line = decided(waiting, None, "cancelled", now=9, reason="gone")
+    line = decided(waiting, Fate(outcome="cancelled", reason="gone"), 9)
     assert (line.wait, line.engine, line.batch, line.reason) == (6, "", 0, "gone")

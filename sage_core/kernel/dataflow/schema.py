@@ -22,6 +22,8 @@ _TEMPLATE: Schema = {"type": "string", "pattern": r"\$\{"}
 _TEXT: Schema = {"type": "string"}
 _TEXTS: Schema = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 _FLAG: Schema = {"type": "boolean"}
+#: Keys of a step that may stand in ``[defaults]``.
+_DEFAULTS = ("timeout", "retry", "on_error")
 
 
 def workflow_schema(host: Host) -> Schema:
@@ -57,23 +59,14 @@ def _top(step: Schema, host: Host) -> Schema:
         "sage": {"const": 1, "description": "Version of this format."},
         "name": _doc(_TEXT, "The workflow's name; default: the file's."),
         "description": _doc(_TEXT, "What the workflow is for."),
-        "include": {"type": "array", "items": _TEXT, "description": "Files whose definitions belong to this one."},
+        "include": _doc(_list(_TEXT), "Files whose definitions belong to this one."),
         "params": _named(_param(), "What a run is given: ${params.NAME} in `with`, params.NAME in `in`."),
         "models": _named(_model(tuple(host.backends)), "Models that steps name, and who serves them."),
-        "defaults": _table(
-            {key: _SETTINGS[key] for key in ("timeout", "retry", "on_error")},
-            "What holds where a step is silent.",
-        ),
+        "defaults": _table({key: _SETTINGS[key] for key in _DEFAULTS}, "What holds where a step is silent."),
         "steps": _named(step, "The steps."),
         "outputs": _named({"$ref": "#/definitions/reference"}, "Results of the run; default: what nothing reads."),
         "slo": _table({"end_to_end": _ref("duration")}, "What the run aims at."),
-        "triggers": _table(
-            {
-                "cron": {"type": "array", "items": _CRON},
-                "http": {"type": "array", "items": _HTTP},
-            },
-            "What starts runs.",
-        ),
+        "triggers": _table({"cron": _list(_CRON), "http": _list(_HTTP)}, "What starts runs."),
     }
 
 
@@ -135,16 +128,15 @@ def _table(keys: Schema, description: str, required: Sequence[str] = ()) -> Sche
 
 
 def _named(entry: Schema, description: str) -> Schema:
-    return {
-        "type": "object",
-        "description": description,
-        "patternProperties": {_NAME: entry},
-        "additionalProperties": False,
-    }
+    return {**_table({}, description), "patternProperties": {_NAME: entry}}
+
+
+def _list(item: Schema) -> Schema:
+    return {"type": "array", "items": item}
 
 
 def _doc(schema: Schema, description: str) -> Schema:
-    return {**schema, "description": description} if description else schema
+    return {**schema, "description": description}
 
 
 def _ref(name: str) -> Schema:
@@ -272,22 +264,19 @@ def _operator(name: str, found: Signature) -> Schema:
             "use": {"description": found.doc} if found.doc else {},
             "in": _table(ports, f"Ports of {name}.", needed),
             "with": _table(options, f"Options of {name}."),
-            "matrix": _table({key: {"type": "array", "items": value} for key, value in options.items()}, "Cells."),
+            "matrix": _table({key: _list(value) for key, value in options.items()}, "Cells."),
         },
     }
     if needed:
         then["required"] = ["in"]
-    given = [_given(option.name) for option in found.options if option.required]
-    if given:
-        then["allOf"] = given
+    # A required option may stand in `with` or in `matrix`.
+    if given := [option.name for option in found.options if option.required]:
+        tables = ("with", "matrix")
+        then["allOf"] = [
+            {"anyOf": [{"required": [table], "properties": {table: {"required": [name]}}} for table in tables]}
+            for name in given
+        ]
     return {"if": _uses(name), "then": then}
-
-
-def _given(option: str) -> Schema:
-    """A required option may stand in `with` or in `matrix`."""
-    return {
-        "anyOf": [{"required": [table], "properties": {table: {"required": [option]}}} for table in ("with", "matrix")]
-    }
 
 
 def _uses(name: str) -> Schema:
@@ -304,8 +293,6 @@ def _option(option: Option) -> Schema:
     schema = types.json_schema(option.type)
     kind = "a name of [models]" if option.is_model else types.show(option.type)
     default = {} if option.required or option.default is None else {"default": option.default}
-    if schema == {"type": "string"}:
-        return {**schema, "description": kind, **default}
-    return (
-        {"description": kind, "anyOf": [schema, _TEMPLATE], **default} if schema else {"description": kind, **default}
-    )
+    # A text may be a template as it is, and so may anything.
+    either = schema if schema in ({}, _TEXT) else {"anyOf": [schema, _TEMPLATE]}
+    return {**either, "description": kind, **default}

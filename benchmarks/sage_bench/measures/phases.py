@@ -66,7 +66,7 @@ class Phases(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 _ms("model minilm: open", [opened for opened, _ in loads]),
                 _ms("model minilm: first embedding", [first for _, first in loads]),
             ),
-            facts={"documents": self.documents, "python": "phases include the interpreter; its start is one of them"},
+            facts={"documents": self.documents},
         )
 
 

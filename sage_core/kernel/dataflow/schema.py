@@ -265,7 +265,7 @@ def _operator(name: str, found: Signature) -> Schema:
             "in": _table(ports, f"Ports of {name}.", needed),
             "with": _table(options, f"Options of {name}."),
             "matrix": _table({key: _list(value) for key, value in options.items()}, "Cells."),
-        },
+        }
     }
     if needed:
         then["required"] = ["in"]

@@ -211,12 +211,7 @@ class Workflow:
             before = step.previous._step.name
             if not any(_reads(reference, before) for reference in bound.values()) and "rows" not in settings:
                 settings["rows"] = before
-        return {
-            "use": use,
-            **({"in": bound} if bound else {}),
-            **({"with": options} if options else {}),
-            **settings,
-        }
+        return {"use": use, **({"in": bound} if bound else {}), **({"with": options} if options else {}), **settings}
 
     def _split(self, step: _Step, found: Signature) -> tuple[dict[str, Any], dict[str, Any]]:
         ports = {port.name for port in found.ports}

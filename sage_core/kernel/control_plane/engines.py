@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -12,6 +13,7 @@ from sage_core.common.errors import ModelError, PluginError, SageError
 from sage_core.common.host import Host
 from sage_core.common.records import EngineInfo, Lane, ModelSpec
 from sage_core.common.registry import Registry
+from sage_core.kernel.dataflow.expressions import fill
 
 #: Told of an engine: its info when it opened, the error when it did not.
 Report = Callable[[str, EngineInfo | Exception], None]
@@ -33,6 +35,12 @@ def identify(spec: ModelSpec, host: Host) -> str:
     Raises `ModelError` when the weights are not there and `UnknownName` when no plugin brings the backend.
     """
     return make_backend(host.backends, spec.backend).identify(spec)
+
+
+def revealed(spec: ModelSpec, environ: Mapping[str, str]) -> ModelSpec:
+    """The model with its secrets in place: for the backend that opens it, and for nobody else."""
+    source, options = fill([spec.source, spec.options], {"secret": environ})
+    return msgspec.structs.replace(spec, source=source, options=options)
 
 
 class EnginePools:
@@ -96,7 +104,7 @@ class EnginePools:
                 backend = await asyncio.to_thread(make_backend, self._backends, spec.backend)
                 self._made[spec.backend] = backend
             identity = await asyncio.to_thread(backend.identify, spec)
-            async with backend.open(spec) as running:
+            async with backend.open(revealed(spec, os.environ)) as running:
                 did = "lost its engine"
                 if not stop.is_set():
                     self._opened(engine, spec, identity, running)

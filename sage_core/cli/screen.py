@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -19,15 +20,21 @@ if TYPE_CHECKING:
     from sage_core.kernel.runtime.preview import Decision
     from sage_core.kernel.runtime.progress import Event, Planned, Progress, Stopping
 
-#: Seconds a run may take before a progress bar is worth importing rich for.
 PATIENCE = 0.5
 
 
 class Screen:
-    """Draws progress while a run is driven; no moving line when piped, in CI, and with ``--json``."""
+    """Draws progress while a run is driven; no moving line when piped, in CI, and with ``--json``.
 
-    def __init__(self, workflow: str, *, as_json: bool, warnings: Sequence[str] = ()) -> None:
+    Args:
+        patience: seconds a run may take before a progress bar is worth importing rich for.
+    """
+
+    def __init__(
+        self, workflow: str, *, as_json: bool, warnings: Sequence[str] = (), patience: float = PATIENCE
+    ) -> None:
         self._workflow = workflow
+        self._patience = patience
         self._moving = progress_allowed(as_json)
         self._started = time.monotonic()
         self._bar: Bar | None = None
@@ -69,7 +76,7 @@ class Screen:
             )
 
     def _move(self, progress: Progress) -> None:
-        if not self._moving or self.seconds < PATIENCE:
+        if not self._moving or self.seconds < self._patience:
             return
         done, known, unit = progress.parts_done, progress.parts_known, "partitions"
         if known < 2:
@@ -98,8 +105,11 @@ class Screen:
         text = "stopping: work in progress is given back; press Ctrl-C again to stop at once"
         if stopping.at_once:
             text = f"stopped at once; finished work is kept\n  help: sage runs resume {stopping.run_id}"
-        # Called from a signal handler: the buffered streams may be in the middle of a write.
-        os.write(sys.stderr.fileno(), f"\n{text}\n".encode())
+        if sys.stderr.isatty():
+            text = f"\n{text}"  # the terminal has shown ^C
+        # Called from a signal handler: the buffered streams may be in the middle of a write. The terminal may be gone.
+        with contextlib.suppress(OSError):
+            os.write(2, f"{text}\n".encode())
 
     def _close(self) -> None:
         if self._bar is not None:

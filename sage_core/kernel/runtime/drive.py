@@ -163,6 +163,8 @@ class Drive:
                     while not self._wants_crew(run) and await executor.one():
                         if executor.failed:
                             return
+                        # Jobs of quick plain operators never wait, and a signal is heard only while one does.
+                        await asyncio.sleep(0)
             if self._wants_crew(run):
                 await self._with_crew(run, executor)
         finally:
@@ -183,7 +185,10 @@ class Drive:
             if self._task is not None and (stored.status in ENDED or stored.session != run.session):
                 self._task.cancel()
                 return
-            self._watch(progress)
+            try:
+                self._watch(progress)
+            except Exception as error:  # noqa: BLE001 - a picture that cannot be drawn must not end the run
+                log("progress_missed", run=run.id, error=error)
 
     def _wants_crew(self, run: StoredRun) -> bool:
         """Whether what is left to build is worth worker processes."""

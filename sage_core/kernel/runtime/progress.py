@@ -66,10 +66,11 @@ class Gauge:
         self._worker = worker
         self._generated = generated
         steps = prepared.graph.steps
+        # Models are reached through the context alone.
         self._talkers = {
             name
             for name, stage in prepared.stages.items()
-            if any(option.is_model for step in stage.steps for option in steps[step].signature.options)
+            if any(steps[step].signature.wants_context or steps[step].signature.context_in for step in stage.steps)
         }
         self._counted: set[int] = set()
         self._elsewhere = 0

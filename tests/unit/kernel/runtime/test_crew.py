@@ -1,0 +1,121 @@
+"""Tests of sage_core.kernel.runtime.crew: worker processes that end by themselves, by force, or when told to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sage_core.kernel.runtime import launch
+from sage_core.kernel.runtime.crew import Crew
+from sage_core.platform.records import NewRun
+from sage_core.platform.store import JobStore
+from sage_core.testing.flows import Flows
+from tests.unit.kernel.runtime import drive_operators
+
+WORKFLOW = {"name": "w", "steps": {"numbers": {"use": "d.numbers", "with": {"n": 2}}}}
+
+
+@pytest.fixture
+def flows(tmp_path: Path) -> Flows:
+    return Flows(tmp_path, {"driven": drive_operators})
+
+
+@pytest.fixture
+def store(flows: Flows) -> Iterator[JobStore]:
+    with flows.open_store() as store:
+        yield store
+
+
+def crew_of(flows: Flows, store: JobStore, size: int = 1) -> Crew:
+    """A crew for a run in which nothing is ready."""
+    prepared = launch.bind(flows.graph(WORKFLOW), {}, flows.host, flows.project, run_id="r")
+    with store.transaction() as tx:
+        tx.insert_run(NewRun(id="r", workflow="w", status="running", plan=prepared.encode()))
+    project = flows.project
+    return Crew(
+        "r", size, url=project.url, folder=flows.home, host=flows.host, paths=project.paths, config=project.config
+    )
+
+
+def wait_for_the_end_of(pid: int) -> None:
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def wait_until_at_work(store: JobStore, number: int) -> None:
+    while len(store.live_workers()) < number:
+        threading.Event().wait(0.005)
+
+
+def test_workers_of_a_run_that_is_over_leave_and_are_no_deaths(flows: Flows, store: JobStore) -> None:
+    crew = crew_of(flows, store, size=2)
+    store.finish_run("r", "succeeded")
+    crew.fill(os.getpid())
+    pids = crew.pids()
+    for pid in pids:
+        wait_for_the_end_of(pid)
+
+    assert not crew.all_alive()
+    assert (len(pids), crew.bury(store), crew.deaths, crew.pids()) == (2, 2, 0, [])
+    assert store.live_workers() == []
+
+
+def test_a_worker_whose_parent_is_another_process_leaves(flows: Flows, store: JobStore) -> None:
+    crew = crew_of(flows, store)
+    crew.fill(os.getpid() + 1)
+    wait_for_the_end_of(crew.pids()[0])
+    assert (crew.bury(store), crew.deaths) == (1, 0)
+
+
+def test_a_killed_worker_is_a_death_and_is_replaced(flows: Flows, store: JobStore) -> None:
+    crew = crew_of(flows, store)
+    crew.fill(os.getpid())
+    first = crew.pids()
+    os.kill(first[0], signal.SIGKILL)
+    wait_for_the_end_of(first[0])
+
+    assert (crew.bury(store), crew.deaths) == (1, 1)
+    crew.fill(os.getpid())
+    assert len(crew.pids()) == 1
+    assert crew.pids() != first
+    crew.stop(store)
+
+
+def test_idle_workers_end_by_themselves_when_they_are_told_to_stop(flows: Flows, store: JobStore) -> None:
+    crew = crew_of(flows, store, size=2)
+    crew.fill(os.getpid())
+    wait_until_at_work(store, 2)
+    log = flows.project.paths.logs / "workers.log"
+
+    crew.stop(store, grace=30)
+
+    assert crew.pids() == []
+    assert store.live_workers() == []
+    assert log.read_text() == "", "a worker that is told to stop has nothing to complain about"
+
+
+def test_workers_that_do_not_listen_are_killed_and_their_jobs_come_back_unspent(flows: Flows, store: JobStore) -> None:
+    crew = crew_of(flows, store)
+    crew.fill(os.getpid())
+    wait_until_at_work(store, 1)
+    (pid,) = crew.pids()
+    os.kill(pid, signal.SIGSTOP)
+
+    crew.stop(store, grace=0.05)
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert store.live_workers() == []
+
+
+def test_kill_waits_for_nothing(flows: Flows, store: JobStore) -> None:
+    crew = crew_of(flows, store)
+    crew.fill(os.getpid())
+    (pid,) = crew.pids()
+    crew.kill()
+    wait_for_the_end_of(pid)
+    assert crew.bury(store) == 1

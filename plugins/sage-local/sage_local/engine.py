@@ -137,6 +137,8 @@ def _serve(name: str, weights: Weights, options: Options, key: str) -> Any:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.api_keys = [key]
     params.ui = False
+    # Finished prompts are kept for reuse, by default in up to 8 GiB; prompts of a workflow seldom return.
+    params.cache_ram_mib = 128
     # The files are there and fit is our business: llama.cpp need not look for a hub or a device.
     params.offline = True
     params.fit_params = False

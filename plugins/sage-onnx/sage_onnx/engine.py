@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class _Engine:
-    """What both engines share: one thread, so that the runtime's own threads never compete with one another."""
+    """What both engines share: one thread for the model, so that its own threads never compete with one another."""
 
     def __init__(self, session: Session, settings: Settings, thread: ThreadPoolExecutor) -> None:
         self._session = session
@@ -33,7 +33,8 @@ class _Engine:
         return Capacity(sequences=1, batch_tokens=1_024, batch_rows=256, context=self._settings.max_tokens)
 
     async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
-        return await self._call(lambda _: self._session.spans(texts))
+        # Not on the engine's thread: whoever cuts documents into chunks would wait for every embedding before it.
+        return await asyncio.to_thread(self._session.spans, texts)
 
     async def _call(self, work: Callable[[threading.Event], T]) -> T:
         """Run `work` on the engine's thread; it sees the event set once the caller has gone."""

@@ -72,7 +72,7 @@ MUTANTS: dict[str, tuple[type[JobStore], str, str | None]] = {
     ),
     "claim takes what runs": (
         mutant("claim", "job.state = 'ready'", "job.state IN ('ready', 'running')"),
-        "test_claims_from_many_threads_never_share_a_job",
+        "test_a_claim_takes_the_best_rank_first_and_each_job_once",
         None,
     ),
     "claim without an order": (

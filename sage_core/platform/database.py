@@ -133,7 +133,8 @@ def connect(url: str, path: Path, *, synchronous: str, statements: Mapping[str, 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(mask(url), f"cannot create {path.parent}: {error.strerror}") from error
+        elsewhere = "give SAGE_HOME a folder that can be written to, or [store] url another place"
+        raise StoreError(mask(url), f"cannot create {path.parent}: {error.strerror}", elsewhere) from error
     try:
         # Autocommit: the store says itself where a transaction begins.
         connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None)

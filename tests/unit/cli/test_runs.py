@@ -1,0 +1,142 @@
+"""Tests of sage_core.cli.runs: what has run here, and how it goes on."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.unit.cli.conftest import Cli
+
+LINES = """
+[steps.lines]
+use = "t.lines"
+
+[steps.upper]
+use = "t.upper"
+in = { line = "lines.line" }
+"""
+
+GATE = """
+[steps.lines]
+use = "t.lines"
+
+[steps.gate]
+use = "t.gate"
+in = { line = "lines.line" }
+with = { key = "key" }
+"""
+
+
+def a_run(cli: Cli, text: str = LINES, name: str = "w.toml", code: int = 0) -> str:
+    said = cli("run", cli.write(text, name), "--json")
+    assert said.code == code
+    return str(said.json["run_id"])
+
+
+def test_the_list_is_newest_first(cli: Cli) -> None:
+    first, failed, last = a_run(cli), a_run(cli, GATE, "gate.toml", code=1), a_run(cli)
+    listed = cli("runs", "list", "--json").json
+    assert [run["run_id"] for run in listed] == [last, failed, first]
+    assert [(run["status"], run["workflow"]) for run in listed] == [
+        ("succeeded", "w"),
+        ("failed", "gate"),
+        ("succeeded", "w"),
+    ]
+    assert all(list(run) == ["run_id", "status", "workflow", "created_at"] for run in listed)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", run["created_at"]) for run in listed)
+    assert [run["run_id"] for run in cli("runs", "list", "--limit", "1", "--json").json] == [last]
+    assert [run["run_id"] for run in cli("runs", "list", "--status", "failed", "--json").json] == [failed]
+
+    table = cli("runs", "list").out.splitlines()
+    assert table[0].split() == ["run", "status", "workflow", "created"]
+    assert [line.split()[0] for line in table[1:]] == [last, failed, first]
+
+
+def test_an_empty_list_says_so_on_stderr(cli: Cli) -> None:
+    said = cli("runs", "list")
+    assert (said.code, said.out, said.err) == (0, "", "No runs here yet.\n")
+    assert cli("runs", "list", "--status", "failed").err == "No runs here with status failed.\n"
+    assert cli("runs", "list", "--json").json == []
+    wrong = cli("runs", "list", "--status", "broken")
+    assert wrong.code == 2
+    assert "'broken' is not one of 'queued', 'running', 'succeeded', 'partial', 'failed', 'cancelled'" in wrong.err
+
+
+def test_show_tells_steps_errors_and_the_way_on(cli: Cli) -> None:
+    run_id = a_run(cli, GATE, "gate.toml", code=1)
+    said = cli("runs", "show", run_id)
+    assert said.code == 0
+    assert said.err == ""
+    assert f"run       {run_id}\nworkflow  gate\nstatus    failed\nstarted   2" in said.out
+    assert "jobs      1 done, 1 failed\n" in said.out
+    rows = {line.split()[0]: line.split()[1:] for line in said.out.splitlines() if line.startswith(("lines ", "gate "))}
+    assert rows["lines"][:4] == ["1", "3", "0", "0"]
+    assert " ".join(rows["gate"][5:]) == "1: 1 left"
+    assert "error: step 'gate' (row 0): ValueError: the gate is closed" in said.out
+    assert said.out.endswith(f"\nto continue: sage runs resume {run_id}\n")
+
+    shown = cli("runs", "show", run_id[:-2], "--json").json
+    assert (shown["run_id"], shown["status"], shown["jobs"]) == (run_id, "failed", {"done": 1, "failed": 1})
+
+
+def test_show_lists_skipped_rows(cli: Cli) -> None:
+    text = LINES.replace("t.upper", "t.fail") + 'on_error = "skip"\n'
+    run_id = a_run(cli, text)
+    said = cli("runs", "show", run_id)
+    assert "skipped: step 'upper', row 2: ValueError: cannot take 'line 2'\n" in said.out
+    assert "status    partial\n" in said.out
+
+
+def test_resume_goes_on_and_prints_what_run_prints(cli: Cli) -> None:
+    run_id = a_run(cli, GATE, "gate.toml", code=1)
+    still = cli("runs", "resume", run_id)
+    assert still.code == 1
+    assert f"Error: run {run_id} failed: step 'gate' (row 0): ValueError: the gate is closed" in still.err
+
+    (cli.cwd / "key").write_text("")
+    resumed = cli("runs", "resume", run_id, "--json")
+    assert resumed.code == 0
+    found = resumed.json
+    assert list(found) == ["run_id", "status", "outputs", "steps", "tokens"]
+    assert (found["run_id"], found["status"]) == (run_id, "succeeded")
+    assert found["outputs"] == {"gate": ["line 0", "line 1", "line 2"]}
+    assert found["steps"]["lines"]["partitions"] == {"total": 1, "reused": 1, "run": 0}
+    assert found["steps"]["gate"]["partitions"] == {"total": 1, "reused": 0, "run": 1}
+    assert "started   2" in (shown := cli("runs", "show", run_id).out)
+    assert ", session 3\n" in shown
+
+    assert cli("runs", "resume", run_id).out == 'gate:\n[\n  "line 0",\n  "line 1",\n  "line 2"\n]\n'
+
+
+def test_cancel_says_when_there_was_nothing_to_stop(cli: Cli) -> None:
+    run_id = a_run(cli)
+    said = cli("runs", "cancel", run_id)
+    assert (said.code, said.out) == (0, f"run {run_id}: was over already (succeeded)\n")
+    assert cli("runs", "cancel", run_id, "--json").json == {
+        "run_id": run_id,
+        "status": "succeeded",
+        "cancelled": False,
+    }
+
+
+@pytest.mark.parametrize("command", ["show", "cancel", "resume"])
+def test_an_unknown_run_is_refused(cli: Cli, command: str) -> None:
+    run_id = a_run(cli)
+    said = cli("runs", command, "never")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == "Error: No run has the id 'never'.\n  help: see: sage runs list\n"
+    misspelt = run_id[:-1] + ("x" if run_id[-1] != "x" else "y")
+    assert f"Did you mean '{run_id}'?" in cli("runs", command, misspelt).err
+
+
+def test_an_unknown_command_is_refused_with_a_suggestion(cli: Cli) -> None:
+    said = cli("runs", "lst")
+    assert said.code == 2
+    assert "No such command 'lst'. Did you mean 'list'?" in said.err
+
+
+def test_resume_takes_one_way_of_running(cli: Cli) -> None:
+    said = cli("runs", "resume", a_run(cli), "--inline", "--workers", "2")
+    assert said.code == 2
+    assert "--inline and --workers exclude each other" in said.err

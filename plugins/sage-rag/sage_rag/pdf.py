@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import pypdfium2  # type: ignore[import-untyped]
@@ -33,8 +34,8 @@ def parse_pdf(content: bytes, path: str) -> Document:
 def _page(document: pypdfium2.PdfDocument, number: int) -> str:
     page = document[number]
     text = page.get_textpage()
-    # PDFium marks a word broken at a line's end with U+FFFE; joining it restores the word.
-    plain: str = text.get_text_bounded().replace("\ufffe\r\n", "").replace("\ufffe", "")
+    # PDFium marks a word broken at a line's end with U+FFFE or U+0002; joining it restores the word.
+    plain = re.sub("[\ufffe\x02](\r\n)?", "", text.get_text_bounded())
     text.close()
     page.close()
     return plain.replace("\r\n", "\n").replace("\x00", "").strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
@@ -144,7 +145,41 @@ def _converter(hint: Any) -> Convert | None:
         hint = typing.get_args(hint)[0]
     if not _mentions_class(hint):
         return None
-    return lambda value: msgspec.convert(value, hint, strict=False, from_attributes=True, dec_hook=_decoded)
+    if _mentions_tuple(hint):
+        return lambda value: _convert(_arrayed(value, hint), hint)
+    return lambda value: _convert(value, hint)
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    return msgspec.convert(value, hint, strict=False, from_attributes=True, dec_hook=_decoded)
+
+
+def _arrayed(value: Any, hint: Any) -> Any:
+    """The value with arrays where the annotation has a NamedTuple: msgspec makes one of nothing else."""
+    if isinstance(value, Mapping) and fields.is_record(hint):
+        inside = typing.get_type_hints(hint)
+        made = {name: _arrayed(item, inside.get(name)) for name, item in value.items()}
+        if not issubclass(hint, tuple):
+            return made
+        return [made.get(name, getattr(hint, "_field_defaults", {}).get(name)) for name in fields.names(hint)]
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        for arg in args:
+            value = _arrayed(value, arg)
+        return value
+    if isinstance(value, list) and args:
+        return [_arrayed(item, args[0]) for item in value]
+    return {key: _arrayed(item, args[-1]) for key, item in value.items()} if isinstance(value, dict) and args else value
+
+
+def _mentions_tuple(hint: Any, inside: tuple[Any, ...] = ()) -> bool:
+    if not fields.is_record(hint):
+        return any(_mentions_tuple(arg, inside) for arg in typing.get_args(hint))
+    if hint in inside:
+        return False
+    return issubclass(hint, tuple) or any(
+        _mentions_tuple(each, (*inside, hint)) for each in typing.get_type_hints(hint).values()
+    )
 
 
 def _decoded(kind: type, value: Any) -> Any:

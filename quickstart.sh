@@ -68,6 +68,9 @@ make_environment() {
   printf '%s\n' "$stamp" >"$venv/.quickstart"
 }
 
+# Trust what the system trusts, as pip does: behind a company's proxy uv's own list of authorities is not enough.
+export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true} UV_NATIVE_TLS=${UV_NATIVE_TLS:-true}
+
 # uv is faster by an order of magnitude, but pip knows every site's own settings: try one, fall back on the other.
 install() {
   local uv

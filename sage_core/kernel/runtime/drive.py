@@ -85,6 +85,8 @@ class Drive:
         self._me = this_process("supervisor")
         self._warnings: dict[str, None] = {}
         self._interrupts = 0
+        #: Jobs of the run when the work left was last summed up.
+        self._known = 0
         self._crew: Crew | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -160,12 +162,14 @@ class Drive:
                     if run.session > 1:
                         with self._store.transaction() as tx:
                             executor.manager.settle(tx)
-                    while not self._wants_crew(run) and await executor.one():
+                    crowded = self._wants_crew(run)
+                    while not crowded and await executor.one():
                         if executor.failed:
                             return
                         # Jobs of quick plain operators never wait, and a signal is heard only while one does.
                         await asyncio.sleep(0)
-            if self._wants_crew(run):
+                        crowded = self._wants_crew(run)
+            if crowded:
                 await self._with_crew(run, executor)
         finally:
             ticker.cancel()
@@ -194,6 +198,11 @@ class Drive:
         """Whether what is left to build is worth worker processes."""
         if self._settings.workers is not None:
             return self._settings.workers > 0 and self._left(run)
+        known = sum(self._store.counts(run.id).values())
+        if known == self._known:
+            # Work only grows when jobs are inserted, and what there was before was not worth it.
+            return False
+        self._known = known
         waiting = [job for job in self._store.jobs(run.id) if job.state in ("ready", "blocked", "running")]
         by_part: dict[tuple[int, int], int] = {(job.start, job.stop): job.stop - job.start for job in waiting}
         return sum(by_part.values()) > self._config.workers.inline_rows

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from sage_core import (
     Artifact,
@@ -18,54 +16,17 @@ from sage_core import (
     Context,
     Dataset,
     Keep,
-    RowError,
     Vector,
     Vectors,
     hookimpl,
     operator,
 )
-
-
-@dataclass
-class Item:
-    id: int
-    text: str
-    group: str | None
-
-
-@dataclass
-class Word:
-    word: str
-    at: int
-
-
-@dataclass
-class Letter:
-    letter: str
-
-
-class Draft(TypedDict):
-    state: str
-    done: bool
-
-
-@dataclass
-class Pair:
-    left: str
-    right: str | None
-
-
-@dataclass
-class Entry:
-    text: str
-    id: int
-
-
-def note(log: str, what: str) -> None:
-    """Append one line; small appends of several processes do not mix."""
-    if log:
-        with Path(log).open("a", encoding="utf-8") as out:
-            out.write(f"{what}\n")
+from tests.unit.kernel.runtime import frail_operators
+from tests.unit.kernel.runtime.flow_records import Draft as Draft
+from tests.unit.kernel.runtime.flow_records import Entry, Item, note
+from tests.unit.kernel.runtime.flow_records import Letter as Letter
+from tests.unit.kernel.runtime.flow_records import Pair as Pair
+from tests.unit.kernel.runtime.flow_records import Word as Word
 
 
 @operator("f.items")
@@ -243,50 +204,6 @@ def norm(vector: Vector) -> float:
     return float(vector @ vector)
 
 
-@operator("f.fragile", returns="text")
-def fragile(text: str, *, bad: str = "bad", log: str = "") -> str:
-    note(log, text)
-    if bad in text:
-        raise ValueError(f"cannot read {text!r}")
-    return text
-
-
-@operator("f.fragile_split")
-def fragile_split(text: str) -> Iterator[Word]:
-    for at, word in enumerate(text.split()):
-        if word == "bad":
-            raise ValueError("half way")
-        yield Word(word, at)
-
-
-@operator("f.fragile_many", returns="text")
-def fragile_many(text: Batch[str], *, log: str = "") -> Batch[str]:
-    note(log, "|".join(text))
-    if any("bad" in one for one in text):
-        raise ValueError("a bad text")
-    return text
-
-
-@operator("f.fragile_impure", returns="text", pure=False)
-def fragile_impure(text: Batch[str], *, log: str = "") -> Batch[str]:
-    return fragile_many(text, log=log)
-
-
-@operator("f.reports", returns="text")
-def reports(text: Batch[str]) -> Batch[str]:
-    return Batch(RowError("it is bad") if "bad" in one else one for one in text)  # type: ignore[misc]
-
-
-@operator("f.shorter", returns="text")
-def shorter(text: Batch[str]) -> Batch[str]:
-    return Batch(text[:-1])
-
-
-@operator("f.other_keys")
-def other_keys(text: str) -> Draft:
-    return {"state": text, "finished": True}  # type: ignore[typeddict-item,typeddict-unknown-key]
-
-
 @operator("f.grow")
 def grow(state: str) -> Draft:
     return {"state": state + "x", "done": len(state) >= 3}
@@ -296,48 +213,6 @@ def grow(state: str) -> Draft:
 def clock(text: str, *, log: str = "") -> int:
     note(log, text)
     return time.time_ns()
-
-
-@operator("f.late", returns="text")
-async def late(text: str, *, log: str = "") -> str:
-    note(log, text)
-    if text == "slow":
-        await asyncio.sleep(30)
-    return text
-
-
-@operator("f.late_sync", returns="text")
-def late_sync(text: str, *, log: str = "") -> str:
-    note(log, text)
-    if text == "slow":
-        threading.Event().wait(0.4)
-    return text
-
-
-@operator("f.stuck", returns="text")
-def stuck(text: str) -> str:
-    threading.Event().wait()
-    return text
-
-
-@operator("f.fragile_all", returns="text")
-def fragile_all(text: Dataset[str]) -> str:
-    return ",".join(fragile(one) for one in text)
-
-
-@operator("f.gate", returns="n")
-def gate(n: int, *, path: str) -> int:
-    if not Path(path).exists():
-        raise ValueError("the gate is shut")
-    return n
-
-
-@operator("f.flaky", returns="text")
-def flaky(text: str, *, log: str, times: int = 1, kind: str = "timeout") -> str:
-    note(log, text)
-    if Path(log).read_text(encoding="utf-8").splitlines().count(text) <= times and text.startswith("flaky"):
-        raise (TimeoutError if kind == "timeout" else ValueError)(f"{text} is not ready")
-    return text
 
 
 @operator("f.whole", returns="text")
@@ -405,16 +280,13 @@ class Held:
         note(self._log, "close")
 
 
-_HERE = __name__
-
-
 @hookimpl
 def sage_operators() -> Mapping[str, str]:
     from sage_core.common.operators import MARK
 
-    here = dict(globals())
+    offered = {**vars(frail_operators), **globals()}
     return {
-        getattr(target, MARK).name: f"{_HERE}:{name}"
-        for name, target in here.items()
+        getattr(target, MARK).name: f"{target.__module__}:{name}"
+        for name, target in offered.items()
         if getattr(target, MARK, None) is not None
     }

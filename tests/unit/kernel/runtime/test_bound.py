@@ -158,7 +158,7 @@ def test_a_callable_is_opened_once_with_its_own_options_and_closed_once(tmp_path
 
 
 def test_coroutines_and_iterators_are_called_as_what_they_are() -> None:
-    assert result(bound(flow.late, "text"), "x") == "x"
+    assert result(bound(flow.upper_later, "text"), "x") == "X"
     step = Step(name="s", use="f.split", signature=signature.of(flow.split), grain="", out="s")
     context: Any = None
     items = asyncio.run(Bound(step, flow.split, ["text"], {}, context).call().rows([["a b"]], 1))

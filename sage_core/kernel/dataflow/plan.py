@@ -133,8 +133,8 @@ def cut(graph: Graph) -> dict[str, Stage]:
     for binding in graph.outputs.values():
         read, openers = output_reads(graph, binding)
         for column in read:
-            if (owner := column.split(".", 1)[0]) != PARAMS:
-                writes[stage_of[owner]][column] = None
+            if column.split(".", 1)[0] != PARAMS:
+                writes[stage_of[holder(graph, output_grain(graph, binding), column, carried)]][column] = None
         for other in openers:
             marks[stage_of[other]][other] = None
     limits = _limits(graph)
@@ -276,6 +276,13 @@ def _marks(graph: Graph, step: Step) -> dict[str, dict[str, None]]:
 def _carried(graph: Graph) -> dict[str, dict[str, None]]:
     """Per join step, the columns of its sides that steps below it read: its table takes them along."""
     carried: dict[str, dict[str, None]] = {name: {} for name, step in graph.steps.items() if step.join}
+    for binding in graph.outputs.values():
+        for join in _joins_above(graph, output_grain(graph, binding)):
+            above = set(graph.lineage(join)) - {join, RUN}
+            for column in output_reads(graph, binding)[0]:
+                owner = column.split(".", 1)[0]
+                if owner != PARAMS and graph.steps[owner].out in above:
+                    carried[join][column] = None
     # From the last step to the first, so that a join below a join passes its wishes up.
     for name in reversed(graph.steps):
         step = graph.steps[name]
@@ -293,6 +300,15 @@ def _joins_between(graph: Graph, step: Step) -> list[str]:
     """Joins that a step's rows descend from, nearest first; for a join step, those of its sides."""
     sides = graph.grains[step.out].parents if step.join else (step.grain,)
     return [grain for side in sides for grain in graph.lineage(side) if len(graph.grains[grain].parents) == 2]
+
+
+def _joins_above(graph: Graph, grain: str) -> list[str]:
+    return [each for each in graph.lineage(grain) if len(graph.grains[each].parents) == 2]
+
+
+def holder(graph: Graph, grain: str, column: str, carried: Mapping[str, Iterable[str]]) -> str:
+    """The step whose stage holds `column` for an output of `grain`: the nearest join that carried it, or its owner."""
+    return next((join for join in _joins_above(graph, grain) if column in carried[join]), column.split(".", 1)[0])
 
 
 def _provider(graph: Graph, step: Step, column: str, carried: Mapping[str, Mapping[str, None]]) -> str:

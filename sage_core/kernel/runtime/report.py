@@ -10,7 +10,7 @@ import msgspec
 from sage_core.common.operators import Artifact
 from sage_core.common.records import Record, RowFailure, RunStatus
 from sage_core.kernel.dataflow.graph import RUN, Binding, Graph
-from sage_core.kernel.dataflow.plan import PARAMS, Stage, inputs_of, output_grain, output_reads, root_of
+from sage_core.kernel.dataflow.plan import PARAMS, Stage, holder, inputs_of, output_grain, output_reads, root_of
 from sage_core.kernel.runtime.bindings import bound_column
 from sage_core.kernel.runtime.inputs import Inputs
 from sage_core.kernel.runtime.results import Result, decode_result
@@ -163,14 +163,15 @@ def _output(inputs: Inputs, store: JobStore, binding: Binding) -> Any:
     """A value of the run, null where it is absent; for rows, the list of those that are present, in their order."""
     graph = inputs.prepared.graph
     reads: dict[str, tuple[str, ...]] = {}
+    grain = output_grain(graph, binding)
     columns, openers = output_reads(graph, binding)
+    joins = {name: inputs.prepared.stages[name].writes for name, step in graph.steps.items() if step.join}
     for column in columns:
-        owner = column.split(".", 1)[0]
+        owner = holder(graph, grain, column, joins)
         source = PARAMS if owner == PARAMS else _stage_of(inputs, owner)
         reads[source] = (*reads.get(source, ()), column)
     for opener in openers:
         reads.setdefault(_stage_of(inputs, opener), ())
-    grain = output_grain(graph, binding)
     found = []
     for frame in inputs.frames(store, Stage(name="", steps=(), reads=reads), root=root_of(graph, grain)):
         whole = bound_column(graph, frame, grain, binding)

@@ -41,3 +41,22 @@ def test_what_the_store_says_of_a_run_is_what_its_driver_reported(flows: Flows) 
 
 def test_times_are_shown_in_utc_to_the_millisecond() -> None:
     assert iso(1_700_000_000_042) == "2023-11-14T22:13:20.042Z"
+
+
+def test_an_output_may_merge_a_step_below_a_join_with_a_column_from_above_it(flows: Flows) -> None:
+    report = flows.run(
+        {
+            "steps": {
+                "orders": {"use": "f.items", "with": {"texts": ["a", "b"]}},
+                "people": {"use": "f.items", "with": {"texts": ["b", "a"]}},
+                "pairs": {
+                    "use": "join",
+                    "in": {"left": "orders", "right": "people"},
+                    "on": {"orders.text": "people.text"},
+                },
+                "up": {"use": "f.upper", "in": {"text": "people.text"}, "rows": "pairs", "when": "people.text == 'a'"},
+            },
+            "outputs": {"merged": ["up.text", "orders.text"]},
+        }
+    )
+    assert report.outputs == {"merged": ["A", "b"]}

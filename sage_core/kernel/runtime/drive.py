@@ -280,10 +280,12 @@ class Drive:
         self._watch(Stopping(run_id=run.id, at_once=True))
         if self._crew is not None:
             self._crew.kill()
-        # In the middle of a transaction this is refused, and the run is left as after a crash: it can be resumed.
         with contextlib.suppress(SageError):
-            self._store.finish_run(run.id, "cancelled", error="interrupted", session=run.session)
-            self._store.stop_worker(self._me.id)
+            # The handle may be in the middle of a transaction, which closing it rolls back.
+            self._store.close()
+            with JobStore.open(self._url) as store:
+                store.finish_run(run.id, "cancelled", error="interrupted", session=run.session)
+                store.stop_worker(self._me.id)
         # An exception would have to wait for threads that load models or run operators.
         os._exit(Interrupted.exit_code)
 

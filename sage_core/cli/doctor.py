@@ -31,7 +31,13 @@ SCARCE = 1 << 30
 @json_option
 @pass_app
 def doctor(app: App, as_json: bool) -> None:
-    """Examine the installation and say what is wrong with it."""
+    """Examine the installation and say what is wrong with it.
+
+    \b
+    Examples:
+      sage doctor
+      sage doctor --json
+    """
     report = examine(app)
     if as_json:
         print_json(report)

@@ -46,6 +46,15 @@ COMMANDS = {
     },
 }
 
+HELP = """Describe an LLM or embedding pipeline in one TOML file, and run it durably.
+
+\b
+Examples:
+  sage check workflow.toml
+  sage run workflow.toml --param question="What is a fence?"
+  sage runs list
+"""
+
 EPILOG = """\b
 Exit codes:
   0    done
@@ -74,7 +83,7 @@ def make_cli(app: App) -> click.Group:
         name="sage",
         core=COMMANDS,
         plugins=plugin_commands,
-        help="Describe an LLM or embedding pipeline in one TOML file, and run it durably.",
+        help=HELP,
         epilog=EPILOG,
         params=[
             click.Option(

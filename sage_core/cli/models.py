@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from sage_core.cli.app import App, pass_app
+from sage_core.cli.group import Group
 from sage_core.cli.output import json_option, print_json, print_table
 from sage_core.common.added import added_models, read_origin, write_model
 from sage_core.common.contracts import Backend
-from sage_core.common.errors import ModelError, SageError, UsageError
+from sage_core.common.errors import ModelError, SageError, UsageError, suggest
 from sage_core.common.host import Host
 from sage_core.common.records import ModelSpec
 from sage_core.kernel.dataflow.sections import known_models
@@ -23,16 +24,28 @@ from sage_core.kernel.dataflow.sections import known_models
 Add = Callable[[str, str, Mapping[str, object], Path], Mapping[str, object]]
 
 
-@click.group()
+@click.group(cls=Group)
 def models() -> None:
-    """List models, and add one."""
+    """List models, and add one.
+
+    \b
+    Examples:
+      sage models list
+      sage models add minilm
+    """
 
 
 @models.command("list")
 @json_option
 @pass_app
 def list_models(app: App, as_json: bool) -> None:
-    """List the models that workflows here can name, and whether their weights are present."""
+    """List the models that workflows here can name, and whether their weights are present.
+
+    \b
+    Examples:
+      sage models list
+      sage models list --json
+    """
     rows = describe_models(app)
     if as_json:
         print_json(rows)
@@ -69,7 +82,14 @@ def add(
     replace: bool,
     as_json: bool,
 ) -> None:
-    """Bring a model onto this machine under NAME, converted for its backend."""
+    """Bring a model onto this machine under NAME, converted for its backend.
+
+    \b
+    Examples:
+      sage models add minilm
+      sage models add mine --source hf:ORG/NAME --quantize int8
+      sage models add better --source ~/models/better.gguf --backend local
+    """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UsageError(f"{name!r} cannot name a model", "use letters, digits, dots, dashes and underscores")
     target = app.paths.models / name
@@ -77,9 +97,11 @@ def add(
         raise UsageError(f"a model named {name!r} is there already: {target}", "add --replace to make it anew")
     packaged = {spec.name: spec.backend for spec in packaged_models(app.host)}
     if not source and name not in packaged:
-        known = f"names with default weights: {', '.join(packaged)}" if packaged else "no name has default weights here"
+        names = sorted(packaged)
+        known = f"names with default weights: {', '.join(names)}" if names else "no name has default weights here"
         raise UsageError(
-            f"where is the model {name!r} to come from?", f"add --source PATH or --source hf:ORG/NAME; {known}"
+            f"where is the model {name!r} to come from?{suggest(name, names)}",
+            f"add --source PATH or --source hf:ORG/NAME; {known}",
         )
     source = source or f"package:{name}"
     backend = backend or packaged.get(name, "onnx")

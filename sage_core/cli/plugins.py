@@ -12,22 +12,35 @@ from typing import Any
 import click
 
 from sage_core.cli.app import App, pass_app
+from sage_core.cli.group import Group
 from sage_core.cli.installer import Installer, canonical, find_bundled
 from sage_core.cli.output import json_option, print_json, print_table
 from sage_core.common.errors import PluginError, UnknownName, UsageError
 from sage_core.common.host import Host, PluginInfo
 
 
-@click.group()
+@click.group(cls=Group)
 def plugins() -> None:
-    """List, show, install and uninstall plugins."""
+    """List, show, install and uninstall plugins.
+
+    \b
+    Examples:
+      sage plugins list
+      sage plugins install sage-onnx[minilm]
+    """
 
 
 @plugins.command("list")
 @json_option
 @pass_app
 def list_plugins(app: App, as_json: bool) -> None:
-    """List every plugin found, with what it adds, or why it is quarantined."""
+    """List every plugin found, with what it adds, or why it is quarantined.
+
+    \b
+    Examples:
+      sage plugins list
+      sage plugins list --json
+    """
     rows = describe_all(app.host)
     if as_json:
         print_json(rows)
@@ -43,7 +56,12 @@ def list_plugins(app: App, as_json: bool) -> None:
 @json_option
 @pass_app
 def info(app: App, name: str, as_json: bool) -> None:
-    """Show one plugin: every name it adds and where that is defined."""
+    """Show one plugin: every name it adds and where that is defined.
+
+    \b
+    Examples:
+      sage plugins info rag
+    """
     found = _find(app.host, name)
     row = describe(app.host, found) | {"hooks": list(found.hooks), "summary": _about(found.distribution)}
     if as_json:
@@ -70,6 +88,12 @@ def install(app: App, what: tuple[str, ...], from_index: bool, as_json: bool) ->
 
     WHAT is a bundled plugin's name (in a checkout; extras as in sage-onnx[minilm]), a path, a wheel, NAME==VERSION
     or a URL. A bare name that is not bundled is never looked up on the package index unless --from-index is given.
+
+    \b
+    Examples:
+      sage plugins install sage-rag sage-onnx[minilm]
+      sage plugins install ./my-plugin
+      sage plugins install sage-example==1.2
     """
     installer = Installer(find_bundled())
     arguments = [argument for each in what for argument in installer.resolve(each, from_index=from_index)]
@@ -96,19 +120,29 @@ def install(app: App, what: tuple[str, ...], from_index: bool, as_json: bool) ->
 @plugins.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
 @pass_app
-def uninstall(app: App, name: str, yes: bool) -> None:
-    """Uninstall the distribution of a plugin, given the plugin's or the distribution's name."""
+def uninstall(app: App, name: str, yes: bool, as_json: bool) -> None:
+    """Uninstall the distribution of a plugin, given the plugin's or the distribution's name.
+
+    \b
+    Examples:
+      sage plugins uninstall rag
+      sage plugins uninstall sage-rag --yes
+    """
     found = _find(app.host, name)
     if not found.distribution:
         raise UsageError(f"{found.name!r} is part of the core", "SAGE_PLUGINS chooses which plugins load")
+    gone = [each.name for each in app.host.plugins() if each.distribution == found.distribution]
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("there is no terminal to confirm on", "add --yes")
-        gone = [each.name for each in app.host.plugins() if each.distribution == found.distribution]
         click.confirm(f"Uninstall {found.distribution} (plugin {', '.join(gone)})?", abort=True, err=True)
     Installer({}).uninstall(found.distribution)
-    click.echo(f"{found.distribution} is uninstalled.")
+    if as_json:
+        print_json({"distribution": found.distribution, "plugins": gone})
+    else:
+        click.echo(f"{found.distribution} is uninstalled.")
 
 
 def describe_all(host: Host) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import click
 
 from sage_core.cli.app import App, pass_app
 from sage_core.cli.output import json_option
+from sage_core.common.errors import Interrupted, RunFailed
 
 if TYPE_CHECKING:
     from sage_core.kernel.runtime.drive import Settings
@@ -55,11 +57,18 @@ def run(
     graph = launch.load(workflow, app.host, project, profile=profile)
     run_id = launch.new_run_id()
     prepared = launch.bind(graph, given, app.host, project, run_id=run_id)
-    with Screen(graph.name, as_json=as_json, warnings=graph.warnings) as screen:
-        report = launch.run(
-            graph, prepared, run_id, host=app.host, project=project, settings=settings, watch=screen.watch
-        )
-    finish(report, as_json=as_json, seconds=screen.seconds)
+    try:
+        with Screen(graph.name, as_json=as_json, warnings=graph.warnings) as screen:
+            report = launch.run(
+                graph, prepared, run_id, host=app.host, project=project, settings=settings, watch=screen.watch
+            )
+        finish(report, as_json=as_json, seconds=screen.seconds)
+    except (Interrupted, RunFailed, click.exceptions.Exit):
+        # Each of them says how to resume the run, and that looks for it in the project of the current folder.
+        if launch.find_project(Path.cwd()).url != project.url:
+            folder = shlex.quote(str(workflow.parent))
+            click.echo(f"note: run {run_id} is kept with its workflow; to resume it, first: cd {folder}", err=True)
+        raise
 
 
 def settings_of(workers: int | None, inline: bool) -> Settings:

@@ -8,17 +8,24 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from sage_core.cli.app import App, pass_app
+from sage_core.cli.group import Group
 from sage_core.cli.output import json_option, print_json, print_table
+from sage_core.common.errors import UsageError
 from sage_core.common.records import RunStatus
 
 if TYPE_CHECKING:
     from sage_core.kernel.runtime.launch import Project
     from sage_core.kernel.runtime.report import Partitions
 
+#: Said where no run is found: runs are kept where their workflow is, which need not be here.
+ELSEWHERE = "runs are kept in the project of their workflow: change to its folder, or start one: sage run WORKFLOW"
 
-@click.group()
+
+@click.group(cls=Group)
 def runs() -> None:
     """List, show, cancel and resume runs of this project.
+
+    The project is the nearest folder at or above the current one that holds sage.toml or .sage.
 
     \b
     Examples:
@@ -43,8 +50,11 @@ def list_runs(limit: int, status: RunStatus | None, as_json: bool) -> None:
     """
     from sage_core.kernel.runtime.inspect import iso  # noqa: PLC0415 - `--help` needs none of it
 
-    with _project().open_store() as store:
-        found = store.runs(limit, status=status)
+    project = _project()
+    found = []
+    if _has_store(project):
+        with project.open_store() as store:
+            found = store.runs(limit, status=status)
     rows = [
         {"run_id": run.id, "status": run.status, "workflow": run.workflow, "created_at": iso(run.created_at)}
         for run in found
@@ -54,7 +64,8 @@ def list_runs(limit: int, status: RunStatus | None, as_json: bool) -> None:
     elif rows:
         print_table(["run", "status", "workflow", "created"], [list(row.values()) for row in rows])
     else:
-        click.echo("No runs here yet." if status is None else f"No runs here with status {status}.", err=True)
+        such = "No runs" if status is None else f"No runs with status {status}"
+        click.echo(f"{such} in {_place(project)}\n  help: {ELSEWHERE}", err=True)
 
 
 @runs.command("show")
@@ -74,7 +85,7 @@ def show(app: App, run_id: str, as_json: bool) -> None:
     from sage_core.cli.outcome import say_skipped  # noqa: PLC0415 - `--help` needs none of it
     from sage_core.kernel.runtime.inspect import inspect_run  # noqa: PLC0415 - see above
 
-    project = _project()
+    project = _project(run_id)
     with project.open_store() as store:
         shown = inspect_run(store, store.run(run_id), project.paths)
     if as_json:
@@ -117,7 +128,7 @@ def cancel(run_id: str, as_json: bool) -> None:
     Examples:
       sage runs cancel 261122-153000-a1b2c3
     """
-    with _project().open_store() as store:
+    with _project(run_id).open_store() as store:
         run = store.run(run_id)
         stopped = store.cancel_run(run.id)
         status = store.run(run.id).status
@@ -147,7 +158,7 @@ def resume(app: App, run_id: str, workers: int | None, inline: bool, as_json: bo
     from sage_core.kernel.runtime import launch  # noqa: PLC0415 - see above
 
     settings = settings_of(workers, inline)
-    project = _project()
+    project = _project(run_id)
     with project.open_store() as store:
         run = store.run(run_id)
     with Screen(run.workflow, as_json=as_json) as screen:
@@ -155,7 +166,22 @@ def resume(app: App, run_id: str, workers: int | None, inline: bool, as_json: bo
     finish(report, as_json=as_json, seconds=screen.seconds)
 
 
-def _project() -> Project:
+def _project(run_id: str = "") -> Project:
+    """The current folder's project; one that never ran anything is refused where a run of it is asked for."""
     from sage_core.kernel.runtime.launch import find_project  # noqa: PLC0415 - `--help` needs none of it
 
-    return find_project(Path.cwd())
+    project = find_project(Path.cwd())
+    if run_id and not _has_store(project):
+        raise UsageError(f"No run has the id {run_id!r}: there are no runs in {_place(project)}", ELSEWHERE)
+    return project
+
+
+def _has_store(project: Project) -> bool:
+    # Opening the default store makes it, and with it a project of whatever folder the user happens to look from.
+    return bool(project.config.store.url) or project.paths.database.exists()
+
+
+def _place(project: Project) -> str:
+    from sage_core.platform.database import mask  # noqa: PLC0415 - `--help` needs none of it
+
+    return mask(project.config.store.url) if project.config.store.url else str(project.paths.project)

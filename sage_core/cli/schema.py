@@ -15,7 +15,12 @@ from sage_core.kernel.dataflow.schema import workflow_schema
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file.")
 @pass_app
 def schema(app: App, output: Path | None) -> None:
-    """Print the JSON Schema of workflow files, for editors."""
+    """Print the JSON Schema of workflow files, for editors.
+
+    \b
+    Examples:
+      sage schema --output .sage/workflow.schema.json
+    """
     text = encode_json(workflow_schema(app.host))
     if output is None:
         click.echo(text)

@@ -21,7 +21,13 @@ LIBRARIES = ("pluggy", "msgspec", "sqlalchemy", "alembic", "pyarrow", "numpy")
 @json_option
 @pass_app
 def version(app: App, as_json: bool) -> None:
-    """Print the versions that matter in a report."""
+    """Print the versions that matter in a report.
+
+    \b
+    Examples:
+      sage version
+      sage version --json
+    """
     found = versions()
     plugins = {info.name: info.version for info in app.host.plugins() if info.version}
     if as_json:

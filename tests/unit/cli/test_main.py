@@ -116,6 +116,26 @@ def test_the_help_of_a_core_command_is_that_of_the_table(name: str, entry: Entry
     assert command.get_short_help_str(limit=200) == entry.help
 
 
+CORE = [name for table in COMMANDS.values() for name in table]
+MEMBERS = {"runs": "list show cancel resume", "plugins": "list info install uninstall", "models": "list add"}
+LINES = [[name] for name in CORE] + [[name, each] for name, those in MEMBERS.items() for each in those.split()]
+
+
+@pytest.mark.parametrize("line", [[], *LINES], ids=" ".join)
+def test_every_help_shows_an_example_and_only_a_group_and_a_schema_have_no_json(
+    line: list[str], app: App, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*line, "--help"], app) == 0
+    out = capsys.readouterr().out
+    assert f"\n    {' '.join(['sage', *line])} " in out.partition("Examples:")[2].replace("\n", " \n")
+    group = not line or (len(line) == 1 and line[0] in MEMBERS)
+    assert ("--json" in out) is not (group or line == ["schema"])
+    if group and line:
+        listed = out.partition("Commands:")[2].splitlines()
+        assert sorted(MEMBERS[line[0]].split()) == [each.split()[0] for each in listed if each[2:3].strip()]
+        assert not any("..." in line for line in listed), "a help text is cut short"
+
+
 def test_no_command_shows_help_and_fails(app: App, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([], app) == 2
     assert "Usage: sage [OPTIONS] COMMAND" in capsys.readouterr().err

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sysconfig
 import venv
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from sage_core import Host, hookimpl
 from sage_core.cli.app import App
 from sage_core.cli.main import run
+from sage_core.testing import install_wheel
 
 
 class Good:
@@ -95,23 +95,12 @@ def sage(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> Path:
-    """A plugin as small as one can be, packed by hand: building one would need a build backend from the index."""
-    path = tmp_path / "sage_tiny-0.1-py3-none-any.whl"
-    info = "sage_tiny-0.1.dist-info"
+    """A plugin as small as one can be."""
     code = (
         "from sage_core import hookimpl\n\n@hookimpl\ndef sage_schedulers():\n    return {'tiny': 'sage_tiny:Tiny'}\n"
     )
-    files = {
-        "sage_tiny.py": code,
-        f"{info}/METADATA": "Metadata-Version: 2.1\nName: sage-tiny\nVersion: 0.1\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": "[sage]\ntiny = sage_tiny\n",
-    }
-    record = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in {**files, f"{info}/RECORD": record}.items():
-            archive.writestr(name, content)
-    return path
+    points = {"tiny": "sage_tiny"}
+    return install_wheel(tmp_path / "wheels", "sage-tiny", {"sage_tiny.py": code}, entry_points=points)
 
 
 def test_a_wheel_is_installed_shown_and_uninstalled(sage: list[str], wheel: Path) -> None:
@@ -125,7 +114,7 @@ def test_a_wheel_is_installed_shown_and_uninstalled(sage: list[str], wheel: Path
     assert json.loads(installed.stdout) == [
         {
             "name": "tiny",
-            "version": "0.1",
+            "version": "1.0",
             "distribution": "sage-tiny",
             "adds": {"schedulers": ["tiny"]},
             "error": "",
@@ -134,7 +123,7 @@ def test_a_wheel_is_installed_shown_and_uninstalled(sage: list[str], wheel: Path
     refused = call("plugins", "uninstall", "tiny")
     assert refused.returncode == 2
     assert "add --yes" in refused.stderr
-    gone = call("plugins", "uninstall", "tiny", "--yes")
+    gone = call("plugins", "uninstall", "tiny", "--yes", "--json")
     assert gone.returncode == 0, gone.stderr
-    assert gone.stdout == "sage-tiny is uninstalled.\n"
+    assert json.loads(gone.stdout) == {"distribution": "sage-tiny", "plugins": ["tiny"]}
     assert "tiny" not in call("plugins", "list").stdout

@@ -233,20 +233,24 @@ def test_nor_does_one_that_only_asks_a_model(cli: Cli) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(
-    "command", ["run", "check", "graph", "plan", "runs list", "runs show", "runs cancel", "runs resume"]
-)
-def test_every_command_offers_json_and_shows_examples(cli: Cli, command: str) -> None:
-    said = cli(*command.split(), "--help")
-    assert said.code == 0
-    assert "--json" in said.out
-    assert f"  sage {command} " in said.out.replace("list\n", "list \n")
-    assert "Examples:" in said.out
-
-
 def test_the_file_may_lie_anywhere(cli: Cli, tmp_path: Path) -> None:
     cli.write(LINES)
     (tmp_path / "elsewhere").mkdir()
     (cli.cwd / "w.toml").rename(tmp_path / "elsewhere" / "w.toml")
     assert cli("run", "../elsewhere/w.toml", "--json").json["status"] == "succeeded"
     assert cli("run", tmp_path / "elsewhere" / "w.toml", "--json").json["status"] == "succeeded"
+
+
+def test_a_run_kept_elsewhere_says_where_to_resume_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAGE_HOME")
+    folder = cli.cwd / "flows"
+    folder.mkdir()
+    path = cli.write(FAILING.replace('on_error = "skip"\n', ""), "flows/w.toml")
+    failed = cli("run", path)
+    run_id = failed.err.split()[1].rstrip(":")
+    assert failed.err.endswith(f"note: run {run_id} is kept with its workflow; to resume it, first: cd flows\n")
+    assert cli("runs", "resume", run_id).code == 2
+    monkeypatch.chdir(folder)
+    resumed = cli("runs", "resume", run_id)
+    assert f"Error: run {run_id} failed: step 'frail' (row 0)" in resumed.err
+    assert "note: " not in cli("run", "w.toml").err

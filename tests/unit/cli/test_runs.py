@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from sage_core.cli.runs import ELSEWHERE
 from tests.unit.cli.conftest import Cli
 
 LINES = """
@@ -53,11 +54,19 @@ def test_the_list_is_newest_first(cli: Cli) -> None:
     assert [line.split()[0] for line in table[1:]] == [last, failed, first]
 
 
-def test_an_empty_list_says_so_on_stderr(cli: Cli) -> None:
+def test_an_empty_list_says_on_stderr_where_it_looked_and_what_to_do(cli: Cli) -> None:
+    way_out = f"  help: {ELSEWHERE}\n"
+    place = cli.home / "project"
     said = cli("runs", "list")
-    assert (said.code, said.out, said.err) == (0, "", "No runs here yet.\n")
-    assert cli("runs", "list", "--status", "failed").err == "No runs here with status failed.\n"
+    assert (said.code, said.out, said.err) == (0, "", f"No runs in {place}\n{way_out}")
     assert cli("runs", "list", "--json").json == []
+    a_run(cli)
+    assert cli("runs", "list", "--status", "failed").err == f"No runs with status failed in {place}\n{way_out}"
+    (cli.cwd / "sage.toml").write_text('[store]\nurl = "sqlite:///other.db"\n')
+    assert cli("runs", "list").err.startswith("No runs in sqlite:///other.db\n")
+
+
+def test_the_status_to_list_is_one_there_is(cli: Cli) -> None:
     wrong = cli("runs", "list", "--status", "broken")
     assert wrong.code == 2
     assert "'broken' is not one of 'queued', 'running', 'succeeded', 'partial', 'failed', 'cancelled'" in wrong.err
@@ -118,6 +127,15 @@ def test_cancel_says_when_there_was_nothing_to_stop(cli: Cli) -> None:
         "status": "succeeded",
         "cancelled": False,
     }
+
+
+@pytest.mark.parametrize("command", [("list",), ("show", "r1"), ("cancel", "r1"), ("resume", "r1")], ids=" ".join)
+def test_looking_for_runs_makes_no_project(cli: Cli, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAGE_HOME")
+    said = cli("runs", *command)
+    assert f" in {cli.cwd / '.sage'}\n  help: runs are kept in the project of their workflow" in said.err
+    assert said.code == (0 if command == ("list",) else 2)
+    assert list(cli.cwd.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["show", "cancel", "resume"])

@@ -7,7 +7,19 @@ from collections.abc import Callable
 
 from sage_core.common.contracts import Fleet, Scheduler
 from sage_core.common.policies import KeyedScheduler
-from sage_core.common.records import Decision, Dispatch, Event, Idle, Place, Queued, Shed, Verdict, Withdrawn, Work
+from sage_core.common.records import (
+    Decision,
+    Dispatch,
+    Event,
+    Idle,
+    Place,
+    Queued,
+    Rejected,
+    Shed,
+    Verdict,
+    Withdrawn,
+    Work,
+)
 from sage_core.common.telemetry import log
 
 #: Times in a row that a policy may ask to be woken at once without deciding anything.
@@ -40,7 +52,7 @@ class Backlog:
         self, policy: Scheduler, fleet: Fleet, valid: Callable[[Work, Place], str], alone: Callable[[], bool]
     ) -> None:
         self.policy = policy
-        #: What was wrong with each policy that has been replaced.
+        #: What was wrong with the configured policy, once it has been replaced; the one in its place is not replaced.
         self.faults: list[str] = []
         self._fleet = fleet
         self._valid = valid
@@ -62,13 +74,17 @@ class Backlog:
         """Queue a work, unless the policy refuses it."""
         self._restless = 0
         try:
-            verdict = self.policy.submit(work, self._fleet, now)
+            verdict: object = self.policy.submit(work, self._fleet, now)
+            problem = "" if isinstance(verdict, Queued | Rejected) else f"submit returned {verdict!r:.80}, no Verdict"
         except Exception as error:  # noqa: BLE001 - a policy may fail in any way and must not take the others' work along
-            self._replace(f"submit raised {type(error).__name__}: {error}", now)
+            problem = f"submit raised {type(error).__name__}: {error}"
+        if problem:
+            self._replace(problem, now)
             verdict = self.policy.submit(work, self._fleet, now)
-        if isinstance(verdict, Queued):
-            self._queued[work.id] = work
-        return verdict
+        if isinstance(verdict, Rejected):
+            return verdict
+        self._queued[work.id] = work
+        return Queued()
 
     def withdraw(self, work: Work, now: int) -> None:
         """Take a queued work away from the policy."""
@@ -85,21 +101,19 @@ class Backlog:
 
     def decide(self, now: int) -> Decision:
         """Return one valid decision; a dispatched or shed work has left the backlog."""
-        while True:
-            if not self._queued:
-                return Idle()
+        while self._queued:
             try:
                 decision = self.policy.next(self._fleet, now)
             except Exception as error:  # noqa: BLE001 - as in `submit`
                 self._replace(f"next raised {type(error).__name__}: {error}", now)
                 continue
             problem = self._problem(decision, now)
-            if problem:
-                self._replace(problem, now)
-                continue
-            if isinstance(decision, Dispatch | Shed):
-                del self._queued[decision.work.id]
-            return decision
+            if not problem:
+                if isinstance(decision, Dispatch | Shed):
+                    del self._queued[decision.work.id]
+                return decision
+            self._replace(problem, now)
+        return Idle()
 
     def _problem(self, decision: object, now: int) -> str:
         if isinstance(decision, Idle):
@@ -108,9 +122,12 @@ class Backlog:
             return f"next returned {decision!r:.80}, which is no Decision"
         if decision.work.id not in self._queued:
             return f"{type(decision).__name__.lower()} of work {decision.work.id!r}, which is not queued"
-        if isinstance(decision, Dispatch):
-            return self._valid(self._queued[decision.work.id], decision.place)
-        return ""
+        if isinstance(decision, Shed):
+            return ""
+        place: object = decision.place
+        if not isinstance(place, Place):
+            return f"dispatch of work {decision.work.id!r} to {place!r:.80}, which is no Place"
+        return self._valid(self._queued[decision.work.id], place)
 
     def _stuck(self, decision: Idle, now: int) -> str:
         if decision.until is not None:
@@ -126,9 +143,9 @@ class Backlog:
         return ""
 
     def _replace(self, problem: str, now: int) -> None:
-        name = type(self.policy).__name__
-        if self.faults and isinstance(self.policy, KeyedScheduler) and isinstance(self.policy.ordering, Arrival):
+        if self.faults:
             raise RuntimeError(f"the fallback scheduler failed: {problem}")
+        name = type(self.policy).__name__
         self.faults.append(f"{name}: {problem}")
         log("policy_replaced", level=logging.ERROR, policy=name, problem=problem, by="fifo")
         self.policy = fifo()

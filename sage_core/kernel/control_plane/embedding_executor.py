@@ -39,7 +39,7 @@ class Row:
 class Slice:
     """A child work of an embed request."""
 
-    __slots__ = ("alone", "attempts", "longest", "rows", "ticket", "tokens", "work")
+    __slots__ = ("alone", "longest", "losses", "rows", "ticket", "tokens", "work")
 
     def __init__(self, work: Work, rows: list[Row]) -> None:
         self.work = work
@@ -48,7 +48,8 @@ class Slice:
         self.tokens = sum(row.tokens for row in rows)
         #: The batch it is in, or 0 while it is queued.
         self.ticket = 0
-        self.attempts = 0
+        #: Engines that were lost with it.
+        self.losses = 0
         #: A slice whose batch failed runs by itself the next time, so that one bad text harms no other request.
         self.alone = False
 
@@ -76,6 +77,18 @@ class OpenBatch:
             or self.longest * (self.rows + 1) > self.budget.batch_tokens
             or any(each.alone for each in self.slices)
         )
+
+
+class Share:
+    """What one request gets of a finished batch: these rows at these places of its answer."""
+
+    __slots__ = ("at", "rows", "tokens")
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        self.at: list[int] = []
+        #: Estimated tokens of the distinct rows among them.
+        self.tokens = 0
 
 
 class EmbeddingExecutor:
@@ -129,7 +142,6 @@ class EmbeddingExecutor:
     def join(self, batch: OpenBatch, part: Slice) -> None:
         """Put a slice into a batch."""
         part.ticket = batch.ticket
-        part.attempts += 1
         batch.slices.append(part)
         batch.rows += len(part.rows)
         batch.longest = max(batch.longest, part.longest)
@@ -158,23 +170,24 @@ class EmbeddingExecutor:
                 empty.append(each)
         return empty
 
-    def finish(self, parts: Sequence[Slice]) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...], bool]]:
-        """End a batch: per request the rows it gets, their places in its answer, and whether it is complete."""
-        got: dict[str, tuple[list[int], list[int]]] = {}
+    def finish(self, parts: Sequence[Slice]) -> Iterator[tuple[str, Share, bool]]:
+        """End a batch: per request its share, and whether its answer is complete with it."""
+        shares: dict[str, Share] = {}
         for part in parts:
             del self._slices[part.work.id]
             for row in part.rows:
                 self._forget(row)
                 for request, places in row.waiters.items():
-                    rows, at = got.setdefault(request, ([], []))
-                    rows.extend([row.at] * len(places))
-                    at.extend(places)
+                    share = shares.setdefault(request, Share())
+                    share.rows.extend([row.at] * len(places))
+                    share.at.extend(places)
+                    share.tokens += row.tokens
                     self._waiting[request].pop(row, None)
-        for request, (rows, at) in got.items():
+        for request, share in shares.items():
             complete = not self._waiting[request]
             if complete:
                 del self._waiting[request]
-            yield request, tuple(rows), tuple(at), complete
+            yield request, share, complete
 
     def fail(self, part: Slice) -> list[str]:
         """Give a slice up; return the requests that waited for any of its rows, in a stable order."""
@@ -183,18 +196,13 @@ class EmbeddingExecutor:
             self._forget(row)
         return list(dict.fromkeys(request for row in part.rows for request in row.waiters))
 
-    def again(self, part: Slice, *, alone: bool) -> bool:
+    def again(self, part: Slice) -> bool:
         """Make a dispatched slice queueable again; false when nobody wants it any more."""
         part.ticket = 0
-        part.alone = alone
         part.rows = [row for row in part.rows if row.waiters]
         if not part.rows:
             del self._slices[part.work.id]
         return bool(part.rows)
-
-    def tokens_for(self, request: str, parts: Sequence[Slice]) -> int:
-        """Estimated tokens of the rows a request has in a batch."""
-        return sum(row.tokens for part in parts for row in part.rows if request in row.waiters)
 
     @property
     def size(self) -> int:

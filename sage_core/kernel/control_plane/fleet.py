@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from sage_core.common.records import Candidate, Capacity, EngineInfo, Lane, Needs, Place, Work
+from sage_core.common.telemetry import log
 from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor, OpenBatch
 from sage_core.kernel.control_plane.request_classifier import tokenizing
 
@@ -52,19 +54,13 @@ class Seats:
 class Member:
     """One ready engine."""
 
-    __slots__ = ("idle_since", "info", "lane", "main", "tokenize")
+    __slots__ = ("info", "lane", "main", "tokenize")
 
-    def __init__(self, info: EngineInfo, lane: Lane, now: int) -> None:
+    def __init__(self, info: EngineInfo, lane: Lane) -> None:
         self.info = info
         self.lane = lane
         self.main = Seats(info.id, lane, max(1, info.capacity.sequences))
         self.tokenize = Seats(info.id, tokenizing(lane), TOKENIZE_SEATS)
-        self.idle_since = now
-
-    @property
-    def busy(self) -> bool:
-        """Whether it holds anything."""
-        return bool(self.main.running or self.tokenize.running)
 
 
 class Rate:
@@ -93,6 +89,8 @@ class Ledger:
     """Implements `Fleet` over the engines that are up."""
 
     def __init__(self, executor: EmbeddingExecutor, selector: Selects | None = None) -> None:
+        #: What was wrong with the configured selector, once the least loaded engine is taken instead.
+        self.faults: list[str] = []
         self._executor = executor
         self._selector = selector
         self._members: dict[str, Member] = {}
@@ -116,13 +114,17 @@ class Ledger:
         found = list(self.open(work) if places is None else places)
         if not found:
             return None
-        if self._selector is None:
-            return min(found, key=lambda place: (place.load, place.running))
-        candidates = [
-            Candidate(id=place.engine, running=place.running, load=place.load, place=place) for place in found
-        ]
-        chosen = self._selector.pick(work, _NOTHING_NEEDED, candidates)
-        return None if chosen is None else chosen.place
+        if self._selector is not None:
+            candidates = [
+                Candidate(id=place.engine, running=place.running, load=place.load, place=place) for place in found
+            ]
+            try:
+                chosen = self._selector.pick(work, _NOTHING_NEEDED, candidates)
+            except Exception as error:  # noqa: BLE001 - a selector may fail in any way; no request is lost by that
+                self._give_up_selector(f"{type(error).__name__}: {error}")
+            else:
+                return None if chosen is None else chosen.place
+        return min(found, key=lambda place: (place.load, place.running))
 
     def cost(self, work: Work, place: Place | None = None) -> float:
         engine = place.engine if place is not None else next(iter(self._lanes.get(work.lane, {})), "")
@@ -170,9 +172,9 @@ class Ledger:
         """One engine, or None when it is not up."""
         return self._members.get(engine)
 
-    def add(self, info: EngineInfo, lane: Lane, now: int) -> None:
+    def add(self, info: EngineInfo, lane: Lane) -> None:
         """Take an engine in."""
-        member = self._members[info.id] = Member(info, lane, now)
+        member = self._members[info.id] = Member(info, lane)
         for seats in (member.main, member.tokenize):
             self._lanes.setdefault(seats.lane, {})[info.id] = seats
             self.refresh(seats)
@@ -184,6 +186,7 @@ class Ledger:
             for seats in (member.main, member.tokenize):
                 self._lanes[seats.lane].pop(engine, None)
                 self._free.get(seats.lane, {}).pop(engine, None)
+            self._rates = {key: rate for key, rate in self._rates.items() if key[0] != engine}
         return member
 
     def take(self, seats: Seats, cost: float) -> None:
@@ -192,13 +195,10 @@ class Ledger:
         seats.load += cost
         self.refresh(seats)
 
-    def give(self, seats: Seats, cost: float, now: int) -> None:
+    def give(self, seats: Seats, cost: float) -> None:
         """Return one credit."""
         seats.running -= 1
         seats.load = max(0.0, seats.load - cost) if seats.running else 0.0
-        member = self._members.get(seats.engine)
-        if member is not None and not member.busy:
-            member.idle_since = now
         self.refresh(seats)
 
     def refresh(self, seats: Seats) -> None:
@@ -214,3 +214,8 @@ class Ledger:
         if tokens > 0:
             guess = SECONDS_OUT if work.kind == "generate" else SECONDS_IN
             self._rates.setdefault((engine, work.kind), Rate(guess)).add(tokens, seconds)
+
+    def _give_up_selector(self, problem: str) -> None:
+        self._selector = None
+        self.faults.append(problem)
+        log("selector_replaced", level=logging.ERROR, problem=problem, by="the least loaded")

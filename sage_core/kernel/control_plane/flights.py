@@ -13,16 +13,15 @@ from sage_core.kernel.control_plane.fleet import Ledger, Seats
 class Live:
     """A request between `Submitted` and `End`."""
 
-    __slots__ = ("arrival", "attempts", "flight", "outline", "ticket", "work")
+    __slots__ = ("arrival", "flight", "losses", "outline", "work")
 
     def __init__(self, outline: Outline, now: int) -> None:
         self.outline = outline
         self.arrival = now
-        self.attempts = 0
-        #: Its work, dispatch and ticket when it is not an embed request, whose slices keep their own.
+        #: Its work, latest dispatch and lost engines when it is not an embed request, whose slices keep their own.
         self.work: Work | None = None
         self.flight: Flight | None = None
-        self.ticket = 0
+        self.losses = 0
 
 
 class Flight:
@@ -73,11 +72,9 @@ class Flights:
 
     def launch(self, work: Work, place: Place, live: Live, now: int) -> Flight:
         """Take a seat for a request that is no batch."""
-        live.attempts += 1
         flight = live.flight = self._take(work, place, now, live)
         flight.works.append(work)
         flight.tokens = work.tokens_in
-        live.ticket = flight.ticket
         return flight
 
     def board(self, work: Work, place: Place, now: int) -> None:
@@ -101,11 +98,11 @@ class Flights:
         if work.deadline is not None:
             seats.batch.closes_at = min(seats.batch.closes_at, now + max(0, work.deadline - now) // 4)
 
-    def land(self, ticket: int, now: int) -> Flight | None:
+    def land(self, ticket: int) -> Flight | None:
         """Give a dispatch's credit back; None for one that is not known, whose engine was lost."""
         flight = self._flying.pop(ticket, None)
         if flight is not None:
-            self._ledger.give(flight.seats, flight.predicted, now)
+            self._ledger.give(flight.seats, flight.predicted)
         return flight
 
     def crash(self, engine: str) -> list[Flight]:
@@ -153,7 +150,7 @@ class Flights:
         flight.started = now
         rows = self._executor.close(batch)
         if not rows:
-            self.land(batch.ticket, now)
+            self.land(batch.ticket)
             return flight
         self._ledger.refresh(seats)
         where = tuple((request, places[0]) for request, places in (next(iter(row.waiters.items())) for row in rows))

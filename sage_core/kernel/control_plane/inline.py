@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from sage_core.common.clock import SECOND
 from sage_core.common.config import Config
 from sage_core.common.contracts import Scheduler
 from sage_core.common.host import Host
@@ -23,8 +22,8 @@ from sage_core.kernel.control_plane.manager import ControlPlaneManager
 from sage_core.kernel.scheduler.node_selector import Chain
 
 
-def build_manager(host: Host, config: Config, *, keep: float | None = None) -> ControlPlaneManager:
-    """Make the manager with the policy and selector that sage.toml names; `keep` in seconds.
+def build_manager(host: Host, config: Config) -> ControlPlaneManager:
+    """Make the manager with the policy and selector that sage.toml names.
 
     A host without the defaults has no policies: the manager's own, which are fifo and the least loaded, serve then.
     """
@@ -34,7 +33,7 @@ def build_manager(host: Host, config: Config, *, keep: float | None = None) -> C
         policy = scheduler_named(config.scheduler.requests, host.schedulers)
     if host.selectors:
         selector = Chain.named(config.scheduler.selector, config, host.selectors)
-    return ControlPlaneManager(policy, selector, keep=None if keep is None else int(keep * SECOND))
+    return ControlPlaneManager(policy, selector)
 
 
 def decision_sink(host: Host, log_of: Callable[[Request], DecisionLog]) -> Sink:

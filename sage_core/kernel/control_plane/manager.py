@@ -41,10 +41,10 @@ from sage_core.kernel.control_plane.events import (
 )
 from sage_core.kernel.control_plane.fleet import Ledger, Selects
 from sage_core.kernel.control_plane.flights import Fate, Flight, Flights, Live, decided, ended
-from sage_core.kernel.control_plane.request_classifier import RequestClassifier
+from sage_core.kernel.control_plane.request_classifier import RequestClassifier, pool_of
 
-#: Dispatches of one work before a lost engine becomes the caller's error.
-ATTEMPTS = 2
+#: Engines that may be lost with a work, any of which it may have killed, before that becomes the caller's error.
+LOSSES = 2
 
 
 class ControlPlaneManager:
@@ -53,18 +53,14 @@ class ControlPlaneManager:
     Args:
         policy: scheduler of requests; None means fifo.
         selector: chooses among the engines that fit; None means the least loaded.
-        keep: nanoseconds an idle engine stays open; None means for ever.
     """
 
-    def __init__(
-        self, policy: Scheduler | None = None, selector: Selects | None = None, *, keep: int | None = None
-    ) -> None:
+    def __init__(self, policy: Scheduler | None = None, selector: Selects | None = None) -> None:
         self._executor = EmbeddingExecutor()
         self._classifier = RequestClassifier()
         self._ledger = Ledger(self._executor, selector)
         self._flights = Flights(self._ledger, self._executor)
         self._backlog = Backlog(policy or fifo(), self._ledger, self._flights.objection, lambda: not self._flights)
-        self._keep = keep
         self._live: dict[str, Live] = {}
         #: Requests of lanes without a ready engine, in order of arrival.
         self._room: dict[Lane, dict[str, Live]] = {}
@@ -86,17 +82,15 @@ class ControlPlaneManager:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What was wrong with each policy that had to be replaced."""
-        return tuple(self._backlog.faults)
+        """What was wrong with the policy and the selector that had to be replaced."""
+        return (*self._backlog.faults, *self._ledger.faults)
 
     @property
     def held(self) -> int:
         """Everything in flight, queued or booked: 0 means that each request has ended and each credit is back."""
         credits = sum(each.main.running + each.tokenize.running for each in self._ledger.members())
         waiting = sum(map(len, self._room.values()))
-        return (
-            len(self._live) + len(self._backlog) + len(self._flights) + self._executor.size + credits + waiting
-        )  # fmt: skip
+        return len(self._live) + len(self._backlog) + len(self._flights) + self._executor.size + credits + waiting
 
     def step(self, inputs: Iterable[Input], now: int) -> list[Action]:
         """Apply all inputs of one instant, decide until the policy is idle, and say what is to be done."""
@@ -106,7 +100,7 @@ class ControlPlaneManager:
         wake = self._schedule(now)
         while self._depart(now):
             wake = self._schedule(now)
-        self._arm([wake, self._retire(now), *self._flights.wake()])
+        self._arm([wake, *self._flights.wake()])
         return self._actions
 
     # ------------------------------------------------------------ inputs
@@ -148,14 +142,15 @@ class ControlPlaneManager:
             return
         if len(flight.slices) > 1:
             for part in flight.slices:
-                if self._executor.again(part, alone=True):
+                part.alone = True
+                if self._executor.again(part):
                     self._queue(part.work, now)
             return
         fate = Fate(outcome="failed", reason=event.reason, flight=flight, actual=event.seconds)
         self._give_up(flight.works[0], fate, now)
         engine = flight.seats.engine
         if event.fatal and self._ledger.member(engine) is not None:
-            self._strike(engine, event.reason, now)
+            self._strike(engine, event.reason, now, culprit=True)
             self._actions.append(StopEngine(engine=engine))
 
     def _cancelled(self, event: Cancelled, now: int) -> None:
@@ -167,7 +162,7 @@ class ControlPlaneManager:
         lane = self._starting.pop(event.engine, None)
         if lane is None:
             return
-        self._ledger.add(event.info, lane, now)
+        self._ledger.add(event.info, lane)
         self._backlog.observe(EngineUp(engine=event.engine, lane=lane), now)
         for live in self._room.pop(lane, {}).values():
             self._enter(live, now)
@@ -175,8 +170,8 @@ class ControlPlaneManager:
     def _engine_lost(self, event: EngineLost, now: int) -> None:
         lane = self._starting.pop(event.engine, None)
         if lane is None:
-            self._strike(event.engine, event.reason, now)
-        elif self._ledger.capacity(lane) is None:
+            self._strike(event.engine, event.reason, now, culprit=False)
+        else:
             self._refuse(lane, event, now)
 
     def _refuse(self, lane: Lane, event: EngineLost, now: int) -> None:
@@ -184,11 +179,12 @@ class ControlPlaneManager:
         for live in list(self._room.pop(lane, {}).values()):
             self._finish(live, fate, now)
         for work in self._backlog.works():
-            if self._lane(work) == lane and work.id in self._backlog:
+            if pool_of(work) == lane and work.id in self._backlog:
                 self._backlog.withdraw(work, now)
                 self._give_up(work, fate, now)
 
-    def _strike(self, engine: str, reason: str, now: int) -> None:
+    def _strike(self, engine: str, reason: str, now: int, *, culprit: bool) -> None:
+        # Where the culprit is known, the rest of what the engine held is above suspicion.
         member = self._ledger.remove(engine)
         if member is None:
             return
@@ -197,8 +193,8 @@ class ControlPlaneManager:
             if not flight.aborted:
                 self._actions.append(Abort(ticket=flight.ticket))
             for work in flight.works:
-                self._retry(flight, work, reason, now)
-        if any(self._lane(work) == member.lane for work in self._backlog.works()):
+                self._retry(flight, work, reason, now, suspect=not culprit)
+        if any(pool_of(work) == member.lane for work in self._backlog.works()):
             self._start(member.lane)
 
     def _ticked(self, event: Tick, now: int) -> None:
@@ -228,31 +224,22 @@ class ControlPlaneManager:
         if isinstance(verdict, Rejected):
             self._give_up(work, _rejection(verdict), now)
 
-    def _retry(self, flight: Flight, work: Work, reason: str, now: int) -> None:
-        if flight.live is not None:
-            flight.live.ticket = 0
-            if flight.aborted:
-                return
-            if flight.live.attempts < ATTEMPTS and not flight.streamed:
-                self._queue(work, now)
-                return
-        else:
-            part = self._executor.slice(work.id)
-            if part.attempts < ATTEMPTS:
-                if self._executor.again(part, alone=part.alone):
-                    self._queue(work, now)
-                return
-        self._give_up(work, Fate(outcome="failed", reason=reason, flight=flight, engine=flight.seats.engine), now)
+    def _retry(self, flight: Flight, work: Work, reason: str, now: int, *, suspect: bool) -> None:
+        if flight.aborted:
+            return
+        lost = flight.live or self._executor.slice(work.id)
+        lost.losses += suspect
+        if lost.losses >= LOSSES or flight.streamed:
+            self._give_up(work, Fate(outcome="failed", reason=reason, flight=flight, engine=flight.seats.engine), now)
+        elif isinstance(lost, Live) or self._executor.again(lost):
+            self._queue(work, now)
 
     def _deliver(self, flight: Flight, fate: Fate, now: int) -> None:
-        shares = {
-            request: self._executor.tokens_for(request, flight.slices)
-            for part in flight.slices for row in part.rows for request in row.waiters
-        }  # fmt: skip
-        for request, rows, at, complete in self._executor.finish(flight.slices):
+        for request, share, complete in self._executor.finish(flight.slices):
             live = self._live[request]
-            self._actions.append(Fill(request=request, ticket=flight.ticket, rows=rows, at=at))
-            self._actions.append(decided(live, fate, now, rows=len(rows), tokens=shares[request]))
+            fill = Fill(request=request, ticket=flight.ticket, rows=tuple(share.rows), at=tuple(share.at))
+            self._actions.append(fill)
+            self._actions.append(decided(live, fate, now, rows=len(share.rows), tokens=share.tokens))
             if complete:
                 del self._live[request]
                 self._actions.append(ended(live, fate))
@@ -276,10 +263,9 @@ class ControlPlaneManager:
             self._backlog.withdraw(part.work, now)
         if live.work is not None:
             self._backlog.withdraw(live.work, now)
-        flight = self._flights.get(live.ticket)
-        if flight is not None:
-            flight.aborted = True
-            self._actions.append(Abort(ticket=flight.ticket))
+        if live.flight is not None and self._flights.get(live.flight.ticket) is not None:
+            live.flight.aborted = True
+            self._actions.append(Abort(ticket=live.flight.ticket))
         self._actions.append(ended(live, fate))
 
     # ------------------------------------------------------------ decisions
@@ -318,7 +304,7 @@ class ControlPlaneManager:
         return bool(departed)
 
     def _land(self, ticket: int, event: Completed | Broke, now: int, *, ok: bool) -> Flight | None:
-        flight = self._flights.land(ticket, now)
+        flight = self._flights.land(ticket)
         if flight is None:
             return None
         out = event.tokens_out if isinstance(event, Completed) else 0
@@ -332,30 +318,12 @@ class ControlPlaneManager:
 
     # ------------------------------------------------------------ engines and time
 
-    def _lane(self, work: Work) -> Lane:
-        return work.lane.removesuffix(":tokenize")
-
     def _start(self, lane: Lane) -> None:
         if lane not in self._starting.values():
             self._engines += 1
             engine = f"{lane}#{self._engines}"
             self._starting[engine] = lane
             self._actions.append(StartEngine(engine=engine, lane=lane))
-
-    def _retire(self, now: int) -> int | None:
-        if self._keep is None:
-            return None
-        due = []
-        for member in list(self._ledger.members()):
-            if member.busy:
-                continue
-            if member.idle_since + self._keep <= now:
-                self._ledger.remove(member.info.id)
-                self._backlog.observe(EngineDown(engine=member.info.id, lane=member.lane), now)
-                self._actions.append(StopEngine(engine=member.info.id))
-            else:
-                due.append(member.idle_since + self._keep)
-        return min(due, default=None)
 
     def _arm(self, times: Iterable[int | None]) -> None:
         at = min((time for time in times if time is not None), default=None)

@@ -28,7 +28,7 @@ class RequestClassifier:
         return Work(
             id=outline.id,
             # Finding token limits is quick and uses no seat, so it must not wait behind a batch.
-            lane=queue_of(outline),
+            lane=tokenizing(outline.lane) if outline.kind == "tokenize" else outline.lane,
             kind=outline.kind,
             arrival=now,
             deadline=None if caller.remaining is None else now + caller.remaining,
@@ -62,11 +62,11 @@ class RequestClassifier:
         return min(outline.max_tokens, int(written + 0.999))
 
 
-def queue_of(outline: Outline) -> Lane:
-    """The scheduler's lane of a request: its pool's, with one of its own for tokenizing."""
-    return tokenizing(outline.lane) if outline.kind == "tokenize" else outline.lane
-
-
 def tokenizing(lane: Lane) -> Lane:
     """The lane of tokenize requests beside a pool's lane."""
     return f"{lane}:tokenize"
+
+
+def pool_of(work: Work) -> Lane:
+    """The pool whose engines serve a work, whichever of its lanes it waits in."""
+    return work.lane.removesuffix(":tokenize")

@@ -65,7 +65,10 @@ def test_equal_texts_are_one_row_and_everyone_gets_it() -> None:
     assert take(executor, "b", [6], "y") == []
     batch = board(executor, first)
     assert [row.tokens for row in executor.close(batch)] == [5, 6]
-    assert list(executor.finish([first])) == [("a", (0, 0, 1), (0, 2, 1), True), ("b", (1,), (0,), True)]
+    assert [(name, share.rows, share.at, share.tokens, ends) for name, share, ends in executor.finish([first])] == [
+        ("a", [0, 0, 1], [0, 2, 1], 11, True),
+        ("b", [1], [0], 6, True),
+    ]
     assert executor.size == 0
 
 
@@ -101,7 +104,8 @@ def test_a_failed_slice_goes_alone_the_next_time_and_then_fails_its_requests() -
     (one,) = take(executor, "a", [5])
     (two,) = take(executor, "b", [5])
     board(executor, one, two)
-    assert executor.again(one, alone=True)
+    one.alone = True
+    assert executor.again(one)
     batch = OpenBatch(2, "e", SMALL, 0)
     executor.join(batch, one)
     assert batch.full

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from sage_core.common.errors import PluginError
 from sage_core.common.records import Candidate, Capacity, EngineInfo, Kind, Needs, Work
 from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor
 from sage_core.kernel.control_plane.fleet import BATCH_LEAST, BATCH_SECONDS, Ledger, Selects
@@ -19,7 +20,7 @@ def info(name: str, sequences: int = 1, batch_tokens: int = 16_384) -> EngineInf
 def ledger(*engines: EngineInfo, selector: Selects | None = None) -> Ledger:
     made = Ledger(EmbeddingExecutor(), selector)
     for engine in engines:
-        made.add(engine, "lane", 0)
+        made.add(engine, "lane")
     return made
 
 
@@ -36,7 +37,7 @@ def test_an_engine_is_open_until_its_last_credit_is_taken() -> None:
     made.take(seats, 2.0)
     assert not made.room("lane")
     assert list(made.open(work())) == []
-    made.give(seats, 1.0, 5)
+    made.give(seats, 1.0)
     assert [(place.running, place.load) for place in made.open(work())] == [(1, 2.0)]
 
 
@@ -71,12 +72,36 @@ def test_a_selector_chooses_and_may_refuse() -> None:
     assert made.pick(work()) is None
 
 
+def test_a_selector_that_raises_is_named_once_and_the_least_loaded_is_picked(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def pick(self, work: Work, needs: Needs, candidates: Sequence[Candidate]) -> Candidate | None:
+            raise PluginError("pretty", "picked 'x', which is not a candidate")
+
+    made = ledger(info("a"), info("b"), selector=Broken())
+    for _ in range(2):
+        place = made.pick(work())
+        assert place is not None
+        assert place.engine == "a"
+    assert made.faults == ["PluginError: plugin 'pretty': picked 'x', which is not a candidate"]
+    assert [record.action for record in caplog.records] == ["selector_replaced"]  # type: ignore[attr-defined]
+
+
 def test_an_engine_that_was_struck_off_offers_nothing() -> None:
     made = ledger(info("e"))
     assert made.remove("e") is not None
     assert made.remove("e") is None
     assert not made.room("lane")
     assert made.capacity("lane") is None
+
+
+def test_what_an_engine_cost_is_forgotten_with_it() -> None:
+    made = ledger(info("e"))
+    first = made.cost(work("embed", tokens_in=1_000))
+    made.learn(work("embed"), "e", 1_000_000, 1_000.0)
+    assert made.cost(work("embed", tokens_in=1_000)) > first
+    made.remove("e")
+    made.add(info("e"), "lane")
+    assert made.cost(work("embed", tokens_in=1_000)) == first
 
 
 def test_costs_are_learnt_for_each_engine_and_kind() -> None:

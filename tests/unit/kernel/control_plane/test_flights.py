@@ -18,7 +18,7 @@ class Airfield:
         self.ledger = Ledger(self.executor)
         self.flights = Flights(self.ledger, self.executor)
         capacity = Capacity(sequences=sequences, batch_rows=4)
-        self.ledger.add(EngineInfo(id="e", model="m", backend="b", kinds=(), capacity=capacity, identity="i"), "m", 0)
+        self.ledger.add(EngineInfo(id="e", model="m", backend="b", kinds=(), capacity=capacity, identity="i"), "m")
 
     @property
     def running(self) -> int:
@@ -53,8 +53,8 @@ def test_a_dispatch_holds_one_credit_until_it_lands() -> None:
     assert field.running == 1
     assert "has no room for it" in field.flights.objection(work, Place(engine="e"))
     assert "does not serve lane 'm'" in field.flights.objection(work, Place(engine="f"))
-    assert field.flights.land(flight.ticket, 20) is flight
-    assert field.flights.land(flight.ticket, 20) is None
+    assert field.flights.land(flight.ticket) is flight
+    assert field.flights.land(flight.ticket) is None
     assert field.running == 0
 
 

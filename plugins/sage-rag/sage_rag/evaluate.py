@@ -59,10 +59,11 @@ def evaluate(rows: Dataset[Judged], *, k: int = 10) -> Scores:
 
 def _documents(passages: Sequence[Passage], relevant: Collection[str]) -> list[str]:
     """Names of the documents in order of rank, each once, as the judgements name them."""
-    names = (
-        passage.path if passage.path in relevant or "#" not in passage.path else passage.path.rpartition("#")[2]
-        for passage in passages
-    )
+    names = []
+    for passage in passages:
+        # Only what is judged goes by its id: lines of two files may share one.
+        _, is_line, id = passage.path.rpartition(".jsonl#")
+        names.append(id if is_line and id in relevant and passage.path not in relevant else passage.path)
     return list(dict.fromkeys(names))
 
 

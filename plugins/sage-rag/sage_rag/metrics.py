@@ -6,25 +6,25 @@ import math
 import re
 import string
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def ndcg(ranked: Sequence[str], relevant: Collection[str], k: int) -> float:
-    """Discounted gain of the first `k`, as a share of the best possible; every relevant one counts 1."""
+def ndcg(ranked: Sequence[str], relevant: Set[str], k: int) -> float:
+    """Discounted gain of the first `k` of distinct names, as a share of the best possible; a relevant one counts 1."""
     ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(k, len(relevant)) + 1))
     gained = sum(1 / math.log2(rank + 1) for rank, name in enumerate(ranked[:k], 1) if name in relevant)
     return gained / ideal if ideal else 0.0
 
 
-def recall(ranked: Sequence[str], relevant: Collection[str], k: int) -> float:
+def recall(ranked: Sequence[str], relevant: Set[str], k: int) -> float:
     """Share of the relevant ones among the first `k`."""
-    return len(set(ranked[:k]) & set(relevant)) / len(relevant) if relevant else 0.0
+    return len(set(ranked[:k]) & relevant) / len(relevant) if relevant else 0.0
 
 
-def reciprocal_rank(ranked: Sequence[str], relevant: Collection[str]) -> float:
+def reciprocal_rank(ranked: Sequence[str], relevant: Set[str]) -> float:
     """1 / rank of the first relevant one, 0 without."""
     return next((1 / rank for rank, name in enumerate(ranked, 1) if name in relevant), 0.0)
 

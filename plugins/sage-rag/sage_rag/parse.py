@@ -13,7 +13,7 @@ from sage_rag.records import Document, DocumentError, SourceFile
 
 _HTML = frozenset({".html", ".htm", ".xhtml"})
 _FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
-_SETTEXT_OR_ATX = re.compile(r"^#\s+(.+?)\s*#*\s*$|^(\S.*)\n=+\s*$", re.MULTILINE)
+_ATX_OR_SETTEXT = re.compile(r"^#[ \t]+(\S.*)|^(\S.*)\n=+[ \t]*$", re.MULTILINE)
 
 
 @operator("rag.parse")
@@ -102,8 +102,16 @@ def _decode(content: bytes, path: str) -> str:
 def _title(text: str) -> str:
     front = _FRONT_MATTER.match(text)
     if front:
-        named = re.search(r"^title:\s*(.+?)\s*$", front[1], re.MULTILINE)
+        named = re.search(r"^title:[ \t]*(\S.*)", front[1], re.MULTILINE)
         if named:
-            return named[1].strip("'\"")
-    heading = _SETTEXT_OR_ATX.search(text, front.end() if front else 0)
-    return (heading[1] or heading[2]) if heading else ""
+            return named[1].rstrip().strip("'\"")
+    for heading in _ATX_OR_SETTEXT.finditer(text, front.end() if front else 0):
+        if heading[2]:
+            return heading[2].rstrip()
+        line = heading[1].rstrip()
+        bare = line.rstrip("#")
+        # Marks may close a heading after a space; those of "C#" belong to it.
+        line = bare.rstrip() if not bare or bare[-1].isspace() else line
+        if line:
+            return line
+    return ""

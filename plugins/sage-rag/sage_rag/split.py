@@ -23,8 +23,9 @@ def split(
     """Character spans of chunks of at most `size` tokens that together hold every character but white space."""
     if size < 1 or not 0 <= overlap < size:
         raise ValueError(f"size = {size}, overlap = {overlap}: size is at least 1, overlap from 0 to size - 1")
-    # A cut lies at the start of a token. Tokens of one character (bytes of an emoji) share a start.
-    cuts = list(accumulate((start for start, _ in tokens), max))
+    # A cut lies where a token starts. Tokens of one character (bytes of an emoji) share a start, and those of byte-pair
+    # vocabularies begin with the space before a word, where no sentence begins.
+    cuts = list(accumulate((_visible(text, start, end) for start, end in tokens), max))
     for start, end in _sections(text) if by == "heading" else [(0, len(text))]:
         inside = cuts[bisect_left(cuts, start) : bisect_left(cuts, end)]
         for first, last in _pieces(text, start, end, inside, size, overlap, by == "sentence"):
@@ -84,6 +85,13 @@ def _sections(text: str) -> Iterator[tuple[int, int]]:
         if not any(first <= match.start() < last for first, last in fences)
     ]
     yield from zip([0, *starts], [*starts, len(text)], strict=True)
+
+
+def _visible(text: str, start: int, end: int) -> int:
+    """Where the token's first character that is no white space lies; its end without one."""
+    while start < end and text[start].isspace():
+        start += 1
+    return start
 
 
 def _stripped(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

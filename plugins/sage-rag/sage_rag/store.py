@@ -125,11 +125,13 @@ class OpenIndex:
                 f"the index holds vectors of dimension {self.dimension}, the question's has {query.size}: "
                 "embed both with the same model"
             )
-        length = float(np.linalg.norm(query))
+        if not np.isfinite(query).all():
+            raise ValueError("the question's vector holds NaN or infinity")
+        length = float(np.linalg.norm(query.astype(np.float64)))
         if not self.rows or not length:
             return np.zeros(len(self.rows), np.float32)
         # One question at a time: a matrix product rounds otherwise than a vector's, and scores would depend on batches.
-        scores: Floats = self._vectors @ (query / np.float32(length))
+        scores: Floats = self._vectors @ (query / length).astype(np.float32)
         return scores
 
     def bm25(self, query: str) -> Floats:

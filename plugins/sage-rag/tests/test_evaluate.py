@@ -1,11 +1,11 @@
-"""Tests for `rag.evaluate` against values worked out by hand."""
+"""Tests for `rag.evaluate`: which rows and documents count; test_metrics.py says what each measure is."""
 
 from __future__ import annotations
 
 from math import log2
+from typing import Any
 
 import pytest
-from sage_rag import metrics
 from sage_rag.evaluate import Judged, Scores, evaluate
 from sage_rag.records import Passage
 
@@ -14,30 +14,6 @@ from sage_core import Dataset
 
 def passages(*paths: str) -> list[Passage]:
     return [Passage(path=path, start=0, end=1, text="x") for path in paths]
-
-
-def test_ndcg_by_hand() -> None:
-    # Relevant at ranks 2 and 4 of three relevant ones: (1/log2 3 + 1/log2 5) / (1 + 1/log2 3 + 1/log2 4).
-    wanted = (1 / log2(3) + 1 / log2(5)) / (1 + 1 / log2(3) + 0.5)
-    assert metrics.ndcg(["x", "a", "y", "b"], {"a", "b", "c"}, 10) == pytest.approx(wanted)
-    assert metrics.ndcg(["x", "a", "y", "b"], {"a", "b", "c"}, 1) == 0
-    assert metrics.ndcg(["a"], {"a", "b"}, 1) == 1
-    assert metrics.ndcg(["a"], set(), 1) == 0
-
-
-def test_recall_and_reciprocal_rank() -> None:
-    assert metrics.recall(["x", "a", "b"], {"a", "b", "c", "d"}, 2) == 0.25
-    assert metrics.reciprocal_rank(["x", "a", "b"], {"a", "b"}) == 0.5
-    assert metrics.reciprocal_rank(["x"], {"a"}) == 0
-
-
-def test_answers_are_compared_as_for_squad() -> None:
-    assert metrics.exact_match("The  Panthers!", ["panthers"]) == 1
-    assert metrics.exact_match("Panthers won", ["panthers"]) == 0
-    # One of two words right, one of one found: 2 * 0.5 * 1 / 1.5.
-    assert metrics.f1("Panthers won", ["broncos", "the Panthers"]) == pytest.approx(2 / 3)
-    assert metrics.f1("", ["x"]) == 0
-    assert metrics.f1("the", ["a"]) == 1
 
 
 def test_means_are_over_the_rows_that_can_be_judged() -> None:
@@ -59,6 +35,20 @@ def test_lines_of_a_jsonl_file_may_be_judged_by_their_id() -> None:
     assert evaluate(rows).mrr == 0.5
     rows = Dataset([Judged(passages=passages("c.jsonl#7", "c.jsonl#9"), relevant=["c.jsonl#9"])])
     assert evaluate(rows).mrr == 0.5
+
+
+def test_documents_that_are_not_judged_never_count_as_one() -> None:
+    # Two files whose lines have the same id, and folders named alike after a mark, are two documents each.
+    for first, second in (("a.jsonl#1", "b.jsonl#1"), ("a#/x.md", "b#/x.md")):
+        assert evaluate(Dataset([Judged(passages=passages(first, second, "c.md"), relevant=["c.md"])])).mrr == (
+            pytest.approx(1 / 3, abs=1e-6)
+        )
+    assert evaluate(Dataset([Judged(passages=passages("a#9"), relevant=["9"])])).mrr == 0
+
+
+def test_passages_may_arrive_as_dicts() -> None:
+    row: Any = {"path": "a.md", "start": 0, "end": 1, "text": "x"}
+    assert evaluate(Dataset([Judged(passages=[row], relevant=["a.md"])])).recall == 1
 
 
 def test_what_cannot_be_measured_is_none() -> None:

@@ -9,14 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import sage_rag
 from sage_rag.evaluate import Judged, Scores, evaluate
-from sage_rag.index import BuildIndex
 from sage_rag.parse import Parse
 from sage_rag.prompt import prompt
-from sage_rag.records import Document, Entry, Passage, SourceFile
+from sage_rag.records import Document, Passage, SourceFile
 
 from sage_core import Dataset, Host
 from sage_core.testing import Example, OperatorContract
@@ -51,13 +49,6 @@ def test_ports_and_required_options(name: str) -> None:
     required = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty]
     assert tuple(ports) == INTERFACE[name][0]
     assert tuple(one for one in required if one != "ctx") == INTERFACE[name][1]
-
-
-def test_an_index_needs_vector_text_and_path() -> None:
-    assert Entry.__struct_fields__ == ("vector", "text", "path", "start", "end")
-    required = [field.name for field in msgspec.structs.fields(Entry) if field.required]
-    assert required == ["vector", "text", "path"]
-    assert not inspect.signature(BuildIndex).parameters
 
 
 class TestParseContract(OperatorContract):

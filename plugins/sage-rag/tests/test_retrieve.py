@@ -1,16 +1,13 @@
-"""Tests for `rag.retrieve`, `rag.highlight` and `rag.rerank` on a small corpus."""
+"""Tests for `rag.retrieve` on a small corpus."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import numpy as np
 import pytest
-from sage_rag.highlight import highlight
 from sage_rag.index import BuildIndex, Index
 from sage_rag.records import Entry, Passage
-from sage_rag.rerank import rerank
 from sage_rag.retrieve import retrieve
 
 from sage_core import Batch
@@ -90,60 +87,3 @@ def test_a_question_of_another_model_is_refused(index: Index, ctx: Any) -> None:
 def test_impossible_options_are_refused(index: Index, ctx: Any) -> None:
     with pytest.raises(ValueError, match="k = 0, depth = 100, rrf = 60"):
         retrieve(QUESTION, "lease", index, k=0, ctx=ctx)
-
-
-def passage(text: str, path: str = "a.md", start: int = 0) -> Passage:
-    return Passage(path=path, start=start, end=start + len(text), text=text, score=0.5)
-
-
-def test_rerank_orders_by_the_models_score_and_keeps_ties_in_order(ctx: Any) -> None:
-    given = [passage("a b"), passage("x", start=10), passage("a b c", start=20), passage("c", start=30)]
-    found = asyncio.run(rerank("a b c", given, model="m", k=3, ctx=ctx))
-    assert [(one.text, one.score) for one in found] == [("a b c", 3.0), ("a b", 2.0), ("c", 1.0)]
-    assert ctx.client.calls == [("rerank", "m", 4)]
-
-
-def test_rerank_of_nothing_calls_no_model(ctx: Any) -> None:
-    assert asyncio.run(rerank("a", [], model="m", ctx=ctx)) == []
-    assert ctx.client.calls == []
-
-
-def test_highlight_quotes_the_sentence_with_its_place(ctx: Any) -> None:
-    text = "Cats sleep. A worker renews its lease. The job is done."
-    found = asyncio.run(highlight("Which worker renews a lost lease?", [passage(text, start=100)], k=1, ctx=ctx))
-    assert found[0].text == "A worker renews its lease."
-    assert (found[0].start, found[0].end) == (112, 138)
-    assert text[found[0].start - 100 : found[0].end - 100] == found[0].text
-    assert 0 < found[0].score < 1
-
-
-def test_highlight_counts_a_sentence_of_two_overlapping_passages_once(ctx: Any) -> None:
-    given = [passage("One lease. Two lease.", start=0), passage("Two lease. Six.", start=11)]
-    found = asyncio.run(highlight("lease", given, k=5, ctx=ctx))
-    assert [one.text for one in found] == ["One lease.", "Two lease.", "Six."]
-
-
-def test_highlight_can_compare_vectors(ctx: Any) -> None:
-    found = asyncio.run(highlight("a lease", [passage("Cats. A lease. Dogs.")], k=1, model="m", ctx=ctx))
-    assert found[0].text == "A lease."
-    assert found[0].score == pytest.approx(1)
-    assert ctx.client.calls == [("embed", "m", 4)]
-
-
-def test_highlight_looks_for_what_is_asked_not_for_how(ctx: Any) -> None:
-    given = [passage("The fence grows. See what is done. The fence guards. A fence is a number.")]
-    found = asyncio.run(highlight("What is it?", given, k=1, ctx=ctx))
-    assert found[0].text == "See what is done."
-    found = asyncio.run(highlight("What is a fence?", given, ctx=ctx))
-    assert all("fence" in one.text for one in found)
-
-
-def test_highlight_without_passages_or_words(ctx: Any) -> None:
-    assert asyncio.run(highlight("lease", [], ctx=ctx)) == []
-    found = asyncio.run(highlight("?", [passage("Cats.")], ctx=ctx))
-    assert [one.score for one in found] == [0]
-
-
-def test_passages_may_arrive_as_dicts(ctx: Any) -> None:
-    row: Any = {"path": "a.md", "start": 0, "end": 5, "text": "Cats.", "score": 1}
-    assert paths(asyncio.run(highlight("cats", [row], ctx=ctx))) == ["a.md"]

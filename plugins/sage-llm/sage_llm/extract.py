@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+import msgspec
+
 from sage_core import Context, operator
 from sage_llm.stream import messages, read
 
@@ -58,10 +60,10 @@ async def extract(
 def _parse(text: str) -> tuple[Any, str]:
     fenced = _FENCED.match(text)
     try:
-        return json.loads(fenced[1] if fenced else text, parse_constant=_refuse), ""
-    except ValueError as error:
+        # Stricter than `json`, which takes NaN, infinite numbers and halves of characters that no result can hold.
+        return msgspec.json.decode(fenced[1] if fenced else text), ""
+    except msgspec.DecodeError as error:
         return None, f"not JSON: {error}"
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+    except RecursionError:
+        # A small model that repeats itself writes brackets until it is cut.
+        return None, "not JSON: it is nested too deeply"

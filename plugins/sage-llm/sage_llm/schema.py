@@ -11,9 +11,16 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 
+#: What a schema is written in that does not say so.
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
 def validator(schema: Mapping[str, Any]) -> Callable[[Any], str]:
     """Check the schema, and return what says why a value does not satisfy it (an empty string: it does)."""
-    kind = validator_for(schema)
+    dialect = schema.get("$schema", DRAFT)
+    if not isinstance(dialect, str) or validator_for({"$schema": dialect}, default=None) is None:
+        raise ValueError(f"option schema: $schema = {dialect!r} names no dialect that is known here: leave it out")
+    kind = validator_for({"$schema": dialect})
     try:
         kind.check_schema(schema)
     except SchemaError as error:
@@ -27,6 +34,10 @@ def validator(schema: Mapping[str, Any]) -> Callable[[Any], str]:
             worst = min(checker.iter_errors(value), key=lambda error: error.json_path, default=None)
         except Unresolvable as error:
             raise ValueError(f"option schema: cannot resolve {error}: references must lie inside the schema") from None
+        except RecursionError:
+            raise ValueError(
+                "option schema: a reference leads back to itself, or the value is nested too deeply"
+            ) from None
         return f"{worst.json_path}: {worst.message}" if worst else ""
 
     return problem_of

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from sage_llm.extract import extract
-from sage_llm.schema import validator
 
 SCHEMA = {
     "type": "object",
@@ -59,20 +58,32 @@ def test_a_cut_answer_says_so(ctx: Any) -> None:
         run(ctx, '{"name": "Ada"', '{"name": "Ada"', max_tokens=2)
 
 
-def test_constants_that_are_not_json_are_refused(ctx: Any) -> None:
-    with pytest.raises(ValueError, match="not JSON: NaN is not JSON"):
-        run(ctx, "NaN", "NaN", schema={"type": "number"})
+@pytest.mark.parametrize("answer", ["NaN", "-Infinity", "1e999", '"\\ud800"', "{'a': 1}", "", "1 2", "[1,]"])
+def test_what_json_does_not_allow_or_no_result_can_hold_is_refused(ctx: Any, answer: str) -> None:
+    with pytest.raises(ValueError, match="model 'm' gave no valid JSON in two tries: not JSON: "):
+        run(ctx, answer, answer, schema={})
+    assert len(ctx.client.asked) == 2
+
+
+@pytest.mark.parametrize("answer", ["[" * 20_000, "[" * 20_000 + "]" * 20_000, '{"a":' * 20_000])
+def test_endless_brackets_are_an_invalid_answer_like_any_other(ctx: Any, answer: str) -> None:
+    assert run(ctx, answer, "[]", schema={"type": "array"}) == []
+    assert (
+        "That is not valid: not JSON: it is nested too deeply. Answer again"
+        in (ctx.client.asked[1]["messages"][2]["content"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [("null", None), ("0", 0), (" [ ] ", []), ('"wörld \\u00e9 🙂"', "wörld é 🙂"), ("```\n1\n```", 1)],
+)
+def test_any_json_value_is_one(ctx: Any, answer: str, value: object) -> None:
+    assert run(ctx, answer, schema={}) == value
+    assert len(ctx.client.asked) == 1
 
 
 def test_a_schema_that_is_none_is_refused_before_any_call(ctx: Any) -> None:
     with pytest.raises(ValueError, match=r"option schema is no JSON Schema: \$\.type: 'text' is not valid"):
         run(ctx, schema={"type": "text"})
     assert ctx.client.asked == []
-
-
-def test_references_inside_are_followed_and_outside_are_not() -> None:
-    inside = validator({"$defs": {"n": {"type": "integer"}}, "items": {"$ref": "#/$defs/n"}})
-    assert inside([1, 2]) == ""
-    assert inside([1, "x"]) == "$[1]: 'x' is not of type 'integer'"
-    with pytest.raises(ValueError, match="references must lie inside the schema"):
-        validator({"$ref": "http://localhost:9/other.json"})(1)

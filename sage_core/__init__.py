@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from sage_core.common.contracts import Ordering as Ordering
     from sage_core.common.contracts import Reranks as Reranks
     from sage_core.common.contracts import Scheduler as Scheduler
-    from sage_core.common.contracts import Sleeps as Sleeps
     from sage_core.common.contracts import Tokenizes as Tokenizes
     from sage_core.common.errors import ConfigError as ConfigError
     from sage_core.common.errors import ModelError as ModelError
@@ -88,7 +87,7 @@ _OWNERS = {
     "api": "run",
     "common.clock": "MILLISECOND SECOND Clock",
     "common.contracts": "Backend Embeds Engine Fleet Generates InferenceClient NodeFilter NodePicker NodeScorer "
-    "Ordering Reranks Scheduler Sleeps Tokenizes",
+    "Ordering Reranks Scheduler Tokenizes",
     "common.errors": "ConfigError ModelError OperatorError PluginError RequestRejected SageError UnknownName "
     "UsageError",
     "common.hookspecs": "hookimpl",

@@ -191,19 +191,6 @@ class Tokenizes(Protocol):
         ...
 
 
-@runtime_checkable
-class Sleeps(Protocol):
-    """An engine that can give its memory back without being closed."""
-
-    async def sleep(self) -> None:
-        """Release what can be reloaded."""
-        ...
-
-    async def wake(self) -> None:
-        """Undo `sleep`."""
-        ...
-
-
 # ---------------------------------------------------------------- the client a step sees
 
 

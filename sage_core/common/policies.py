@@ -86,13 +86,6 @@ class KeyedScheduler:
         if isinstance(event, Withdrawn):
             self._forget(event.work.id)
 
-    def waiting(self, lane: Lane | None = None) -> int:
-        """Queued works of one lane, or of all."""
-        if lane is None:
-            return len(self._live)
-        queue = self._lanes.get(lane)
-        return queue.live if queue else 0
-
     def _head(self, queue: _Queue) -> _Entry:
         # A lane without live entries is deleted at once, so there is always one to find.
         while self._live.get(queue.heap[0][3].id) is not queue.heap[0]:

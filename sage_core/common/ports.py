@@ -11,7 +11,7 @@ from pathlib import Path
 from sage_core.common.errors import ConfigError, PortTaken, UnknownName
 
 #: Every default port. Overrides: ``[ports]`` in sage.toml, then ``SAGE_PORT_<NAME>`` in the environment.
-DEFAULTS: Mapping[str, int] = {"gateway": 8700, "vllm": 8710, "metrics": 8720}
+DEFAULTS: Mapping[str, int] = {"gateway": 8700}
 
 
 class SagePorts:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sage_core.testing.fleet import FakeFleet as FakeFleet
     from sage_core.testing.fleet import drive as drive
     from sage_core.testing.flows import Flows as Flows
-    from sage_core.testing.flows import run_flow as run_flow
     from sage_core.testing.hosts import PluginContract as PluginContract
     from sage_core.testing.hosts import install_wheel as install_wheel
     from sage_core.testing.operators import Example as Example
@@ -40,7 +39,7 @@ _OWNERS = {
     "engine_contract": "BackendContract EmbedderContract GeneratorContract RerankerContract TokenizerContract",
     "engines": "FakeBackend FakeEngine FakeOptions",
     "fleet": "Driven FakeFleet drive",
-    "flows": "Flows run_flow",
+    "flows": "Flows",
     "hosts": "PluginContract install_wheel",
     "operators": "Example OperatorContract",
     "schedulers": "OrderingContract SchedulerContract",

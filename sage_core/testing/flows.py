@@ -87,15 +87,3 @@ class Flows:
     def open_store(self) -> JobStore:
         """The job store these runs are kept in; close it after use."""
         return self.project.open_store()
-
-
-def run_flow(
-    workflow: Mapping[str, Any] | str | Path,
-    plugins: Mapping[str, object],
-    params: Mapping[str, object] | None = None,
-    *,
-    home: Path,
-    workers: int = 0,
-) -> Report:
-    """Run one workflow once; see `Flows`."""
-    return Flows(home, plugins).run(workflow, params, workers=workers)

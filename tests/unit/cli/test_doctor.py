@@ -38,7 +38,7 @@ def test_a_sound_installation_has_no_problems(capsys: pytest.CaptureFixture[str]
     assert report["problems"] == []
     assert [folder["name"] for folder in report["paths"]] == ["project", "data", "runtime"]
     assert all(folder["writable"] for folder in report["paths"])
-    assert {port["name"] for port in report["ports"]} == {"gateway", "vllm", "metrics"}
+    assert [(port["name"], port["port"]) for port in report["ports"]] == [("gateway", 8700)]
 
 
 def test_an_entry_that_cannot_be_imported_is_a_problem(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,7 +53,7 @@ def test_a_wrong_configuration_is_a_problem_and_not_the_end(tmp_path: Path, monk
     report = examine(App(Host({})))
     assert len(report["problems"]) == 1
     assert "unknown key 'stroe'" in report["problems"][0]
-    assert len(report["ports"]) == 3
+    assert len(report["ports"]) == 1
 
 
 def test_a_wrong_port_is_a_problem(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def test_variables_that_kubernetes_sets_for_a_service_named_sage_are_not_ours() 
 @pytest.mark.parametrize("value", ["0", "65536", "-1", "http", "", "80.5"])
 def test_what_is_no_port_is_named(value: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        SagePorts({}, {"SAGE_PORT_VLLM": value})
-    expected = f"SAGE_PORT_VLLM: {value!r} is not a port\n  help: a port is a number from 1 to 65535"
+        SagePorts({}, {"SAGE_PORT_GATEWAY": value})
+    expected = f"SAGE_PORT_GATEWAY: {value!r} is not a port\n  help: a port is a number from 1 to 65535"
     assert str(caught.value) == expected
 
 

@@ -1,0 +1,43 @@
+"""The suite for plugins: what is ours passes, and wrong plugins fail the test meant for them."""
+
+from __future__ import annotations
+
+import pytest
+
+import sage_core.testing.engines as fakes
+from sage_core import builtins, hookimpl
+from sage_core.testing import PluginContract
+
+
+class TestBuiltins(PluginContract):
+    plugin = builtins
+
+
+class TestFakes(PluginContract):
+    plugin = fakes
+
+
+class Gone:
+    @hookimpl
+    def sage_operators(self) -> dict[str, str]:
+        return {"gone.away": "no_such_module:away"}
+
+
+class Unmarked:
+    def sage_operators(self) -> dict[str, str]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "test", "reason"),
+    [
+        (Gone, PluginContract.test_every_entry_keeps_its_contract, "'gone.away' .* cannot be imported"),
+        (Unmarked, PluginContract.test_it_loads, "sage_operators is not marked with @hookimpl"),
+    ],
+    ids=["gone", "unmarked"],
+)
+def test_a_wrong_plugin_fails(wrong: type, test: object, reason: str) -> None:
+    suite = type("Suite", (PluginContract,), {"plugin": wrong(), "name": "wrong"})()
+    assert callable(test)
+    with pytest.raises(AssertionError, match=reason):
+        test(suite)

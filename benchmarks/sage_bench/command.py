@@ -36,7 +36,13 @@ def bench() -> None:
 @bench.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 def list_suites(as_json: bool) -> None:
-    """Show the bundled suites, their cases, and the data they need."""
+    """Show the bundled suites, their cases, and the data they need.
+
+    \b
+    Examples:
+      sage bench list
+      sage bench list --json
+    """
     import msgspec  # noqa: PLC0415 - `sage bench --help` needs none of it
 
     from sage_bench.suite import bundled, load  # noqa: PLC0415 - see above
@@ -81,7 +87,16 @@ def run(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Run SUITE, a file or the name of a bundled suite; exit code 1 when a case could not be measured."""
+    """Run SUITE, a file or the name of a bundled suite.
+
+    Exit code 1 when a case could not be measured.
+
+    \b
+    Examples:
+      sage bench run overhead --out results.jsonl
+      sage bench run retrieval --cranfield PATH --case cranfield --repeat 5
+      sage bench run ./mine.toml --json
+    """
     from sage_bench import report, runner  # noqa: PLC0415 - `sage bench --help` needs none of it
     from sage_bench.results import encode  # noqa: PLC0415 - see above
     from sage_bench.suite import find, load  # noqa: PLC0415 - see above
@@ -114,14 +129,26 @@ def run(
 @bench.command("report")
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print a table for a page of documentation.")
-def report_results(results: Path, as_markdown: bool) -> None:
-    """Show the figures of RESULTS, a file written with --out; of a case measured twice, the last."""
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON lines instead of a table.")
+def report_results(results: Path, as_markdown: bool, as_json: bool) -> None:
+    """Show the figures of RESULTS, a file written with --out.
+
+    Of a case measured twice, the last.
+
+    \b
+    Examples:
+      sage bench report results.jsonl
+      sage bench report results.jsonl --markdown
+    """
     from sage_bench import report  # noqa: PLC0415 - `sage bench --help` needs none of it
-    from sage_bench.results import read_lines  # noqa: PLC0415 - see above
+    from sage_bench.results import encode, read_lines  # noqa: PLC0415 - see above
 
     last = {(line.suite, line.case): line for line in read_lines(results)}
     lines = list(last.values())
-    click.echo(report.markdown(lines) if as_markdown else report.text(lines, width=_width()), nl=False)
+    if as_json:
+        click.echo("".join(encode(line).decode() + "\n" for line in lines), nl=False)
+    else:
+        click.echo(report.markdown(lines) if as_markdown else report.text(lines, width=_width()), nl=False)
 
 
 def _watch(number: int, of: int, name: str) -> None:

@@ -25,15 +25,14 @@ def summarise(values: Sequence[float], statistic: Statistic) -> float:
     return float(_OF[statistic](values))
 
 
-def interval(values: Sequence[float], statistic: Statistic, *, level: float = 0.95) -> tuple[float, float] | None:
-    """Percentile bootstrap interval; None where one value says nothing about spread."""
+def interval(values: Sequence[float], statistic: Statistic) -> tuple[float, float] | None:
+    """95 % percentile bootstrap interval; None where one value says nothing about spread."""
     if len(values) < 2:
         return None
     draw = random.Random(SEED)
     function = _OF[statistic]
     found = sorted(float(function(draw.choices(values, k=len(values)))) for _ in range(RESAMPLES))
-    outside = (1 - level) / 2
-    return found[int(outside * RESAMPLES)], found[min(int((1 - outside) * RESAMPLES), RESAMPLES - 1)]
+    return found[int(0.025 * RESAMPLES)], found[int(0.975 * RESAMPLES)]
 
 
 def differs(left: Sequence[float], right: Sequence[float]) -> tuple[float, float, float]:

@@ -58,6 +58,8 @@ def test_a_suite_gives_a_table_a_file_of_lines_and_a_report(
     assert shown.returncode == 0
     assert shown.stdout == done.stdout
     assert "whole run / plain loop" in shown.stdout
+    lines = [json.loads(line) for line in sage("bench", "report", "results.jsonl", "--json").stdout.splitlines()]
+    assert [(line["case"], line["seed"]) for line in lines] == [("rows", 5), ("cranfield", 5)]
 
 
 def test_a_case_without_its_data_is_said_to_be_missing_and_the_others_go_on(sage: Sage, suite: str) -> None:
@@ -92,4 +94,13 @@ def test_wrong_names_are_explained(sage: Sage, suite: str) -> None:
 
 def test_the_command_is_part_of_sage(sage: Sage) -> None:
     assert "bench" in sage("--help").stdout
-    assert "sage bench report results.jsonl" in sage("bench", "--help").stdout
+    shown = sage("bench", "--help").stdout
+    assert "sage bench report results.jsonl" in shown
+    assert "..." not in shown.partition("Commands:")[2], "a help text is cut short"
+
+
+@pytest.mark.parametrize("name", ["list", "run", "report"])
+def test_every_help_has_an_example_and_json(sage: Sage, name: str) -> None:
+    shown = sage("bench", name, "--help").stdout
+    assert f"  sage bench {name}" in shown.partition("Examples:")[2]
+    assert "--json" in shown

@@ -16,7 +16,7 @@ import sage_onnx
 
 from sage_core.builtins import default_host
 from sage_core.common.host import Host
-from sage_core.kernel.dataflow import check, draft, params, sections
+from sage_core.kernel.dataflow import check, draft, layout, params
 from sage_core.kernel.dataflow.graph import encode
 from sage_core.kernel.runtime import launch
 from sage_core.kernel.runtime.drive import Settings
@@ -158,7 +158,7 @@ def test_python_builds_the_same_document_and_graph(folder: Path, host: Host) -> 
 
 
 def test_the_page_names_every_key() -> None:
-    keys = {*sections.TOP, *draft.KEYS, *draft.JOIN_KEYS, *params._KEYS, *params.COLUMNS, *draft._LATER}
+    keys = {*layout.TOP, *layout.STEP, *layout.JOIN, *params.KEYS, *params.COLUMNS, *draft._LATER}
     missing = [key for key in sorted(keys) if not re.search(rf"\b{key}\b", PAGE)]
     assert missing == []
 

@@ -55,7 +55,7 @@ def _check(
     document: spec.Document, problems: Problems, host: Host, name: str, known: Mapping[str, Mapping[str, Any]]
 ) -> Graph:
     top = Settings(document.tree, (), problems)
-    sections.check_top(top)
+    given = sections.top(top)
     declared = {
         key: msgspec.structs.replace(param, default=document.rebase(param.default, ("params", key, "default")))
         if param.type == "path"
@@ -68,21 +68,20 @@ def _check(
     grains, columns = Grains(), Columns(declared, problems)
     options = Options(document, declared, models, {key: why for key, why in broken.items() if key not in own})
     resolver = Resolver(document, columns, grains, options, problems)
-    steps = _steps(top, host, resolver, problems)
+    steps = _steps(top, host, given.get("defaults", {}), resolver, problems)
     outputs = _outputs(top, columns, resolver)
     triggers = sections.triggers(top, declared)
-    end_to_end = sections.end_to_end(top)
     document.raise_if(problems)
     read = columns.read_params | options.read
     return Graph(
-        name=top.text("name") or name,
+        name=given.get("name") or name,
         base=str(document.base),
         params=declared,
         models=models,
         grains=grains.found,
         steps=steps,
         outputs=outputs or _leaves(steps, columns),
-        end_to_end=end_to_end,
+        end_to_end=given.get("slo", {}).get("end_to_end"),
         triggers=triggers,
         warnings=(
             *resolver.warnings,
@@ -92,8 +91,9 @@ def _check(
     )
 
 
-def _steps(top: Settings, host: Host, resolver: Resolver, problems: Problems) -> dict[str, Step]:
-    defaults = sections.Defaults(top)
+def _steps(
+    top: Settings, host: Host, defaults: Mapping[str, Any], resolver: Resolver, problems: Problems
+) -> dict[str, Step]:
     drafts: dict[str, Draft] = {}
     for name, settings in top.sections("steps", "step"):
         params.check_name("step", name, settings, RESERVED)

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
 
 from sage_core.common.errors import BadSignature, BadValue, PluginError
 from sage_core.common.host import Host
-from sage_core.kernel.dataflow import references, sections, signature
+from sage_core.kernel.dataflow import layout, references, signature
 from sage_core.kernel.dataflow.diagnostics import one_of
-from sage_core.kernel.dataflow.expressions import Expression, compile_when
-from sage_core.kernel.dataflow.graph import Ref, Signature
-from sage_core.kernel.dataflow.settings import Explain, Settings, kind, unstorable
+from sage_core.kernel.dataflow.expressions import Expression
+from sage_core.kernel.dataflow.graph import Ref, Retry, Signature
+from sage_core.kernel.dataflow.keys import kind, unstorable
+from sage_core.kernel.dataflow.settings import Explain, Settings
 from sage_core.kernel.dataflow.spans import Path
 
-KEYS = (
-    "use", "in", "with", "rows", "after", "when", "batch", "needs", "retry", "timeout", "cache", "on_error",
-    "max_errors", "partition", "per", "matrix", "repeat", "checkpoint",
-)  # fmt: skip
-#: Keys that only a join has, and those it shares with other steps.
-JOIN_KEYS = ("use", "in", "on", "how", "after", "needs", "retry", "timeout", "cache", "checkpoint", "partition")
+#: Fields of `Step` that are a key of its table, as it is read.
+_KEPT = ("on_error", "max_errors", "timeout", "cache", "partition", "needs", "checkpoint")
 #: Words that stand where a step's name would be.
 RESERVED = (references.PARAMS, "run", "env", "secret")
 JOIN = Signature(operator="join", shape="join")
@@ -90,47 +87,35 @@ class Draft(msgspec.Struct):
         yield from self.after
 
 
-def draft(name: str, settings: Settings, host: Host, defaults: sections.Defaults) -> Draft:
-    """Check what can be checked of a step by itself."""
-    use = settings.text("use") if settings.need("use", f"step {name!r}", 'name an operator: use = "…"') else ""
-    made = Draft(name=name, settings=settings, use=use)
-    made.signature = _signature(use, settings, host)
+def draft(name: str, settings: Settings, host: Host, defaults: Mapping[str, Any]) -> Draft:
+    """Check what can be checked of a step by itself; `defaults` is what ``[defaults]`` gives."""
+    joins = settings.table.get("use") == "join"
+    keys, what = (layout.JOIN, "a join") if joins else (layout.STEP, f"step {name!r}")
+    given = settings.values(keys, what)
+    made = Draft(name=name, settings=settings, use=given.get("use", ""))
+    made.signature = _signature(made.use, settings, host)
     ports = tuple(port.name for port in made.signature.ports) if made.signature else ()
     options = tuple(option.name for option in made.signature.options) if made.signature else ()
-    joins = use == "join"
-    settings.only(
-        JOIN_KEYS if joins else KEYS, "a join" if joins else f"step {name!r}", _explain(ports, options, joins)
-    )
+    settings.only(keys, what, _explain(ports, options, joins))
     if not joins:
-        made.when = settings.read("when", compile_when, None)
-        made.rows = _names(settings, "rows")
         bound = settings.section("in")
         made.inputs = {port: found for port in bound.table if (found := read_input(bound, port)) is not None}
-        made.per = settings.text("per")
-    made.after = _names(settings, "after")
-    made.kept = _kept(settings, defaults, "fail" if joins else defaults.on_error)
+    made.when, made.per, made.how = given.get("when"), given.get("per", ""), given.get("how", "inner")
+    made.rows, made.after = _names(settings, "rows", given), _names(settings, "after", given)
+    inherited = {key: value for key, value in defaults.items() if key in keys}
+    made.kept = _kept(settings, inherited, given)
     return made
 
 
-def _kept(settings: Settings, defaults: sections.Defaults, on_error: str) -> dict[str, Any]:
-    on_error = settings.choice("on_error", ("fail", "skip"), on_error)
-    max_errors = settings.read("max_errors", _max_errors, None)
-    if max_errors is not None and on_error != "skip":
+def _kept(settings: Settings, inherited: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    both = {**inherited, **given}
+    kept = {key: both[key] for key in _KEPT if key in both}
+    if "max_errors" in kept and kept.get("on_error") != "skip":
         message = "'max_errors' has no effect when the first error fails the step"
         settings.add("max_errors", message, 'add on_error = "skip"')
-    batch = settings.section("batch")
-    batch.only(("max",), "'batch'")
-    return {
-        "on_error": on_error,
-        "max_errors": max_errors,
-        "retry": sections.retry(settings, defaults.retry),
-        "timeout": settings.seconds("timeout", defaults.timeout),
-        "cache": settings.read("cache", _cache, True) is True,
-        "partition": settings.count("partition"),
-        "batch_max": batch.count("max"),
-        "needs": sections.needs(settings),
-        "checkpoint": settings.flag("checkpoint"),
-    }
+    kept["retry"] = Retry(**{**inherited.get("retry", {}), **given.get("retry", {})})
+    kept["batch_max"] = given.get("batch", {}).get("max", 0)
+    return kept
 
 
 def _signature(use: str, settings: Settings, host: Host) -> Signature | None:
@@ -165,7 +150,7 @@ def _explain(ports: tuple[str, ...], options: tuple[str, ...], joins: bool) -> E
             return f"{key!r} is a port of the operator", f'write in = {{ {key} = "step.column" }}'
         if key in options:
             return f"{key!r} is an option of the operator", f"write with = {{ {key} = … }}"
-        if joins and key in KEYS:
+        if joins and key in layout.STEP:
             return f"a join has no {key!r}", "put it on the step that reads the joined rows"
         if key in ("on", "how"):
             return f"{key!r} belongs to a join", 'write use = "join"'
@@ -174,11 +159,10 @@ def _explain(ports: tuple[str, ...], options: tuple[str, ...], joins: bool) -> E
     return explain
 
 
-def _names(settings: Settings, key: str) -> tuple[tuple[str, Path], ...]:
-    given = settings.table.get(key)
-    single = isinstance(given, str)
+def _names(settings: Settings, key: str, given: Mapping[str, Any]) -> tuple[tuple[str, Path], ...]:
+    single = isinstance(settings.table.get(key), str)
     path = (*settings.path, key)
-    return tuple((name, path if single else (*path, index)) for index, name in enumerate(settings.texts(key)))
+    return tuple((name, path if single else (*path, index)) for index, name in enumerate(given.get(key, ())))
 
 
 def read_input(settings: Settings, port: str) -> Input | None:
@@ -211,20 +195,3 @@ def read_input(settings: Settings, port: str) -> Input | None:
             message = f"{references.show(ref)!r} is never absent, so what follows is never read"
             settings.problems.add(place, message, help)
     return Input(refs=tuple(refs))
-
-
-def _max_errors(value: object) -> float:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return float(value)
-    if isinstance(value, str) and value.endswith("%"):
-        number = value[:-1].strip()
-        if number.replace(".", "", 1).isdecimal() and 0 < float(number) < 100:
-            return float(number) / 100
-    help = 'write a number of rows such as 10, or a share such as "1%"'
-    raise BadValue(f"'max_errors' cannot be {kind(value)}", help)
-
-
-def _cache(value: object) -> bool:
-    if isinstance(value, (str, bool)) and value in ("auto", "off", True, False):
-        return value in ("auto", True)
-    raise BadValue(f"'cache' cannot be {kind(value)}", 'write "auto" or "off"')

@@ -5,36 +5,31 @@ from __future__ import annotations
 import msgspec
 
 from sage_core.common.errors import BadValue
-from sage_core.kernel.dataflow import references, types
+from sage_core.kernel.dataflow import layout, references, types
 from sage_core.kernel.dataflow.columns import Columns, Found
 from sage_core.kernel.dataflow.diagnostics import Problems, one_of
 from sage_core.kernel.dataflow.draft import Draft
 from sage_core.kernel.dataflow.grains import Grains, Source
 from sage_core.kernel.dataflow.graph import RUN, Join, Ref
-from sage_core.kernel.dataflow.settings import Settings, kind
+from sage_core.kernel.dataflow.keys import kind
+from sage_core.kernel.dataflow.settings import Settings
 from sage_core.kernel.dataflow.spans import Path
-
-_ON = 'write on = { "left.column" = "right.column" }'
 
 
 def read(draft: Draft) -> None:
     """Read the keys that only a join has into the draft."""
     settings = draft.settings
     sides = settings.section("in")
-    sides.only(("left", "right"), "the sides of a join")
+    sides.only(layout.SIDES, "the sides of a join")
     rows: list[tuple[str, Path]] = []
-    for side in ("left", "right"):
-        if not sides.need(side, "a join", 'write in = { left = "step", right = "step" }'):
-            continue
-        name = sides.text(side)
+    for side, name in sides.values(layout.SIDES, "a join").items():
         if "." in name or name.endswith("?"):
             sides.add(side, f"a join takes a step's rows, not the column {name!r}", f'write "{name.partition(".")[0]}"')
         elif name:
             rows.append((name, (*sides.path, side)))
     # Both or none: which side a single one is cannot be told from its place in the list.
     draft.rows = tuple(rows) if len(rows) == 2 else ()
-    draft.how = settings.choice("how", ("inner", "left"), "inner")
-    if settings.need("on", "a join", _ON):
+    if "on" in settings:
         draft.on = tuple(_pairs(settings))
 
 
@@ -45,14 +40,14 @@ def _pairs(settings: Settings) -> list[tuple[Ref, Ref, Path]]:
     elif isinstance(given, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in given):
         pairs = [(left, right, (*path, index)) for index, (left, right) in enumerate(given)]
     else:
-        settings.add("on", f"'on' takes pairs of columns, not {kind(given)}", _ON)
+        settings.add("on", f"'on' takes pairs of columns, not {kind(given)}", layout.PAIRS)
         return []
     if not pairs:
-        settings.add("on", "'on' names no columns", _ON)
+        settings.add("on", "'on' names no columns", layout.PAIRS)
     found = []
     for left, right, place in pairs:
         if isinstance(right, dict):
-            settings.problems.add(place, "a column with a dot in its name is quoted in 'on'", _ON, "key")
+            settings.problems.add(place, "a column with a dot in its name is quoted in 'on'", layout.PAIRS, "key")
             continue
         try:
             ends = [references.parse(end) if isinstance(end, str) else None for end in (left, right)]
@@ -60,7 +55,7 @@ def _pairs(settings: Settings) -> list[tuple[Ref, Ref, Path]]:
             settings.problems.bad(place, error)
             continue
         if ends[0] is None or ends[1] is None:
-            settings.problems.add(place, f"'on' takes pairs of columns, not {kind(right)}", _ON)
+            settings.problems.add(place, f"'on' takes pairs of columns, not {kind(right)}", layout.PAIRS)
         else:
             found.append((ends[0], ends[1], place))
     return found

@@ -14,7 +14,7 @@ from sage_core.kernel.dataflow.diagnostics import Problems, one_of
 from sage_core.kernel.dataflow.draft import Draft
 from sage_core.kernel.dataflow.expressions import template_refs, whole_ref
 from sage_core.kernel.dataflow.graph import Option, Param, Signature, Type
-from sage_core.kernel.dataflow.settings import kind, unstorable
+from sage_core.kernel.dataflow.keys import kind, unstorable
 from sage_core.kernel.dataflow.spans import Path
 from sage_core.kernel.dataflow.spec import Document
 

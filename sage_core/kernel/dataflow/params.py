@@ -7,14 +7,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from sage_core.common.errors import BadValue
 from sage_core.kernel.dataflow import types
 from sage_core.kernel.dataflow.diagnostics import one_of
 from sage_core.kernel.dataflow.expressions import is_name
 from sage_core.kernel.dataflow.graph import Param, Type
-from sage_core.kernel.dataflow.settings import Settings, kind, unstorable
+from sage_core.kernel.dataflow.keys import FLAG, NUMBER, TEXT, Key, kind, unstorable
+from sage_core.kernel.dataflow.settings import Settings
 
 #: Type names of ``[params]`` and the column type of each.
 COLUMNS: Mapping[str, Type] = {
@@ -26,10 +25,35 @@ COLUMNS: Mapping[str, Type] = {
     "list": Type(kind="list", item=Type(kind="any")),
     "json": Type(kind="any"),
 }
-_KEYS = ("type", "default", "choices", "min", "max", "description", "secret", "required")
 #: What people write for a type, and what it is called here.
 _CALLED = {"str": "string", "text": "string", "integer": "int", "number": "float", "boolean": "bool", "file": "path"}
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _type(name: Any) -> Any:
+    if isinstance(name, str) and name in COLUMNS:
+        return name
+    shown = repr(name) if isinstance(name, str) else kind(name)
+    close = f"write {_CALLED[name]!r}; " if isinstance(name, str) and name in _CALLED else ""
+    raise BadValue(f"{shown} is not a type of params", close + one_of(str(name), tuple(COLUMNS), "types"))
+
+
+def _choices(values: Any) -> tuple[Any, ...]:
+    if not isinstance(values, list) or not values:
+        raise BadValue(f"'choices' must be a list of values, not {kind(values)}")
+    return tuple(values)
+
+
+KEYS: Mapping[str, Key] = {
+    "type": Key({"enum": list(COLUMNS)}, "What values it takes.", _type, needed=one_of("", tuple(COLUMNS), "types")),
+    "default": Key({}, "Taken when a run gives no value."),
+    "choices": Key({"type": "array", "minItems": 1}, "The only values allowed.", _choices),
+    "min": Key(NUMBER),
+    "max": Key(NUMBER),
+    "description": Key(TEXT),
+    "secret": Key(FLAG, "The value never reaches store, log or artifact."),
+    "required": Key(FLAG),
+}
 
 
 def column(param: Param) -> Type:
@@ -45,50 +69,26 @@ def read(document: Settings) -> dict[str, Param]:
 
 def _read(name: str, settings: Settings) -> Param:
     check_name("param", name, settings)
-    settings.only(_KEYS, f"param {name!r}")
-    typename = "json"
-    if settings.need("type", f"param {name!r}", one_of("", tuple(COLUMNS), "types")):
-        typename = settings.table["type"]
-        if not isinstance(typename, str) or typename not in COLUMNS:
-            shown = repr(typename) if isinstance(typename, str) else kind(typename)
-            close = f"write {_CALLED[typename]!r}; " if isinstance(typename, str) and typename in _CALLED else ""
-            help = close + one_of(str(typename), tuple(COLUMNS), "types")
-            settings.add("type", f"{shown} is not a type of params", help)
-            typename = "json"
-    low, high = settings.number("min"), settings.number("max")
+    given = {"type": "json", **settings.load(KEYS, f"param {name!r}")}
     for bound in ("min", "max"):
-        if bound in settings and typename not in ("int", "float", "json"):
-            settings.add(bound, f"{bound!r} applies to int and float params, not to {typename}", part="key")
-            low = high = None
-    if low is not None and high is not None and low > high:
-        settings.add("max", f"'max' is {high:g}, below 'min' {low:g}")
-        low = high = None
-    choices = settings.table.get("choices", [])
-    if not isinstance(choices, list) or ("choices" in settings and not choices):
-        settings.add("choices", f"'choices' must be a list of values, not {kind(choices)}")
-        choices = []
-    secret, default = settings.flag("secret"), settings.table.get("default")
-    required = settings.flag("required", default is None)
-    param = Param(
-        name=name,
-        type=typename,
-        required=required,
-        default=default,
-        choices=tuple(choices),
-        min=low,
-        max=high,
-        description=settings.text("description"),
-        secret=secret,
-    )
-    for index, choice in enumerate(choices):
+        if bound in settings and given["type"] not in ("int", "float", "json"):
+            message = f"{bound!r} applies to int and float params, not to {given['type']}"
+            settings.add(bound, message, part="key")
+            given.pop(bound, None)
+    if "min" in given and "max" in given and given["min"] > given["max"]:
+        settings.add("max", f"'max' is {given['max']:g}, below 'min' {given['min']:g}")
+        del given["min"], given["max"]
+    given.setdefault("required", "default" not in given)
+    param = Param(name=name, **given)
+    for index, choice in enumerate(param.choices):
         problem = problem_of(param, choice)
         if problem:
             settings.problems.add((*settings.path, "choices", index), f"choice of param {name!r}: {problem}")
-    if secret and typename != "string":
+    if param.secret and param.type != "string":
         settings.add("secret", "a secret param is of type string", 'write type = "string"')
     if "default" in settings:
         _check_default(param, settings)
-    return msgspec.structs.replace(param, required=required and default is None)
+    return param
 
 
 def _check_default(param: Param, settings: Settings) -> None:

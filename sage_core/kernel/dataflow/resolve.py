@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from sage_core.kernel.dataflow import types
+from sage_core.kernel.dataflow import layout, types
 from sage_core.kernel.dataflow.columns import Columns, Found, Made
 from sage_core.kernel.dataflow.diagnostics import Problems, one_of
 from sage_core.kernel.dataflow.draft import Draft, Input
-from sage_core.kernel.dataflow.expressions import compile_when
 from sage_core.kernel.dataflow.grains import Grains, Source, called
 from sage_core.kernel.dataflow.graph import RUN, Binding, Port, Ref, Repeat, Signature, Step, Type
 from sage_core.kernel.dataflow.join import JoinCheck
+from sage_core.kernel.dataflow.keys import TEXT, Key
 from sage_core.kernel.dataflow.options import Options, join_path
 from sage_core.kernel.dataflow.spans import Path
 from sage_core.kernel.dataflow.spec import Document
@@ -246,15 +246,13 @@ class Resolver:
         if "repeat" not in draft.settings:
             return None
         settings = draft.settings.section("repeat")
-        settings.only(("max", "until", "feed"), "'repeat'")
+        settings.only(layout.REPEAT, "'repeat'")
         if signature.shape != "map":
             message = f"{draft.use!r} cannot be repeated: only a step with one row out for each row in can"
             draft.settings.add("repeat", message, part="key")
             return None
-        settings.need("max", "'repeat'", "a loop has a bound: max = 10")
-        until = (
-            settings.read("until", compile_when, None) if settings.need("until", "'repeat'", 'until = "done"') else None
-        )
+        given = settings.values(layout.REPEAT, "'repeat'")
+        until = given.get("until")
         own = tuple(signature.columns)
         for ref in until.refs if until else ():
             if ref.column or ref.step not in own:
@@ -263,9 +261,10 @@ class Resolver:
                     "until", f"'until' reads the step's own columns, not {name!r}", one_of(name, own, "columns")
                 )
         feed = settings.section("feed")
+        columns = feed.values(dict.fromkeys(feed.table, Key(TEXT)), "'feed'")
         ports = {port.name: port for port in signature.ports}
         for name in feed.table:
-            column = feed.text(name)
+            column = columns.get(name, "")
             if name not in ports:
                 feed.add(name, f"{draft.use!r} has no port {name!r}", one_of(name, tuple(ports), "ports"), "key")
             elif column not in own:
@@ -273,7 +272,7 @@ class Resolver:
             elif not types.assignable(signature.columns[column], ports[name].type):
                 made, wanted = types.show(signature.columns[column]), types.show(ports[name].type)
                 feed.add(name, f"port {name!r} takes {wanted}, but column {column!r} is {made}")
-        return Repeat(max=settings.count("max", 1), until=until.text if until else "", feed=dict(feed.table))
+        return Repeat(max=given.get("max", 1), until=until.text if until else "", feed=dict(feed.table))
 
 
 def _made(signature: Signature, reading: _Reading, cells: tuple[dict[str, Any], ...]) -> dict[str, Type]:

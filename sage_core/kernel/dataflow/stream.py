@@ -17,13 +17,13 @@ import msgspec
 from sage_core.common.errors import UsageError, suggest
 from sage_core.common.host import Host
 from sage_core.common.operators import MARK, OperatorInfo
-from sage_core.kernel.dataflow import check, draft, signature
+from sage_core.kernel.dataflow import check, layout, signature
 from sage_core.kernel.dataflow.graph import Graph, Shape, Signature
 
 #: The method that takes an operator, by what the operator does to rows, where the two have different names.
 _METHODS: Mapping[Shape, str] = {"expand": "flat_map", "collect": "reduce"}
 #: Keys of a step that `Stream.set` may give.
-_SETTINGS = tuple(key for key in draft.KEYS if key not in ("use", "in", "with"))
+_SETTINGS = tuple(key for key in layout.STEP if key not in ("use", "in", "with"))
 _TABLES = ("description", "defaults", "slo", "triggers")
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sage_core.kernel.dataflow import sections
+from sage_core.kernel.dataflow import layout
 from sage_core.kernel.dataflow.diagnostics import Problems
 from sage_core.kernel.dataflow.draft import Draft, draft
 from sage_core.kernel.dataflow.settings import Settings
@@ -13,7 +13,7 @@ from tests.workflows import sample_operators
 
 def make(table: dict[str, Any], **defaults: Any) -> Draft:
     problems = Problems()
-    known = sections.Defaults(Settings({"defaults": defaults}, (), problems))
+    known = Settings(defaults, ("defaults",), problems).load(layout.DEFAULTS, "[defaults]")
     return draft("s", Settings(table, ("steps", "s"), problems), sample_operators.host(), known)
 
 
@@ -83,8 +83,8 @@ def test_a_count_of_zero_is_refused_although_it_is_what_silence_means() -> None:
     problems = Problems()
     table = {"use": "t.upper", "partition": 0, "batch": {"max": 0}}
     settings = Settings(table, ("steps", "s"), problems)
-    draft("s", settings, sample_operators.host(), sections.Defaults(Settings({}, (), problems)))
+    draft("s", settings, sample_operators.host(), {})
     assert [(found.path[2:], found.message) for found in problems] == [
-        (("partition",), "'partition' must be at least 1, not 0"),
         (("batch", "max"), "'max' must be at least 1, not 0"),
+        (("partition",), "'partition' must be at least 1, not 0"),
     ]

@@ -11,7 +11,7 @@ import pytest
 
 from sage_core import Dataset, Host, Vector, hookimpl, operator
 from sage_core.common.errors import InvalidWorkflow
-from sage_core.kernel.dataflow import check, draft, sections
+from sage_core.kernel.dataflow import check, layout
 from sage_core.kernel.dataflow.schema import workflow_schema
 
 
@@ -187,8 +187,8 @@ def test_a_wrong_key_or_value_is_marked_where_it_stands(
 
 def test_the_schema_knows_every_key_that_the_checker_knows(schema: Mapping[str, Any]) -> None:
     (step,) = schema["properties"]["steps"]["patternProperties"].values()
-    assert set(step["properties"]) == {*draft.KEYS, *draft.JOIN_KEYS}
-    assert set(schema["properties"]) == set(sections.TOP)
+    assert set(step["properties"]) == {*layout.STEP, *layout.JOIN}
+    assert set(schema["properties"]) == set(layout.TOP)
 
 
 def test_operators_bring_their_docs_types_and_defaults(host: Host) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from sage_core.kernel.dataflow import sections
 from sage_core.kernel.dataflow.diagnostics import Problems
-from sage_core.kernel.dataflow.graph import Param, Retry
+from sage_core.kernel.dataflow.graph import Param
 from sage_core.kernel.dataflow.settings import Settings
 from tests.workflows import sample_operators
 
@@ -18,21 +18,6 @@ def document(**tree: Any) -> Settings:
 
 def said(read: Settings) -> list[str]:
     return [found.message for found in read.problems]
-
-
-def test_a_retry_keeps_what_it_does_not_change() -> None:
-    default = Retry(max=1, base=2.0, on=("timeout",))
-    assert sections.retry(document(retry={"max": 4, "cap": "1m"}), default) == Retry(
-        max=4, base=2.0, cap=60.0, on=("timeout",)
-    )
-    assert sections.retry(document(), default) == default
-
-
-def test_needs_hold_only_what_was_given() -> None:
-    read = document(needs={"cpu": 0.5, "memory": "1GiB", "gpu": 0, "labels": ["a100"]})
-    assert sections.needs(read) == {"cpu": 0.5, "memory": 1 << 30, "gpu": 0, "labels": ["a100"]}
-    assert sections.needs(document()) == {}
-    assert said(read) == []
 
 
 @pytest.mark.parametrize(
@@ -109,13 +94,31 @@ def test_a_trigger_must_give_what_the_run_needs() -> None:
 )
 def test_the_top_of_a_file(tree: dict[str, Any], message: str) -> None:
     read = document(**tree)
-    sections.check_top(read)
+    sections.top(read)
     assert said(read) == [message]
 
 
 def test_the_objective_and_the_defaults() -> None:
-    assert sections.end_to_end(document(slo={"end_to_end": "1m30s"})) == 90.0
-    assert sections.end_to_end(document()) is None
-    read = document(defaults={"retries": 3})
-    sections.Defaults(read)
-    assert said(read) == ["unknown key 'retries' in [defaults]"]
+    read = document(sage=1, slo={"end_to_end": "1m30s"}, defaults={"timeout": "2s", "retry": {"max": 4, "cap": "1m"}})
+    assert sections.top(read) == {
+        "sage": 1,
+        "defaults": {"timeout": 2.0, "retry": {"max": 4, "cap": 60.0}},
+        "slo": {"end_to_end": 90.0},
+    }
+    assert said(read) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "table", "message"),
+    [
+        ("defaults", {"retries": 3}, "unknown key 'retries' in [defaults]"),
+        ("defaults", {"retry": {"most": 3}}, "unknown key 'most' in 'retry'"),
+        ("defaults", {"needs": {"gpu": 1}}, "unknown key 'needs' in [defaults]"),
+        ("slo", {"ttft": "1s"}, "unknown key 'ttft' in [slo]"),
+        ("slo", "2s", "'slo' is a table, not the text \"2s\""),
+    ],
+)
+def test_sections_take_their_own_keys_only(section: str, table: object, message: str) -> None:
+    read = document(**{"sage": 1, section: table})
+    sections.top(read)
+    assert said(read) == [message]

@@ -25,8 +25,8 @@ def graph(app: App, workflow: Path, profile: str | None, form: str, as_json: boo
       sage graph workflow.toml --format mermaid > workflow.mmd
       sage graph workflow.toml --json
     """
-    from sage_core.common.config import load_config  # noqa: PLC0415 - `--help` needs none of it
-    from sage_core.kernel.dataflow import draw  # noqa: PLC0415 - see above
+    from sage_core.cli import draw  # noqa: PLC0415 - `--help` needs none of it
+    from sage_core.common.config import load_config  # noqa: PLC0415 - see above
     from sage_core.kernel.dataflow.check import load  # noqa: PLC0415 - see above
     from sage_core.kernel.dataflow.graph import encode  # noqa: PLC0415 - see above
 

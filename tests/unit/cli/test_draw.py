@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sage_core.kernel.dataflow import draw
+from sage_core.cli import draw
 from sage_core.kernel.dataflow.graph import RUN, Binding, Grain, Graph, Join, Param, Ref, Repeat, Shape, Signature, Step
 
 

@@ -81,7 +81,9 @@ class Options:
                 )
             else:
                 places = [(value, (*path, index)) for index, value in enumerate(values)]
-                axes[name] = [self._value(known[name], value, place, settings.problems) for value, place in places]
+                axes[name] = [
+                    self._value(known[name], value, place, settings.problems, cell=True) for value, place in places
+                ]
         total = 1
         for values in axes.values():
             total *= len(values)
@@ -90,8 +92,11 @@ class Options:
             return ()
         return tuple(dict(zip(axes, cell, strict=True)) for cell in itertools.product(*axes.values())) if axes else ()
 
-    def _value(self, option: Option, value: Any, path: Path, problems: Problems) -> Any:
-        """Check one option's value; returns it with a relative path made relative to the workflow's folder."""
+    def _value(self, option: Option, value: Any, path: Path, problems: Problems, cell: bool = False) -> Any:
+        """Check one option's value; returns it with a relative path made relative to the workflow's folder.
+
+        `cell`: it is a value of a matrix, which becomes a column.
+        """
         if problem := unstorable(value):
             problems.add(path, problem)
             return value
@@ -102,6 +107,9 @@ class Options:
             return value
         for space, name in refs:
             self._reference(space, name, path, problems)
+            if cell and self._is_secret(space, name):
+                message = f"${{{space}.{name}}} is secret and cannot become a column, as the values of a matrix do"
+                problems.add(path, message, f"an option may hold it: with = {{ {option.name} = … }}")
         wrong = self._problem(option, value, refs)
         if wrong is not None:
             problems.add(path, f"option {option.name!r}: {wrong[0]}", wrong[1])
@@ -114,6 +122,9 @@ class Options:
                 problems.add(path, f"no param is named {name!r}", one_of(name, tuple(self._declared), "params"))
         elif space == "run" and name not in ("id", "name"):
             problems.add(path, f"${{run.{name}}} refers to nothing", "the run has ${run.id} and ${run.name}")
+
+    def _is_secret(self, space: str, name: str) -> bool:
+        return space == "secret" or (space == "params" and name in self._declared and self._declared[name].secret)
 
     def _problem(self, option: Option, value: Any, refs: tuple[tuple[str, str], ...]) -> tuple[str, str] | None:
         whole = whole_ref(value)

@@ -10,6 +10,7 @@ import pytest
 
 from sage_core import Batch, Dataset, operator
 from sage_core.testing import Example, OperatorContract
+from tests.contract.suites import assert_fails
 
 
 @operator("text.shout")
@@ -152,12 +153,8 @@ def counter() -> Callable[..., Any]:
 def test_a_wrong_operator_fails(wrong: Callable[..., object], test: str, message: str) -> None:
     value: object = Batch(["a", "b"]) if wrong is halved else "a"
     examples = (Example(inputs={"text": value}, result="a"),)
-    suite = type("Suite", (OperatorContract,), {"operator": wrong, "examples": examples})()
-    with pytest.raises(Exception, match=message):
-        getattr(suite, test)()
+    assert_fails(OperatorContract, test, message, operator=wrong, examples=examples)
 
 
 def test_a_suite_without_examples_fails() -> None:
-    suite = type("Suite", (OperatorContract,), {"operator": shout})()
-    with pytest.raises(AssertionError, match="at least one Example"):
-        suite.test_its_examples_hold()
+    assert_fails(OperatorContract, "test_its_examples_hold", "at least one Example", operator=shout)

@@ -8,15 +8,7 @@ import pytest
 
 from sage_core.cli.runs import ELSEWHERE
 from tests.unit.cli.conftest import Cli
-
-LINES = """
-[steps.lines]
-use = "t.lines"
-
-[steps.upper]
-use = "t.upper"
-in = { line = "lines.line" }
-"""
+from tests.unit.cli.test_run import LINES
 
 GATE = """
 [steps.lines]

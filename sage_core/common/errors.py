@@ -160,6 +160,10 @@ class StoreError(SageError):
         return f"store {url}: {problem}" + (f"\n  help: {help}" if help else "")
 
 
+class StoreUnavailable(StoreError):
+    """The database cannot be reached or is busy; the same call may succeed later, and nothing was written."""
+
+
 class StoreTooNew(StoreError):
     """The database was written by a newer SAGE; nothing is changed in it."""
 

@@ -13,8 +13,10 @@ from typing import Any
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from sage_core.platform.queries import DIALECTS, Dialect, queries
-from sage_core.platform.tables import metadata
+from sage_core.platform.database import Dialect
+from sage_core.platform.queries import queries
+from sage_core.platform.spelling import DIALECTS
+from sage_core.platform.tables import VIEWS, metadata
 
 HERE = Path(__file__).parent
 #: Rows every store starts with; `product` tells our database from a foreign one.
@@ -43,13 +45,14 @@ def statements(name: Dialect) -> dict[str, str]:
     return texts
 
 
-def schema() -> str:
-    """The SQLite schema as a script: one statement per paragraph, Alembic's stamp left to the store."""
-    engine = dialect_of("sqlite")
+def schema(name: Dialect) -> str:
+    """A schema as a script: one statement per paragraph, Alembic's stamp left to the store."""
+    engine = dialect_of(name)
     parts: list[str] = []
     for table in metadata.sorted_tables:
         parts.append(str(CreateTable(table).compile(dialect=engine)))
         parts += [str(CreateIndex(index).compile(dialect=engine)) for index in sorted(table.indexes, key=str)]
+    parts += [f"CREATE VIEW {view} AS {text}" for view, text in VIEWS.items()]
     parts += [f"INSERT INTO setting (key, value) VALUES ('{key}', '{value}')" for key, value in SETTINGS.items()]
     lines = (line.rstrip() for part in parts for line in [*part.strip().splitlines(), ";", ""])
     return "\n".join(lines).replace("\n;", ";")
@@ -61,7 +64,7 @@ def outputs() -> dict[Path, str]:
         HERE / f"statements_{name}.json": json.dumps(statements(name), indent=1, sort_keys=True) + "\n"
         for name in DIALECTS
     }
-    return {**files, HERE / "schema_sqlite.sql": schema()}
+    return {**files, **{HERE / f"schema_{name}.sql": schema(name) for name in DIALECTS}}
 
 
 def main(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""Upgrades a store's schema with Alembic: ``python -m sage_core.platform.migrate PATH [REVISION]``."""
+"""Upgrades a store's schema with Alembic: ``python -m sage_core.platform.migrate URL [REVISION]``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from alembic import command
 from alembic.config import Config
 
 from sage_core.common.errors import StoreError
+from sage_core.platform.database import dialect_of, mask
+from sage_core.platform.schema import SCHEMA_LOCK
+from sage_core.platform.sqlite import sqlite_path
 
 
 def scripts() -> Path:
@@ -29,9 +32,11 @@ def configuration(connection: sa.Connection) -> Config:
     return config
 
 
-def engine(path: Path) -> sa.Engine:
-    """Make an engine for a SQLite file whose transactions cover schema changes."""
-    made = sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": 30})
+def engine(url: str) -> sa.Engine:
+    """Make an engine whose transactions cover schema changes."""
+    if dialect_of(url) == "postgresql":
+        return sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
+    made = sa.create_engine(sa.URL.create("sqlite", database=str(sqlite_path(url))), connect_args={"timeout": 30})
 
     # The driver starts no transaction for DDL by itself, and a half-made upgrade would be left behind.
     @sa.event.listens_for(made, "connect")
@@ -45,21 +50,23 @@ def engine(path: Path) -> sa.Engine:
     return made
 
 
-def upgrade(path: Path, revision: str = "head") -> None:
+def upgrade(url: str, revision: str = "head") -> None:
     """Bring the database up to `revision` in one transaction; a process that comes second finds nothing to do."""
-    made = engine(path)
+    made = engine(url)
     try:
         with made.begin() as connection:
+            if made.dialect.name == "postgresql":
+                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
             command.upgrade(configuration(connection), revision)
     except sa.exc.SQLAlchemyError as error:
-        raise StoreError(f"sqlite:///{path}", f"the upgrade to {revision} failed: {error}") from error
+        raise StoreError(mask(url), f"the upgrade to {revision} failed: {mask(str(error))}") from error
     finally:
         made.dispose()
 
 
-def downgrade(path: Path, revision: str) -> None:
+def downgrade(url: str, revision: str) -> None:
     """Take the database back to `revision`; ``base`` removes the schema with everything in it."""
-    made = engine(path)
+    made = engine(url)
     try:
         with made.begin() as connection:
             command.downgrade(configuration(connection), revision)
@@ -68,4 +75,4 @@ def downgrade(path: Path, revision: str) -> None:
 
 
 if __name__ == "__main__":
-    upgrade(Path(sys.argv[1]), *sys.argv[2:3])
+    upgrade(*sys.argv[1:3])

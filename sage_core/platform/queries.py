@@ -6,16 +6,15 @@ meets a database's limit on bound variables. The database's clock is the only cl
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from sage_core.platform import tables as t
+from sage_core.platform.cluster_queries import cluster_queries
+from sage_core.platform.database import Dialect
 from sage_core.platform.records import AttemptRow, FileDigest, JobRow, StoredRun, WorkerRow
-
-Dialect = Literal["sqlite", "postgresql"]
-DIALECTS: tuple[Dialect, ...] = ("sqlite", "postgresql")
+from sage_core.platform.spelling import SKIP, Spelling, holds, lit, p
 
 # The column order of a statement is the field order of the record it fills.
 JOB = [t.job.c[name] for name in JobRow.__struct_fields__]
@@ -27,66 +26,11 @@ FILE = [t.file_digest.c[name] for name in FileDigest.__struct_fields__]
 HELD = [t.job.c[name] for name in ("id", "fence", "attempt", "max_attempts", "worker", "claimed_at", "deadline_at")]
 
 
-#: Marks a column that an insert leaves to the database.
-SKIP = object()
-
-
-def lit(value: str | int) -> sa.ColumnClause[Any]:
-    """Write a constant into the text: SQLite uses a partial index only for a literal condition."""
-    return sa.literal_column(repr(value))
-
-
-def p(name: str, type_: Any = None) -> sa.BindParameter[Any]:
-    """Name a parameter."""
-    return sa.bindparam(name, type_=type_)
-
-
-class Spelling:
-    """What the two databases spell differently."""
-
-    def __init__(self, dialect: Dialect) -> None:
-        self.dialect = dialect
-        # `unixepoch('subsec')` returns NULL before SQLite 3.42, and a claim would match nothing.
-        now = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)"
-        if dialect == "postgresql":
-            now = "CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT)"
-        self.now: sa.ColumnClause[int] = sa.literal_column(now, sa.BigInteger)
-
-        # SQLite has no booleans, and SQLAlchemy would bind them as parameters.
-        self.false: Any = sa.false() if dialect == "postgresql" else lit(0)
-        self.true: Any = sa.true() if dialect == "postgresql" else lit(1)
-
-    def listed(self, name: str, type_: Any = sa.BigInteger) -> sa.Select[Any]:
-        """Select the items of a JSON list parameter."""
-        if self.dialect == "sqlite":
-            return sa.select(sa.func.json_each(p(name)).table_valued("value").c.value)
-        each = sa.func.jsonb_array_elements_text(sa.cast(p(name, sa.Text), postgresql.JSONB)).table_valued("value")
-        return sa.select(sa.cast(each.c.value, type_))
-
-    def pairs(self, name: str) -> Any:
-        """Select two integers from each item of a JSON list of pairs."""
-        if self.dialect == "sqlite":
-            item = sa.func.json_each(p(name)).table_valued("value").c.value
-            return sa.select(*[sa.func.json_extract(item, lit(f"$[{i}]")) for i in (0, 1)])
-        each = sa.func.jsonb_array_elements(sa.cast(p(name, sa.Text), postgresql.JSONB)).table_valued("value")
-        return sa.select(*(sa.cast(each.c.value.op("->>")(lit(i)), sa.BigInteger) for i in (0, 1)))
-
-    def first(self, statement: sa.Select[Any]) -> sa.Select[Any]:
-        """Return the first `:limit` rows; SQLite's compiler would otherwise bind an offset of its own."""
-        limited = statement.limit(p("limit", sa.Integer))
-        return limited.offset(lit(0)) if self.dialect == "sqlite" else limited
-
-    def insert(self, table: sa.Table, **special: Any) -> Any:
-        """Insert a row of parameters named as columns, save for the `special` ones."""
-        make: Any = sqlite.insert if self.dialect == "sqlite" else postgresql.insert
-        values = {c.name: special.get(c.name, p(c.name, c.type)) for c in table.c if special.get(c.name) is not SKIP}
-        return make(table).values(values)
-
-
 def queries(dialect: Dialect) -> dict[str, Any]:
     """Every statement the store runs, by name."""
     s = Spelling(dialect)
-    return {**run_queries(s), **claim_queries(s), **job_queries(s), **value_queries(s), **worker_queries(s)}
+    made = (run_queries, claim_queries, job_queries, value_queries, worker_queries, cluster_queries)
+    return {name: statement for make in made for name, statement in make(s).items()}
 
 
 def run_queries(s: Spelling) -> dict[str, Any]:
@@ -104,7 +48,16 @@ def run_queries(s: Spelling) -> dict[str, Any]:
             created_at=sa.case((newest > s.now, newest), else_=s.now),
             started_at=sa.case((p("status", sa.Text) == lit("running"), s.now), else_=sa.null()),
             finished_at=sa.null(),
-        ),
+        ).on_conflict_do_nothing(),
+        # The run that a new one's keys belong to: any run for an idempotency key, an unfinished one for a unique key.
+        "run_of_keys": sa.select(run.c.id)
+        .where(
+            sa.or_(
+                run.c.idempotency_key == p("idempotency_key", sa.Text),
+                sa.and_(run.c.unique_key == p("unique_key", sa.Text), sa.not_(ended)),
+            )
+        )
+        .order_by(run.c.created_at),
         "run_get": sa.select(*RUN).where(run.c.id == p("id")),
         "run_prefix": s.first(
             sa.select(run.c.id)
@@ -143,6 +96,11 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
     job = t.job
     ready, running = job.c.state == lit("ready"), job.c.state == lit("running")
     held = sa.select(*HELD)
+    here = p("on_node", sa.Text)
+    paused = sa.exists().where(t.queue.c.name == p("queue"), t.queue.c.paused)
+    placed = sa.or_(job.c.node.is_(None), job.c.node == here, job.c.node_until <= s.now)
+    able = sa.or_(job.c.needs == lit(""), job.c.needs.in_(s.listed("fits", sa.Text)))
+    free = sa.exists().where(t.slot.c.key == job.c.limit_key, sa.not_(holds(t.slot)))
     fenced = sa.and_(job.c.id == p("job_id"), job.c.fence == p("fence"), running)
     named = sa.tuple_(job.c.id, job.c.fence).in_(s.pairs("pairs"))
 
@@ -155,6 +113,7 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
         first = s.first(
             sa.select(job.c.id)
             .where(ready, job.c.queue == p("queue"), job.c.run_at <= s.now, *where)
+            .where(sa.not_(paused), placed, able, sa.or_(job.c.limit_key.is_(None), free))
             .order_by(job.c.rank, job.c.run_at, job.c.id)
         )
         chosen = (
@@ -171,6 +130,7 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
                 attempt=job.c.attempt + lit(1),
                 fence=job.c.fence + lit(1),
                 worker=p("by_worker", sa.Text),
+                node=here,
                 claimed_at=s.now,
                 deadline_at=s.now + job.c.timeout_ms,
                 lease_until=lease(s.now + job.c.timeout_ms),
@@ -194,6 +154,20 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
         .where(sa.or_(job.c.deadline_at.is_(None), job.c.deadline_at > s.now))
         .values(lease_until=lease(job.c.deadline_at))
         .returning(job.c.id),
+        # A worker's id is of one process, and a job's worker is whoever claimed it last: together they are a fence.
+        "renew_workers": sa.update(job)
+        .where(running, job.c.worker.in_(s.listed("workers", sa.Text)))
+        .where(sa.or_(job.c.deadline_at.is_(None), job.c.deadline_at > s.now))
+        .values(lease_until=lease(job.c.deadline_at))
+        .returning(job.c.id, job.c.fence),
+        # A claim that found no free slot is as if it had not been, but for the fence.
+        "unclaim": sa.update(job)
+        .where(fenced)
+        .values(state=lit("ready"), attempt=job.c.attempt - lit(1), lease_until=sa.null(), deadline_at=sa.null()),
+        "needs_waiting": sa.select(job.c.needs).distinct().where(ready, job.c.needs != lit("")),
+        "needs_running": sa.select(job.c.needs, sa.func.count())
+        .where(running, job.c.needs != lit(""), job.c.node == p("name", sa.Text))
+        .group_by(job.c.needs),
         "settle": sa.update(job)
         .where(fenced)
         .values(
@@ -203,6 +177,8 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
             error=p("new_error"),
             lease_until=sa.null(),
             deadline_at=sa.null(),
+            node=sa.null(),
+            node_until=sa.null(),
         ),
         "finish": sa.update(job)
         .where(fenced)
@@ -211,6 +187,7 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
             result_key=p("new_result_key"),
             reused=p("new_reused", sa.Boolean),
             session=p("new_session"),
+            failures=p("failures", sa.Integer),
             error=lit(""),
             lease_until=sa.null(),
             deadline_at=sa.null(),
@@ -223,6 +200,7 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
             result_key=p("new_result_key"),
             reused=p("new_reused", sa.Boolean),
             session=p("new_session"),
+            failures=p("failures", sa.Integer),
             error=lit(""),
         )
         .returning(job.c.id),
@@ -253,6 +231,8 @@ def job_queries(s: Spelling) -> dict[str, Any]:
             deps_left=lit(0),
             reused=s.false,
             error=lit(""),
+            failures=lit(0),
+            node_until=s.now + p("delay_ms", sa.BigInteger) + p("patience_ms", sa.BigInteger),
             **dict.fromkeys(("claimed_at", "lease_until", "deadline_at", "worker", "result_key", "session"), sa.null()),
         ).returning(job.c.id),
         "edge_insert": s.insert(edge),
@@ -343,7 +323,7 @@ def worker_queries(s: Spelling) -> dict[str, Any]:
     """The processes that take part."""
     worker = t.worker
     return {
-        "worker_insert": s.insert(worker, started_at=s.now, heartbeat_at=s.now, stopped_at=sa.null()),
+        "worker_insert": s.insert(worker, started_at=s.now, heartbeat_at=s.now, stopped_at=sa.null(), phases=lit("")),
         "worker_beat": sa.update(worker)
         .where(worker.c.id == p("of_worker"), worker.c.stopped_at.is_(None))
         .values(heartbeat_at=s.now),

@@ -9,8 +9,10 @@ import msgspec
 
 from sage_core.common.errors import UsageError, suggest
 from sage_core.common.records import Job, JobState, RunStatus
+from sage_core.platform.cluster import ClusterReader
 from sage_core.platform.database import Database, Row
 from sage_core.platform.records import AttemptRow, FileDigest, JobRow, StoredRun, WorkerRow
+from sage_core.platform.schedules import ScheduleReader
 
 _RUN = StoredRun.__struct_fields__
 _JOB = JobRow.__struct_fields__
@@ -50,7 +52,7 @@ def claimed_job(row: Row) -> Job:
     )
 
 
-class Reader:
+class Reader(ClusterReader, ScheduleReader):
     """The store's questions; each is one statement and sees one consistent state."""
 
     def __init__(self, database: Database) -> None:

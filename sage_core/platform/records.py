@@ -9,6 +9,9 @@ from sage_core.common.records import Job, JobState, Record, RunStatus
 WorkerKind = Literal["supervisor", "worker", "engine_host"]
 Outcome = Literal["done", "failed", "retried", "expired", "timeout", "lost", "given_back", "cancelled"]
 
+#: What an enqueue does when a key is taken: keep the run that has it, cancel that one, or refuse the new one.
+OnConflict = Literal["ignore", "replace", "error"]
+
 #: Statuses a run does not leave by itself.
 ENDED: frozenset[RunStatus] = frozenset(("succeeded", "partial", "failed", "cancelled"))
 
@@ -25,8 +28,22 @@ class NewRun(Record):
     params: bytes = b""
     options: bytes = b""
     graph_hash: str = ""
-    #: Worker id of the process that drives the run, or empty.
+    #: Worker id of the process that drives the run; empty when the workers of its queue do.
     supervisor: str = ""
+    #: Where its jobs wait.
+    queue: str = "default"
+    #: Larger goes first, as far as the ordering of jobs heeds it.
+    priority: int = 0
+    #: At most one unfinished run has it; see `JobStore.enqueue`.
+    unique_key: str | None = None
+    #: At most one run ever has it, finished ones included.
+    idempotency_key: str | None = None
+    #: Versions the run was planned with: msgpack of distribution → version.
+    pins: bytes = b""
+    #: Name of the deployment it was started from.
+    deployment: str | None = None
+    #: The run it was forked from.
+    forked_from: str | None = None
 
 
 class StoredRun(NewRun):
@@ -57,6 +74,13 @@ class NewJob(Record):
     max_attempts: int = 3
     #: An attempt that runs longer is taken from its worker, however often the worker renews; None means no limit.
     timeout_ms: int | None = None
+    #: The node meant to take it; others may claim it `patience_ms` after it is inserted.
+    node: str | None = None
+    patience_ms: int = 0
+    #: What it asks of a node, as `needs_text` writes it; empty is nothing in particular.
+    needs: str = ""
+    #: Whoever runs it holds a slot of this key; `Transaction.make_slots` says how many there are.
+    limit_key: str | None = None
 
 
 class JobRow(Job):
@@ -80,6 +104,14 @@ class JobRow(Job):
     session: int | None = None
     #: The last attempt's error; kept while a retry waits.
     error: str = ""
+    #: The node meant to take it, or the one it runs or ran on.
+    node: str | None = None
+    #: Until then no other node may claim it.
+    node_until: int | None = None
+    needs: str = ""
+    limit_key: str | None = None
+    #: Rows that failed and were skipped in its result.
+    failures: int = 0
 
 
 class AttemptRow(Record):
@@ -116,6 +148,8 @@ class NewWorker(Record):
     pid: int
     #: The process's start time in clock ticks since boot, which tells a recycled pid apart; 0 where unknown.
     ticks: int
+    node: str = ""
+    queue: str = ""
 
 
 class WorkerRow(NewWorker):
@@ -124,19 +158,95 @@ class WorkerRow(NewWorker):
     started_at: int = 0
     heartbeat_at: int = 0
     stopped_at: int | None = None
+    #: Cold start in ms by phase, as JSON.
+    phases: str = ""
+
+
+class QueueRow(Record):
+    """A queue as the view `sage_queue_depth` and the switch see it."""
+
+    name: str
+    paused: bool = False
+    ready: int = 0
+    running: int = 0
+    blocked: int = 0
+    #: When its oldest ready job became due.
+    oldest_run_at: int | None = None
+
+
+class NodeRow(Record):
+    """A node as its supervisor announced it."""
+
+    name: str
+    #: Worker id of the supervisor that speaks for it.
+    supervisor: str
+    host: str
+    #: A `Node` as JSON.
+    body: str
+    #: The node's clock minus the database's, in ms.
+    clock_ms: int = 0
+    started_at: int = 0
+    heartbeat_at: int = 0
+    stopped_at: int | None = None
+
+
+class DeploymentRow(Record):
+    """A workflow kept under a name, to be started by it."""
+
+    name: str
+    #: Counts the times it was deployed.
+    version: int
+    workflow: str
+    graph: bytes
+    graph_hash: str
+    #: Parameter values given when it was deployed: msgpack.
+    params: bytes
+    #: As `NewRun.options`.
+    options: bytes
+    queue: str
+    created_at: int = 0
+
+
+class ScheduleRow(Record):
+    """A trigger of a deployment; `next_at` is when it fires next."""
+
+    id: str
+    deployment: str
+    #: The trigger as declared, as JSON.
+    spec: str
+    paused: bool = False
+    next_at: int | None = None
+    created_at: int = 0
+
+
+class FireRow(Record):
+    """One fire time and what became of it."""
+
+    schedule: str
+    fire_at: int
+    #: ``fired``, ``skipped`` or ``missed``.
+    outcome: str
+    run_id: str | None
+    fired_at: int = 0
 
 
 __all__ = [
     "ENDED",
     "AttemptRow",
+    "DeploymentRow",
     "FileDigest",
+    "FireRow",
     "Job",
     "JobRow",
     "JobState",
     "NewJob",
     "NewRun",
     "NewWorker",
+    "NodeRow",
+    "OnConflict",
     "Outcome",
+    "QueueRow",
+    "ScheduleRow",
     "StoredRun",
     "WorkerKind",
     "WorkerRow",

@@ -8,12 +8,14 @@ from sage_core.common.errors import StoreError, StoreTooNew
 from sage_core.platform.database import Database
 
 #: The revision this code reads and writes: the newest file in `migrations/versions`.
-HEAD = "0001"
+HEAD = "0002"
+#: PostgreSQL's advisory lock that keeps two processes from creating or upgrading a schema at once: any constant.
+SCHEMA_LOCK = 7_243_104_119
 #: What comes before the first revision: Alembic's table and nothing else.
 BASE = ""
 
 
-def prepare(database: Database, path: Path) -> None:
+def prepare(database: Database, url: str) -> None:
     """Create or upgrade the schema as needed; costs one query where nothing is."""
     revision = revision_of(database)
     if revision == HEAD:
@@ -30,12 +32,12 @@ def prepare(database: Database, path: Path) -> None:
         # Alembic and SQLAlchemy cost 300 ms of import, and an upgrade is rare.
         from sage_core.platform.migrate import upgrade  # noqa: PLC0415
 
-        upgrade(path)
+        upgrade(url)
 
 
 def revision_of(database: Database) -> str | None:
     """Return the schema's revision, or None for an empty database; anything not ours is an error."""
-    names = {row[0] for row in database.run("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    names = database.tables()
     if not names:
         return None
     if names <= {"alembic_version", "sqlite_sequence"} and not database.run("SELECT * FROM alembic_version"):
@@ -50,7 +52,7 @@ def revision_of(database: Database) -> str | None:
     raise StoreError(
         database.url,
         f"a foreign database: it holds {', '.join(sorted(names)[:5])} and was not made by SAGE",
-        "choose another path; nothing was changed in this one",
+        "choose another path, database or schema; nothing was changed in this one",
     )
 
 
@@ -58,9 +60,10 @@ def create(database: Database) -> None:
     """Fill an empty database from the snapshot of what the migrations make, and stamp it."""
     database.begin()
     try:
+        database.lock_schema(SCHEMA_LOCK)
         # Another process may have been first.
         if revision_of(database) is None:
-            script = Path(__file__).with_name("schema_sqlite.sql").read_text(encoding="utf-8")
+            script = Path(__file__).with_name(f"schema_{database.dialect}.sql").read_text(encoding="utf-8")
             for statement in script.split(";\n"):
                 database.run(statement)
             database.run("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")

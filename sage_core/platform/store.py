@@ -6,21 +6,21 @@ a fence that is no longer the job's is refused with `StaleAttempt`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
-from sage_core.common.errors import UsageError
+from sage_core.common.errors import StoreError, UsageError
 from sage_core.common.records import Job, JobState, RunStatus
-from sage_core.platform.attempts import expired, held_from, history_row, refunded, retried
-from sage_core.platform.database import connect, sqlite_path
+from sage_core.platform.attempts import expired, held_from, refunded, retried
+from sage_core.platform.database import Database, Dialect, Row, dialect_of, mask
 from sage_core.platform.processes import is_alive
 from sage_core.platform.reader import Reader, claimed_job, listed
-from sage_core.platform.records import FileDigest, NewWorker, WorkerRow
+from sage_core.platform.records import FileDigest, JobRow, NewWorker, WorkerRow
 from sage_core.platform.schema import prepare
 from sage_core.platform.transaction import Transaction
 
@@ -29,25 +29,33 @@ HOUSEKEEPING = 64
 #: A worker on another machine that has been silent this long, in ms, is taken for dead.
 SILENCE_MS = 90_000
 
+#: Where a claim's row has its limit key.
+LIMIT_KEY = JobRow.__struct_fields__.index("limit_key")
+
 Pair = tuple[int, int]
+#: Of these waiting needs, which fit beside those that run (needs → how many).
+Fits = Callable[[Sequence[str], Mapping[str, int]], Sequence[str]]
 
 
 class JobStore(Reader):
     """A handle on the store, for one thread; processes open one each."""
 
     @classmethod
-    def statements(cls) -> Mapping[str, str]:
+    def statements(cls, dialect: Dialect) -> Mapping[str, str]:
         """The text of every statement, by name."""
-        text = Path(__file__).with_name("statements_sqlite.json").read_bytes()
+        text = Path(__file__).with_name(f"statements_{dialect}.json").read_bytes()
         return msgspec.json.decode(text, type=dict[str, str])
 
     @classmethod
     def open(cls, url: str, *, synchronous: str = "NORMAL") -> Self:
-        """Open ``sqlite:///PATH``; the file, its folder and its schema are made or upgraded as needed."""
-        path = sqlite_path(url)
-        database = connect(url, path, synchronous=synchronous, statements=cls.statements())
+        """Open ``sqlite:///PATH`` or ``postgresql://…``; a SQLite file and the schema are made or upgraded as needed.
+
+        Args:
+            synchronous: how SQLite flushes; PostgreSQL has its own setting of that name.
+        """
+        database = _connect(url, synchronous, cls.statements(dialect_of(url)))
         try:
-            prepare(database, path)
+            prepare(database, url)
         except BaseException:
             database.close()
             raise
@@ -95,23 +103,74 @@ class JobStore(Reader):
     # ------------------------------------------------------------ the protocol
 
     def claim(
-        self, worker: str, *, lease_ms: int, run_id: str | None = None, queue: str = "default", limit: int = 1
+        self,
+        worker: str,
+        *,
+        lease_ms: int,
+        run_id: str | None = None,
+        queue: str = "default",
+        limit: int = 1,
+        node: str = "",
+        fits: Fits | None = None,
     ) -> list[Job]:
-        """Take up to `limit` ready jobs for `lease_ms`, best rank first, after taking back what others lost."""
-        values = {"queue": queue, "limit": limit, "by_worker": worker, "lease_ms": lease_ms}
+        """Take up to `limit` ready jobs for `lease_ms`, best rank first, after taking back what others lost.
+
+        Args:
+            node: where the worker runs; jobs meant for another node are left to it while its patience lasts.
+            fits: which needs the node can meet besides what runs on it, asked only while jobs with needs wait;
+                without it such jobs are left to others.
+        """
+        values = {"queue": queue, "limit": limit, "by_worker": worker, "lease_ms": lease_ms, "on_node": node}
         with self.transaction() as tx:
             late = self._db.write_fetch("held_expired", {"limit": HOUSEKEEPING})
             if late:
                 now = self.now()
                 tx.settle([expired(held_from(row), now) for row in late])
+            values["fits"] = "[]"
+            if fits is not None:
+                values |= self._fitting(node, fits, limit)
             if run_id is None:
                 rows = self._db.write_fetch("claim", values)
             else:
                 rows = self._db.write_fetch("claim_run", {**values, "of_run": run_id})
+            rows = [row for row in rows if row[LIMIT_KEY] is None or self._has_slot(row)]
         if len(rows) > 1:
             # RETURNING promises no order. Columns 11 and 12 of a job are its rank and run_at.
             rows.sort(key=lambda row: (row[11], row[12], row[0]))
         return [claimed_job(row) for row in rows]
+
+    def _fitting(self, node: str, fits: Fits, limit: int) -> dict[str, Any]:
+        """The needs this node can meet now; one such job is claimed at a time, because each takes from what is left."""
+        waiting = [row[0] for row in self._db.fetch("needs_waiting", {})]
+        if not waiting:
+            return {}
+        # Two workers of one node take turns here, so that they cannot reserve the same resources.
+        self._db.write_fetch("node_lock", {"name": node})
+        running = {row[0]: row[1] for row in self._db.fetch("needs_running", {"name": node})}
+        able = fits(waiting, running)
+        return {"fits": listed(able), "limit": 1 if able else limit}
+
+    def _has_slot(self, row: Row) -> bool:
+        """Take a slot for a claimed job whose key is limited; without a free one the claim is undone."""
+        key = {"key": row[LIMIT_KEY]}
+        self._db.write_fetch("slot_lock", key)
+        mine = {"job_id": row[0], "fence": row[5]}
+        if self._db.write("slot_take", {**key, **mine}) == 1:
+            return True
+        self._db.write("unclaim", mine)
+        return False
+
+    def renew_workers(self, workers: Sequence[str], lease_ms: int) -> dict[int, int]:
+        """Prolong the leases of all that these workers hold; returns job → fence of what they still hold."""
+        with self.transaction():
+            rows = self._db.write_fetch("renew_workers", {"workers": listed(workers), "lease_ms": lease_ms})
+        return {row[0]: row[1] for row in rows}
+
+    def snooze(self, job_id: int, fence: int, delay_ms: int) -> None:
+        """Return a running job unharmed for a while: the attempt does not count, and leaves no history."""
+        with self.transaction() as tx:
+            ending = refunded(tx.held(job_id, fence))
+            tx.settle([msgspec.structs.replace(ending, delay_ms=delay_ms)], history=False)
 
     def renew(self, pairs: Sequence[Pair], lease_ms: int) -> set[int]:
         """Prolong the leases of (job, fence) pairs; return the jobs that are still ours and within their deadline."""
@@ -164,12 +223,7 @@ class JobStore(Reader):
     def cancel_run(self, run_id: str) -> bool:
         """Stop a run and every job of it that is not finished; False when it has ended already."""
         with self.transaction() as tx:
-            if not tx.finish_run(run_id, "cancelled", error="cancelled"):
-                return False
-            held = [held_from(row) for row in self._db.write_fetch("held_run", {"of_run": run_id})]
-            self._db.write("jobs_cancel", {"of_run": run_id})
-            self._db.write_each("attempt_insert", [history_row(h, "cancelled") for h in held])
-        return True
+            return tx.finish_run(run_id, "cancelled", error="cancelled")
 
     def resume_run(self, run_id: str, *, supervisor: str = "") -> int:
         """Start another session of a run and return its number; what is done stays done.
@@ -235,6 +289,21 @@ class JobStore(Reader):
         """Free the jobs of processes that died without goodbye, and return those that live."""
         with self.transaction() as tx:
             return self._bury_dead(tx)
+
+
+def _connect(url: str, synchronous: str, statements: Mapping[str, str]) -> Database:
+    if dialect_of(url) == "sqlite":
+        # sqlite3 and psycopg are imported for the database that is used.
+        from sage_core.platform.sqlite import connect  # noqa: PLC0415
+
+        return connect(url, synchronous=synchronous, statements=statements)
+    try:
+        from sage_core.platform.postgres import PostgresDatabase  # noqa: PLC0415
+    except ImportError as error:
+        raise StoreError(
+            mask(url), f"the PostgreSQL driver is missing ({error})", "pip install sage-core[postgres]"
+        ) from error
+    return PostgresDatabase(url, statements)
 
 
 def _pairs(pairs: Sequence[Pair]) -> dict[str, str]:

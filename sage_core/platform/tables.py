@@ -45,8 +45,18 @@ run = sa.Table(
     sa.Column("finished_at", sa.BigInteger),
     sa.Column("graph_hash", sa.Text, nullable=False),
     sa.Column("supervisor", sa.Text, nullable=False),
+    sa.Column("queue", sa.Text, nullable=False, server_default="default"),
+    sa.Column("priority", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("unique_key", sa.Text),
+    sa.Column("idempotency_key", sa.Text),
+    sa.Column("pins", sa.LargeBinary, nullable=False, server_default=sa.text("''")),
+    sa.Column("deployment", sa.Text),
+    sa.Column("forked_from", sa.Text),
     sa.Index("ix_run_created_at", "created_at"),
 )
+_live = sa.text("status IN ('queued', 'running')")
+sa.Index("uq_run_unique_key", run.c.unique_key, unique=True, sqlite_where=_live, postgresql_where=_live)
+sa.Index("uq_run_idempotency_key", run.c.idempotency_key, unique=True)
 
 job = sa.Table(
     "job",
@@ -74,6 +84,15 @@ job = sa.Table(
     sa.Column("reused", sa.Boolean, nullable=False),
     sa.Column("session", sa.Integer),
     sa.Column("error", sa.Text, nullable=False),
+    # Placement: the node meant to take the job, and until when no other may; while it runs, the node it runs on.
+    sa.Column("node", sa.Text),
+    sa.Column("node_until", sa.BigInteger),
+    # What the job asks of a node, as canonical JSON; empty is nothing in particular.
+    sa.Column("needs", sa.Text, nullable=False, server_default=sa.text("''")),
+    # Whoever runs the job holds one slot of this key.
+    sa.Column("limit_key", sa.Text),
+    # Rows that failed and were skipped in the result.
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("run_id", "stage", "part"),
     # A reused id would let a zombie's (id, fence) match another run's job.
     sqlite_autoincrement=True,
@@ -89,6 +108,8 @@ sa.Index(
     sqlite_where=_ready,
     postgresql_where=_ready,
 )
+_needy = sa.text("state = 'ready' AND needs <> ''")
+sa.Index("ix_job_needs", job.c.needs, sqlite_where=_needy, postgresql_where=_needy)
 sa.Index("ix_job_lease", job.c.lease_until, sqlite_where=_running, postgresql_where=_running)
 
 edge = sa.Table(
@@ -147,6 +168,114 @@ worker = sa.Table(
     sa.Column("started_at", sa.BigInteger, nullable=False),
     sa.Column("heartbeat_at", sa.BigInteger, nullable=False),
     sa.Column("stopped_at", sa.BigInteger),
+    sa.Column("node", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("queue", sa.Text, nullable=False, server_default=sa.text("''")),
+    # Cold start in ms by phase, as JSON: spawn, import, plugins, model.
+    sa.Column("phases", sa.Text, nullable=False, server_default=sa.text("''")),
+)
+
+queue = sa.Table(
+    "queue",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("paused", sa.Boolean, nullable=False),
+    sa.Column("changed_at", sa.BigInteger, nullable=False),
+)
+
+# A slot is taken while its job runs under its fence: it needs no lease of its own, and nobody has to free it.
+slot = sa.Table(
+    "slot",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("n", sa.Integer, primary_key=True),
+    sa.Column("job_id", sa.BigInteger),
+    sa.Column("fence", sa.BigInteger),
+    sqlite_with_rowid=False,
+)
+
+# The attempt that computes a result; it counts while its job runs under its fence.
+computing = sa.Table(
+    "computing",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("job_id", sa.BigInteger, nullable=False),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+node = sa.Table(
+    "node",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    # The supervisor that speaks for the node: fresh at every start.
+    sa.Column("supervisor", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    # Capacity, labels and loaded models: a `records.Node` as JSON.
+    sa.Column("body", sa.Text, nullable=False),
+    # The node's clock minus the database's, in ms, when it last spoke.
+    sa.Column("clock_ms", sa.BigInteger, nullable=False),
+    sa.Column("started_at", sa.BigInteger, nullable=False),
+    sa.Column("heartbeat_at", sa.BigInteger, nullable=False),
+    sa.Column("stopped_at", sa.BigInteger),
+)
+
+# Who may start workers for a queue on a node, so that many enqueues start one supervisor.
+spawn = sa.Table(
+    "spawn",
+    metadata,
+    sa.Column("node", sa.Text, primary_key=True),
+    sa.Column("queue", sa.Text, primary_key=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("until", sa.BigInteger, nullable=False),
+)
+
+deployment = sa.Table(
+    "deployment",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("workflow", sa.Text, nullable=False),
+    sa.Column("graph", sa.LargeBinary, nullable=False),
+    sa.Column("graph_hash", sa.Text, nullable=False),
+    sa.Column("params", sa.LargeBinary, nullable=False),
+    sa.Column("options", sa.LargeBinary, nullable=False),
+    sa.Column("queue", sa.Text, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+)
+
+schedule = sa.Table(
+    "schedule",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("deployment", sa.Text, sa.ForeignKey("deployment.name", ondelete="CASCADE"), nullable=False),
+    # The trigger as the workflow declares it, as JSON.
+    sa.Column("spec", sa.Text, nullable=False),
+    sa.Column("paused", sa.Boolean, nullable=False),
+    # The next fire time, epoch ms; null when there is none.
+    sa.Column("next_at", sa.BigInteger),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Index("ix_schedule_next_at", "next_at"),
+)
+
+# One row per fire time, inserted with its run: two schedulers cannot both fire it.
+fire = sa.Table(
+    "fire",
+    metadata,
+    sa.Column("schedule", sa.Text, sa.ForeignKey("schedule.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("fire_at", sa.BigInteger, primary_key=True),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text),
+    sa.Column("fired_at", sa.BigInteger, nullable=False),
+)
+
+# Files that machines share through the database, in pieces, where they share no disk.
+blob = sa.Table(
+    "blob",
+    metadata,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("n", sa.Integer, primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
 )
 
 file_digest = sa.Table(
@@ -158,3 +287,17 @@ file_digest = sa.Table(
     sa.Column("inode", sa.BigInteger, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),
 )
+
+#: Views for other tools, such as an autoscaler: name → its select, which both databases read.
+VIEWS = {
+    "sage_queue_depth": (
+        "SELECT queue,"
+        " SUM(CASE WHEN state = 'ready' THEN 1 ELSE 0 END) AS ready,"
+        " SUM(CASE WHEN state = 'running' THEN 1 ELSE 0 END) AS running,"
+        " SUM(CASE WHEN state = 'blocked' THEN 1 ELSE 0 END) AS blocked,"
+        " MIN(CASE WHEN state = 'ready' THEN run_at END) AS oldest_run_at"
+        " FROM job WHERE state IN ('ready', 'running', 'blocked') GROUP BY queue"
+    ),
+}
+for _name, _text in VIEWS.items():
+    sa.event.listen(metadata, "after_create", sa.DDL(f"CREATE VIEW {_name} AS {_text}"))  # type: ignore[no-untyped-call]

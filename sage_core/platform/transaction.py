@@ -7,20 +7,46 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from sage_core.common.errors import StaleAttempt, StoreError
+from sage_core.common.errors import StaleAttempt, StoreError, UsageError
 from sage_core.common.records import RunStatus
 from sage_core.platform.attempts import Ending, Held, held_from, history_row, settle_row
+from sage_core.platform.cluster import ClusterWriter
 from sage_core.platform.reader import Reader, job_row, listed
-from sage_core.platform.records import FileDigest, JobRow, NewJob, NewRun
+from sage_core.platform.records import FileDigest, JobRow, NewJob, NewRun, OnConflict
+from sage_core.platform.schedules import ScheduleWriter
 
 
-class Transaction(Reader):
+class Transaction(ClusterWriter, ScheduleWriter, Reader):
     """One open write transaction; made by `JobStore.transaction` and useless after it."""
 
-    def insert_run(self, run: NewRun) -> None:
-        """Add a run; an id that exists is refused."""
+    def insert_run(self, run: NewRun, *, on_conflict: OnConflict = "error") -> str | None:
+        """Add a run; returns the run that has its unique or idempotency key instead, when that one is kept.
+
+        Args:
+            on_conflict: ``ignore`` keeps the run that has the key, ``replace`` cancels it where it is unfinished and
+                only the unique key is shared, ``error`` raises `UsageError`. An id that exists is always refused.
+        """
         fields = {name: getattr(run, name) for name in NewRun.__struct_fields__}
-        self._db.write("run_insert", fields)
+        if self._db.write("run_insert", fields) == 1:
+            return None
+        keys = {"idempotency_key": run.idempotency_key, "unique_key": run.unique_key}
+        found = [str(row[0]) for row in self._db.fetch("run_of_keys", keys)]
+        if not found or self._db.fetch("run_get", {"id": run.id}):
+            raise StoreError(self.url, f"run {run.id} exists (refused by a constraint)")
+        if on_conflict == "ignore":
+            return found[0]
+        holder = self.run(found[0])
+        if (on_conflict == "replace" and holder.idempotency_key in (None, "")) or (
+            on_conflict == "replace" and (holder.idempotency_key != run.idempotency_key)
+        ):
+            self.finish_run(holder.id, "cancelled", error=f"replaced by run {run.id}")
+            return self.insert_run(run)
+        which = "idempotency key" if holder.idempotency_key == run.idempotency_key else "unique key"
+        key = run.idempotency_key if which == "idempotency key" else run.unique_key
+        raise UsageError(
+            f"Run {holder.id} ({holder.status}) has the {which} {key!r} already.",
+            "use another key, or say what to do: ignore keeps that run, replace cancels it while it is unfinished",
+        )
 
     def drive_run(self, run_id: str, worker: str, *, session: int) -> bool:
         """Say who drives the run from here on; False when it has ended or a later session drives it."""
@@ -35,9 +61,18 @@ class Transaction(Reader):
         *,
         session: int | None = None,
     ) -> bool:
-        """End a run; False when it has ended already, or when `session` is not the one that drives it."""
+        """End a run, and cancel what is left of its jobs.
+
+        Returns False when it has ended already, or when `session` is not the one that drives it.
+        """
         fields = {"run_id": run_id, "new_status": status, "new_outputs": outputs, "new_error": error}
-        return self._db.write("run_finish", {**fields, "in_session": session}) == 1
+        if self._db.write("run_finish", {**fields, "in_session": session}) != 1:
+            return False
+        # Locked in the order in which everybody locks jobs.
+        held = [held_from(row) for row in self._db.write_fetch("held_run", {"of_run": run_id})]
+        self._db.write("jobs_cancel", {"of_run": run_id})
+        self._db.write_each("attempt_insert", [history_row(h, "cancelled") for h in held])
+        return True
 
     def insert_jobs(self, jobs: Sequence[NewJob]) -> list[int]:
         """Add jobs, ready to be claimed, and return their ids; a stage has each part once."""
@@ -57,10 +92,22 @@ class Transaction(Reader):
             raise StoreError(self.url, "an edge leads to a job that has been claimed or does not exist")
 
     def finish(
-        self, job_id: int, fence: int | None, *, result_key: str | None, session: int, reused: bool = False
+        self,
+        job_id: int,
+        fence: int | None,
+        *,
+        result_key: str | None,
+        session: int,
+        reused: bool = False,
+        failures: int = 0,
     ) -> None:
-        """Record a job's result, if the attempt still owns the job; `fence` None finishes one that nobody claimed."""
+        """Record a job's result, if the attempt still owns the job; `fence` None finishes one that nobody claimed.
+
+        Args:
+            failures: rows that failed and were skipped.
+        """
         values = {"job_id": job_id, "new_result_key": result_key, "new_reused": reused, "new_session": session}
+        values["failures"] = failures
         if fence is None:
             if not self._db.write_fetch("finish_unclaimed", values):
                 raise StaleAttempt(self.url, job_id, 0)
@@ -116,10 +163,12 @@ class Transaction(Reader):
             raise StaleAttempt(self.url, job_id, fence)
         return held_from(rows[0])
 
-    def settle(self, endings: Sequence[Ending]) -> int:
+    def settle(self, endings: Sequence[Ending], *, history: bool = True) -> int:
         """End attempts that brought no result, and write their history."""
         if not endings:
             return 0
         settled = self._db.write_each("settle", map(settle_row, endings))
+        if not history:
+            return settled
         self._db.write_each("attempt_insert", [history_row(e.held, e.outcome, e.error) for e in endings])
         return settled

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from sage_core.common.errors import StoreError
+from sage_core.platform.database import Dialect
 from sage_core.platform.store import JobStore
 from sage_core.platform.transaction import Transaction
 from sage_core.testing import JobStoreContract
@@ -22,9 +23,9 @@ class Mutant(JobStore):
     change: ClassVar[tuple[str, str, str]]
 
     @classmethod
-    def statements(cls) -> Mapping[str, str]:
+    def statements(cls, dialect: Dialect) -> Mapping[str, str]:
         name, old, new = cls.change
-        texts = dict(super().statements())
+        texts = dict(super().statements(dialect))
         assert old in texts[name], f"{name} holds no {old!r}: {texts[name]}"
         texts[name] = texts[name].replace(old, new)
         return texts

@@ -50,14 +50,14 @@ def without_alembic(found: Schema) -> Schema:
 @pytest.fixture
 def migrated(tmp_path: Path) -> Path:
     path = tmp_path / "migrated.db"
-    upgrade(path)
+    upgrade(f"sqlite:///{path}")
     return path
 
 
 @pytest.fixture
 def created(tmp_path: Path) -> Path:
     path = tmp_path / "created.db"
-    made = engine(path)
+    made = engine(f"sqlite:///{path}")
     with made.begin() as connection:
         metadata.create_all(connection)
     made.dispose()
@@ -72,7 +72,7 @@ def opened(tmp_path: Path) -> Path:
 
 
 def test_migrations_make_what_the_tables_say(migrated: Path, created: Path) -> None:
-    made = engine(migrated)
+    made = engine(f"sqlite:///{migrated}")
     with made.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
@@ -89,7 +89,7 @@ def test_a_difference_would_be_noticed(migrated: Path, created: Path) -> None:
         with sqlite3.connect(path) as connection:
             connection.execute("DROP INDEX ix_job_lease")
         connection.close()
-    made = engine(migrated)
+    made = engine(f"sqlite:///{migrated}")
     with made.connect() as link:
         assert [step[0] for step in compare_metadata(MigrationContext.configure(link), metadata)] == ["add_index"]
     made.dispose()
@@ -111,16 +111,16 @@ def test_the_snapshot_is_what_the_migrations_make(migrated: Path, opened: Path) 
 
 def test_up_down_up(migrated: Path) -> None:
     before = schema(migrated)
-    downgrade(migrated, "base")
+    downgrade(f"sqlite:///{migrated}", "base")
     assert schema(migrated).keys() == {("table", "alembic_version")}
-    upgrade(migrated)
+    upgrade(f"sqlite:///{migrated}")
     assert schema(migrated) == before
     with JobStore.open(f"sqlite:///{migrated}") as store:
         assert store.runs() == []
 
 
 def test_the_head_is_the_newest_migration(migrated: Path) -> None:
-    made = engine(migrated)
+    made = engine(f"sqlite:///{migrated}")
     with made.connect() as connection:
         script = ScriptDirectory.from_config(configuration(connection))
     made.dispose()
@@ -138,7 +138,7 @@ def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:
     connection.close()
     before = schema(path)
     with pytest.raises(StoreError, match="the upgrade to head failed"):
-        upgrade(path)
+        upgrade(f"sqlite:///{path}")
     assert schema(path) == before
 
 

@@ -9,7 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from sage_core.platform import compile as compiler
-from sage_core.platform.queries import DIALECTS, Dialect, queries
+from sage_core.platform.database import Dialect
+from sage_core.platform.queries import queries
+from sage_core.platform.spelling import DIALECTS
+from sage_core.platform.sqlite import SqliteDatabase
 from sage_core.platform.store import JobStore
 
 
@@ -23,7 +26,7 @@ def test_the_checked_in_files_are_fresh(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_both_dialects_have_every_statement(dialect: Dialect) -> None:
     texts = compiler.statements(dialect)
-    assert texts.keys() == JobStore.statements().keys()
+    assert texts.keys() == JobStore.statements(dialect).keys()
     marker = r":\w+" if dialect == "sqlite" else r"%\(\w+\)s"
     assert all("?" not in text for text in texts.values())
     assert re.search(marker, texts["claim"])
@@ -60,8 +63,9 @@ def test_hot_statements_use_their_indexes(tmp_path: Path) -> None:
             ("held_expired", "ix_job_lease"),
             ("edge_release", "PRIMARY KEY"),
         ]:
-            text = store.statements()[name]
+            text = store.statements("sqlite")[name]
             names = dict.fromkeys(re.findall(r":(\w+)", text), "1")
+            assert isinstance(store._db, SqliteDatabase)
             plan = store._db.connection.execute(f"EXPLAIN QUERY PLAN {text}", names).fetchall()
             assert any(index in f"{row[3]} " for row in plan), (name, plan)
             assert not any(row[3].startswith("SCAN job") for row in plan), (name, plan)

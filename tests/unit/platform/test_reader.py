@@ -28,14 +28,14 @@ def test_a_list_is_one_json_parameter() -> None:
 
 
 def test_a_row_of_sqlite_becomes_a_job_with_its_types() -> None:
-    job = job_row((*ROW, 4, "boom"))
+    job = job_row((*ROW, 4, "boom", "n1", None, "", None, 2))
     assert (type(job), job.id, job.start, job.stop, job.worker, job.error) == (JobRow, 7, 10, 20, "w", "boom")
     assert job.reused is True
     assert (job.rank, type(job.rank)) == (2.0, float)
 
 
 def test_a_worker_is_given_the_part_of_a_job_that_it_needs() -> None:
-    job = claimed_job((*ROW, 4, "boom"))
+    job = claimed_job((*ROW, 4, "boom", None, None, "", None, 0))
     assert type(job) is Job
     assert job == Job(
         id=7,

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sage_core.common.errors import StoreError, StoreTooNew
-from sage_core.platform.database import Database, connect
+from sage_core.platform.database import Database
 from sage_core.platform.schema import BASE, HEAD, create, prepare, revision_of
+from sage_core.platform.sqlite import connect
 
 
 @pytest.fixture
@@ -19,25 +20,21 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(path: Path) -> Iterator[Database]:
-    made = connect(f"sqlite:///{path}", path, synchronous="NORMAL", statements={})
+    made = connect(f"sqlite:///{path}", synchronous="NORMAL", statements={})
     yield made
     made.close()
 
 
-def tables(database: Database) -> set[str]:
-    return {row[0] for row in database.run("SELECT name FROM sqlite_master WHERE type = 'table'")}
-
-
 def test_an_empty_database_is_filled_and_stamped_once(database: Database, path: Path) -> None:
     assert revision_of(database) is None
-    prepare(database, path)
+    prepare(database, f"sqlite:///{path}")
     assert revision_of(database) == HEAD
-    made = tables(database)
+    made = database.tables()
     assert {"run", "job", "edge", "result", "alembic_version"} <= made
     # Another process may have been first.
     create(database)
-    prepare(database, path)
-    assert tables(database) == made
+    prepare(database, f"sqlite:///{path}")
+    assert database.tables() == made
     assert database.run("SELECT version_num FROM alembic_version") == [(HEAD,)]
 
 
@@ -47,10 +44,10 @@ def test_a_database_with_alembics_empty_table_alone_is_before_the_first_revision
 
 
 def test_a_newer_schema_is_refused_with_both_revisions(database: Database, path: Path) -> None:
-    prepare(database, path)
+    prepare(database, f"sqlite:///{path}")
     database.run("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StoreTooNew, match=rf"written by a newer SAGE \(schema 9999, this one reads {HEAD}\)"):
-        prepare(database, path)
+        prepare(database, f"sqlite:///{path}")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +69,7 @@ def test_a_database_that_others_made_is_refused_and_left_as_it_is(
 ) -> None:
     for statement in statements:
         database.run(statement)
-    before = tables(database)
+    before = database.tables()
     with pytest.raises(StoreError, match=r"a foreign database: it holds .* and was not made by SAGE"):
-        prepare(database, path)
-    assert tables(database) == before
+        prepare(database, f"sqlite:///{path}")
+    assert database.tables() == before

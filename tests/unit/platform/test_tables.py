@@ -5,7 +5,17 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from sage_core.platform.records import AttemptRow, FileDigest, JobRow, StoredRun, WorkerRow
+from sage_core.platform.records import (
+    AttemptRow,
+    DeploymentRow,
+    FileDigest,
+    FireRow,
+    JobRow,
+    NodeRow,
+    ScheduleRow,
+    StoredRun,
+    WorkerRow,
+)
 from sage_core.platform.tables import metadata
 
 
@@ -17,6 +27,10 @@ from sage_core.platform.tables import metadata
         (AttemptRow, "attempt"),
         (WorkerRow, "worker"),
         (FileDigest, "file_digest"),
+        (NodeRow, "node"),
+        (DeploymentRow, "deployment"),
+        (ScheduleRow, "schedule"),
+        (FireRow, "fire"),
     ],
     ids=lambda each: str(each),
 )
@@ -37,7 +51,10 @@ def test_what_belongs_to_a_run_goes_with_it() -> None:
         for table in metadata.tables.values()
         for key in table.foreign_keys
     }
-    assert owners == dict.fromkeys([("job", "run"), ("edge", "job"), ("attempt", "job")], "CASCADE")
+    assert owners == dict.fromkeys(
+        [("job", "run"), ("edge", "job"), ("attempt", "job"), ("schedule", "deployment"), ("fire", "schedule")],
+        "CASCADE",
+    )
 
 
 def test_constraints_and_indexes_have_names_of_their_own() -> None:

@@ -1,0 +1,213 @@
+"""The store in PostgreSQL: runs compiled statements over psycopg 3, and turns its errors into SAGE's.
+
+Imported only for ``postgresql://`` URLs; the driver comes with ``sage-core[postgres]``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from sage_core.common.errors import StoreError, StoreUnavailable
+from sage_core.platform.database import Database, Parameters, Row, mask
+
+#: Oldest server with everything the statements use, as `server_version` counts.
+MINIMUM = 140_000
+#: Seconds a connection may take, and a statement may wait for another's lock.
+CONNECT_S, LOCK_S = 10, 30
+#: Where handles tell one another that something was committed, and seconds between two such words of one handle.
+CHANNEL, QUIET_S = "sage", 0.01
+
+_IN = (TransactionStatus.INTRANS, TransactionStatus.ACTIVE, TransactionStatus.INERROR)
+
+
+class PostgresDatabase(Database):
+    """A connection to a PostgreSQL database; one that broke is made again where no transaction is open."""
+
+    dialect = "postgresql"
+
+    def __init__(self, url: str, statements: Mapping[str, str]) -> None:
+        super().__init__(url, statements)
+        self._conninfo = url
+        self._listening = False
+        self._told = 0.0
+        self._owed = False
+        self._open()
+
+    def fetch(self, name: str, parameters: Parameters) -> list[Row]:
+        """Run a statement and return its rows."""
+        return self._fetch(self.statements[name], parameters)
+
+    def write(self, name: str, parameters: Parameters) -> int:
+        """Run a writing statement and return the number of rows it touched."""
+        self._require_transaction()
+        with self._explained():
+            return self._connection.execute(self.statements[name], parameters, prepare=True).rowcount
+
+    def write_each(self, name: str, rows: Iterable[Parameters]) -> int:
+        """Run a writing statement once per row and return the number of rows touched in all."""
+        self._require_transaction()
+        given = list(rows)
+        if not given:
+            return 0
+        if len(given) == 1:
+            return self.write(name, given[0])
+        with self._explained(), self._connection.cursor() as cursor:
+            cursor.executemany(self.statements[name], given)
+            return cursor.rowcount
+
+    def insert_each(self, name: str, rows: Iterable[Parameters]) -> list[int]:
+        """Insert rows in one round trip and return the id of each."""
+        self._require_transaction()
+        given = list(rows)
+        ids: list[int] = []
+        if not given:
+            return ids
+        with self._explained(), self._connection.cursor() as cursor:
+            cursor.executemany(self.statements[name], given, returning=True)
+            more: bool | None = True
+            while more:
+                ids += [row[0] for row in cursor.fetchall()]
+                more = cursor.nextset()
+        return ids
+
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, be it a failed one."""
+        return self._connection.info.transaction_status in _IN
+
+    def begin(self) -> None:
+        """Start a transaction at READ COMMITTED: what must not move is locked by the statements themselves."""
+        self._require_no_transaction()
+        self.run("BEGIN")
+
+    def commit(self) -> None:
+        """Commit, and tell the other handles soon afterwards: outside the transaction, and not for each one."""
+        if self._connection.info.transaction_status == TransactionStatus.INERROR:
+            self.rollback()
+            raise StoreError(self.url, "the transaction had failed and was rolled back", "run the command again")
+        try:
+            with self._explained():
+                self._connection.execute("COMMIT")
+        except StoreError:
+            self.rollback()
+            raise
+        self._owed = True
+        self._tell()
+
+    def rollback(self) -> None:
+        """Drop the transaction's writes; a broken connection has dropped them."""
+        if not self._connection.closed and self.in_transaction():
+            with self._explained():
+                self._connection.execute("ROLLBACK")
+
+    def run(self, text: str) -> list[Row]:
+        """Run a statement given as text."""
+        return self._fetch(text, None)
+
+    def changed(self) -> bool:
+        """Tell whether another handle has told of a commit since the last call; a word may get lost, so look anyway."""
+        self._tell()
+        if self._connection.closed:
+            self._open()
+        if not self._listening:
+            self.run(f"LISTEN {CHANNEL}")
+            self._listening = True
+            return True
+        own = self._connection.info.backend_pid
+        with self._explained():
+            return bool({note.pid for note in self._connection.notifies(timeout=0)} - {own})
+
+    def tables(self) -> set[str]:
+        """Names of the tables of the schema that unqualified names mean."""
+        return {row[0] for row in self.run("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")}
+
+    def lock_schema(self, key: int) -> None:
+        """Wait until no other process creates the schema."""
+        self.run(f"SELECT pg_advisory_xact_lock({key})")
+
+    def close(self) -> None:
+        """Close the connection; an open transaction is rolled back."""
+        if not self._connection.closed and not self.in_transaction() and self._owed:
+            self._told = 0.0
+            self._tell()
+        self._connection.close()
+
+    # ---------------------------------------------------------------- the connection
+
+    def _open(self) -> None:
+        with self._explained():
+            # Autocommit: the store says itself where a transaction begins.
+            self._connection = psycopg.connect(
+                self._conninfo,
+                autocommit=True,
+                connect_timeout=CONNECT_S,
+                application_name="sage",
+            )
+            # Not as a connection option: the URL may have options of its own, such as a search_path.
+            self._connection.execute(f"SET lock_timeout = {LOCK_S * 1000}")
+        self._listening = False
+        if self._connection.info.server_version < MINIMUM:
+            found = self._connection.info.parameter_status("server_version")
+            self._connection.close()
+            raise StoreError(self.url, f"PostgreSQL {found} is too old", f"SAGE needs {MINIMUM // 10_000} or later")
+
+    def _fetch(self, text: str, parameters: Parameters | None) -> list[Row]:
+        if self._connection.closed:
+            # Inside a transaction `closed` cannot be reached: the statement that broke it has raised.
+            self._open()
+        with self._explained():
+            cursor = self._connection.execute(text, parameters, prepare=parameters is not None)
+            return cursor.fetchall() if cursor.description else []
+
+    def _tell(self) -> None:
+        if self._owed and time.monotonic() - self._told >= QUIET_S and not self._connection.closed:
+            self._owed, self._told = False, time.monotonic()
+            self.run(f"NOTIFY {CHANNEL}")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise explain(self.url, error) from error
+
+
+#: SQLSTATE prefix → problem and help.
+_EXPLAINED: Sequence[tuple[str, str, str]] = (
+    ("28", "the server refused the user or the password", "check [store] url; a password may come from PGPASSWORD"),
+    ("3D", "there is no such database", "create it: createdb NAME"),
+    ("25006", "read-only", "name the primary server, or a user who may write"),
+    ("42501", "this user may not do that", "give the user rights on the schema"),
+    ("53100", "disk full", "free some space, then run the command again; finished work is kept"),
+    ("23", "refused by a constraint", ""),
+    ("22021", "text that the database cannot keep", "remove NUL bytes from it"),
+)
+#: SQLSTATE prefixes of what passes: connection lost, shutdown, too many connections, deadlock, lock timeout.
+_PASSING = ("08", "57P", "53300", "40P01", "40001", "55P03")
+
+
+def explain(url: str, error: psycopg.Error) -> StoreError:
+    """Say what PostgreSQL's error means for the user."""
+    state, text = error.sqlstate or "", _first_line(error)
+    for prefix, problem, help in _EXPLAINED:
+        if state.startswith(prefix):
+            return StoreError(url, f"{problem} ({text})", help)
+    lost = isinstance(error, psycopg.OperationalError) and not state
+    if "password authentication failed" in text or "no password supplied" in text:
+        return StoreError(url, f"{_EXPLAINED[0][1]} ({text})", _EXPLAINED[0][2])
+    if lost and 'database "' in text and "does not exist" in text:
+        return StoreError(url, f"{_EXPLAINED[1][1]} ({text})", _EXPLAINED[1][2])
+    if lost or state.startswith(_PASSING):
+        return StoreUnavailable(
+            url, f"cannot be reached or is busy ({text})", "see that the server runs, and try again"
+        )
+    return StoreError(url, text)
+
+
+def _first_line(error: psycopg.Error) -> str:
+    text = str(error).strip()
+    return mask(text.splitlines()[0]) if text else type(error).__name__

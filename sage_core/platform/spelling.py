@@ -1,0 +1,76 @@
+"""What SQLite and PostgreSQL spell differently, for statements written once in SQLAlchemy Core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from sage_core.platform import tables as t
+from sage_core.platform.database import Dialect
+
+DIALECTS: tuple[Dialect, ...] = ("sqlite", "postgresql")
+
+#: Marks a column that an insert leaves to the database.
+SKIP = object()
+
+
+def lit(value: str | int) -> sa.ColumnClause[Any]:
+    """Write a constant into the text: SQLite uses a partial index only for a literal condition."""
+    return sa.literal_column(repr(value))
+
+
+def p(name: str, type_: Any = None) -> sa.BindParameter[Any]:
+    """Name a parameter."""
+    return sa.bindparam(name, type_=type_)
+
+
+class Spelling:
+    """What the two databases spell differently."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        # `unixepoch('subsec')` returns NULL before SQLite 3.42, and a claim would match nothing.
+        now = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)"
+        if dialect == "postgresql":
+            now = "CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT)"
+        self.now: sa.ColumnClause[int] = sa.literal_column(now, sa.BigInteger)
+
+        # SQLite has no booleans, and SQLAlchemy would bind them as parameters.
+        self.false: Any = sa.false() if dialect == "postgresql" else lit(0)
+        self.true: Any = sa.true() if dialect == "postgresql" else lit(1)
+
+    def listed(self, name: str, type_: Any = sa.BigInteger) -> sa.Select[Any]:
+        """Select the items of a JSON list parameter."""
+        if self.dialect == "sqlite":
+            return sa.select(sa.func.json_each(p(name)).table_valued("value").c.value)
+        each = sa.func.jsonb_array_elements_text(sa.cast(p(name, sa.Text), postgresql.JSONB)).table_valued("value")
+        return sa.select(sa.cast(each.c.value, type_))
+
+    def pairs(self, name: str) -> Any:
+        """Select two integers from each item of a JSON list of pairs."""
+        if self.dialect == "sqlite":
+            item = sa.func.json_each(p(name)).table_valued("value").c.value
+            return sa.select(*[sa.func.json_extract(item, lit(f"$[{i}]")) for i in (0, 1)])
+        each = sa.func.jsonb_array_elements(sa.cast(p(name, sa.Text), postgresql.JSONB)).table_valued("value")
+        return sa.select(*(sa.cast(each.c.value.op("->>")(lit(i)), sa.BigInteger) for i in (0, 1)))
+
+    def first(self, statement: sa.Select[Any]) -> sa.Select[Any]:
+        """Return the first `:limit` rows; SQLite's compiler would otherwise bind an offset of its own."""
+        limited = statement.limit(p("limit", sa.Integer))
+        return limited.offset(lit(0)) if self.dialect == "sqlite" else limited
+
+    def insert(self, table: sa.Table, **special: Any) -> Any:
+        """Insert a row of parameters named as columns, save for the `special` ones."""
+        make: Any = sqlite.insert if self.dialect == "sqlite" else postgresql.insert
+        values = {c.name: special.get(c.name, p(c.name, c.type)) for c in table.c if special.get(c.name) is not SKIP}
+        return make(table).values(values)
+
+
+def holds(claim: sa.Table) -> Any:
+    """Whether the job that a row names still runs under the fence it names: then the row holds what it stands for."""
+    holder = t.job.alias("holder")
+    # Spelled out, because inside ON CONFLICT the row's table would otherwise be selected from once more.
+    job_id, fence = (sa.literal_column(f"{claim.name}.{name}", sa.BigInteger) for name in ("job_id", "fence"))
+    return sa.exists().where(holder.c.id == job_id, holder.c.fence == fence, holder.c.state == lit("running"))

@@ -10,13 +10,15 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from sage_core.common.clock import SECOND, Clock, SystemClock
 from sage_core.common.contracts import Embeds, Engine, Generates, Reranks, Tokenizes
 from sage_core.common.errors import ModelError, RequestRejected, SageError, UsageError
 from sage_core.common.records import EngineInfo, Lane, ModelSpec, Request, Token
 from sage_core.common.registry import Registry
 from sage_core.common.telemetry import log
-from sage_core.kernel.control_plane.engines import EnginePools, renamed
+from sage_core.kernel.control_plane.engines import EnginePools
 from sage_core.kernel.control_plane.events import (
     Abort,
     Action,
@@ -42,6 +44,7 @@ from sage_core.kernel.control_plane.events import (
     outline,
 )
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
+from sage_core.kernel.control_plane.replies import Reply
 
 if TYPE_CHECKING:
     import numpy.typing
@@ -56,17 +59,17 @@ Work = Callable[[], Coroutine[Any, Any, tuple[Any, int, int]]]
 CLOSED = "it was closed, and the next request opens another one; run again"
 
 
-class _Call:
+class _Call(Reply):
     """A request on its way: its payload, and where its answer goes."""
 
-    __slots__ = ("answer", "done", "lane", "request", "stream")
+    __slots__ = ("lane", "request", "vectors")
 
     def __init__(self, request: Request, lane: Lane) -> None:
+        super().__init__()
         self.request = request
         self.lane = lane
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.stream: asyncio.Queue[Token | None] | None = asyncio.Queue() if request.kind == "generate" else None
-        self.answer: Any = None
+        #: The answer to an embed request, as far as its batches have come.
+        self.vectors: Floats | None = None
 
 
 class Driver:
@@ -112,7 +115,7 @@ class Driver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for call in list(self._calls.values()):
-            self._resolve(call, RequestRejected("the control plane is closing"))
+            call.fail(RequestRejected("the control plane is closing"))
         # Cancellations that are on their way are applied first, so that the record of the last instant is complete.
         self._pump()
         self._closing = True
@@ -127,18 +130,19 @@ class Driver:
 
     async def ask(self, request: Request, spec: ModelSpec, *, about: bool = False) -> Any:
         """The answer to any request but a stream; `about` asks only what serves the model, and opens it."""
-        call = self._submit(request, spec, sizes=not about)
+        call = self._submit(request, spec, about=about)
         try:
-            await call.done
+            answer = await call.done
         finally:
             self._leave(call)
-        if not about and call.answer is not None:
-            return call.answer
+        if answer is not None:
+            return answer
         info = self.pools.info(call.lane)
         if info is None:
             raise ModelError(spec.name, "its engine closed while it was looked at")
         if about:
-            return renamed(info, spec.name)
+            # Two names of one model share its engine.
+            return msgspec.structs.replace(info, model=spec.name)
         import numpy  # noqa: PLC0415 - a client that only attaches must not pay for it
 
         return numpy.zeros((0, info.dimension), numpy.float32)
@@ -146,45 +150,30 @@ class Driver:
     async def generate(self, request: Request, spec: ModelSpec) -> AsyncGenerator[Token]:
         """Stream the answer; closing the iterator cancels the request."""
         call = self._submit(request, spec)
-        assert call.stream is not None
         try:
-            while (token := await call.stream.get()) is not None:
+            while (token := await call.token()) is not None:
                 yield token
-            await call.done
         finally:
             self._leave(call)
 
     # ------------------------------------------------------------ requests
 
-    def _submit(self, request: Request, spec: ModelSpec, *, sizes: bool = True) -> _Call:
+    def _submit(self, request: Request, spec: ModelSpec, *, about: bool = False) -> _Call:
         if self._closing:
             raise RequestRejected("the control plane is closing")
         if request.id in self._calls:
             raise UsageError(f"request {request.id!r} is in flight already", "ids are unique among live requests")
         lane = lane_of(spec)
         self.pools.register(lane, spec)
-        shape = outline(request, lane)
-        if not sizes:
-            shape = type(shape)(id=shape.id, kind=shape.kind, model=shape.model, lane=lane, caller=shape.caller)
+        submitted = Submitted(outline=outline(request, lane, about=about))
         call = self._calls[request.id] = _Call(request, lane)
-        self._feed(Submitted(outline=shape))
+        self._feed(submitted)
         return call
 
     def _leave(self, call: _Call) -> None:
         # The manager has not ended it. The future says nothing: cancelling a task cancels the future that it awaits.
         if self._calls.get(call.request.id) is call:
             self._feed(Cancelled(request=call.request.id))
-
-    def _resolve(self, call: _Call, error: Exception | None) -> None:
-        if not call.done.done():
-            if error is None:
-                call.done.set_result(None)
-            else:
-                call.done.set_exception(error)
-                # A caller that was cancelled does not look at the error any more.
-                call.done.exception()
-        if call.stream is not None:
-            call.stream.put_nowait(None)
 
     # ------------------------------------------------------------ the pump
 
@@ -208,7 +197,7 @@ class Driver:
         except Exception as error:  # a defect of the control plane must end its requests, not hang them
             log("control_plane_failed", level=logging.CRITICAL, error=f"{type(error).__name__}: {error}")
             for call in list(self._calls.values()):
-                self._resolve(call, error)
+                call.fail(error)
             raise
         decisions = []
         for action in actions:
@@ -216,14 +205,14 @@ class Driver:
                 decisions.append((self._calls[action.request].request, action))
             else:
                 self._do(action)
-        for event in inputs:
-            if isinstance(event, Completed | Broke):
-                self._results.pop(event.ticket, None)
-                self._errors.pop(event.ticket, None)
-            elif isinstance(event, EngineLost):
-                self._errors.pop(event.engine, None)
+        # Each was kept for an input of this instant.
+        self._results.clear()
+        self._errors.clear()
         if decisions and self._sink is not None:
-            self._sink(decisions)
+            try:
+                self._sink(decisions)
+            except Exception as error:  # noqa: BLE001 - a full disk must neither fail requests nor keep engines open
+                log("decisions_lost", level=logging.ERROR, error=f"{type(error).__name__}: {error}")
 
     def _do(self, action: Action) -> None:
         if isinstance(action, DispatchBatch):
@@ -260,27 +249,21 @@ class Driver:
 
         call = self._calls[action.request]
         matrix = self._results[action.ticket]
-        count = len(call.request.texts)
-        if call.answer is None:
-            if len(action.at) == count and action.at == tuple(range(count)):
-                call.answer = matrix[list(action.rows)]
-                return
-            call.answer = numpy.zeros((count, matrix.shape[1]), numpy.float32)
-        call.answer[list(action.at)] = matrix[list(action.rows)]
+        if call.vectors is None:
+            call.vectors = numpy.zeros((len(call.request.texts), matrix.shape[1]), numpy.float32)
+        call.vectors[list(action.at)] = matrix[list(action.rows)]
 
     def _end(self, action: End) -> None:
         call = self._calls.pop(action.request)
         if action.outcome == "done":
-            if action.ticket and call.request.kind != "embed":
-                call.answer = self._results.get(action.ticket)
-            self._resolve(call, None)
+            call.give(call.vectors if call.request.kind == "embed" else self._results.get(action.ticket))
         elif action.outcome == "rejected":
-            self._resolve(call, RequestRejected(action.reason, action.retry_after))
+            call.fail(RequestRejected(action.reason, action.retry_after))
         elif action.outcome == "cancelled":
-            self._resolve(call, RequestRejected("the request was cancelled"))
+            call.fail(RequestRejected("the request was cancelled"))
         else:
             cause = self._errors.get(action.ticket) or self._errors.get(action.engine)
-            self._resolve(call, cause or ModelError(call.request.model, action.reason))
+            call.fail(cause or ModelError(call.request.model, action.reason))
 
     # ------------------------------------------------------------ engines
 
@@ -301,17 +284,19 @@ class Driver:
         try:
             self._results[action.ticket], tokens_in, tokens_out = await work()
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - an engine may fail in any way; see `_broke`
-            self._broke(action.ticket, began, request.model, error)
+            self._broke(action, began, request.model, error)
         else:
             seconds = (self._clock.now() - began) / SECOND
             done = Completed(ticket=action.ticket, seconds=seconds, tokens_in=tokens_in, tokens_out=tokens_out)
             self._feed(done)
 
     async def _embed(self, engine: str, request: Request, texts: list[str]) -> tuple[Floats, int, int]:
-        embedder: Embeds = self._able(engine, request)
+        running = self._able(engine, request)
+        embedder: Embeds = running
         matrix = await embedder.embed(texts)
-        if matrix.shape != (len(texts), matrix.shape[-1]) or matrix.dtype.name != "float32":
-            what = f"{matrix.dtype} {matrix.shape} for {len(texts)} texts"
+        shape = (len(texts), running.dimension)
+        if matrix.shape != shape or matrix.dtype.name != "float32":
+            what = f"{matrix.dtype} {matrix.shape} and not float32 {shape}"
             raise ModelError(request.model, f"its engine returned {what}")
         return matrix, 0, 0
 
@@ -329,12 +314,11 @@ class Driver:
         return spans, sum(map(len, spans)), 0
 
     async def _stream(self, ticket: int, engine: Generates, call: _Call) -> Token:
-        assert call.stream is not None
         token = Token()
         async with aclosing(engine.generate(call.request)) as stream:  # type: ignore[type-var]  # generators by contract
             first = True
             async for token in stream:
-                call.stream.put_nowait(token)
+                call.push(token)
                 if first:
                     self._feed(Started(ticket=ticket))
                     first = False
@@ -351,12 +335,14 @@ class Driver:
             raise ModelError(request.model, f"it cannot {request.kind}", help)
         return running
 
-    def _broke(self, ticket: int, began: int, model: str, error: BaseException) -> None:
+    def _broke(self, action: DispatchBatch | DispatchOne, began: int, model: str, error: BaseException) -> None:
         # What a request got wrong, an engine says with an error of SAGE's; anything else is a defect of its own.
         fatal = isinstance(error, Exception) and not isinstance(error, SageError)
         if fatal:
             error = ModelError(model, f"its engine raised {type(error).__name__}: {error}", CLOSED)
+            # Also what fails the streams that the engine had begun.
+            self._errors[action.engine] = error
         if isinstance(error, Exception):
-            self._errors[ticket] = error
+            self._errors[action.ticket] = error
         seconds = (self._clock.now() - began) / SECOND
-        self._feed(Broke(ticket=ticket, seconds=seconds, reason=str(error) or type(error).__name__, fatal=fatal))
+        self._feed(Broke(ticket=action.ticket, seconds=seconds, reason=str(error) or type(error).__name__, fatal=fatal))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Mapping
 
@@ -13,6 +14,7 @@ from sage_core.common.errors import ModelError, PluginError, SageError
 from sage_core.common.host import Host
 from sage_core.common.records import EngineInfo, Lane, ModelSpec
 from sage_core.common.registry import Registry
+from sage_core.common.telemetry import log
 from sage_core.kernel.dataflow.expressions import fill
 
 #: Told of an engine: its info when it opened, the error when it did not.
@@ -57,6 +59,7 @@ class EnginePools:
         self._tasks = tasks
         self._report = report
         self._made: dict[str, Backend] = {}
+        self._making: dict[str, asyncio.Lock] = {}
         self._specs: dict[Lane, ModelSpec] = {}
         self._engines: dict[str, Engine] = {}
         self._infos: dict[str, EngineInfo] = {}
@@ -91,18 +94,18 @@ class EnginePools:
         """Describe the lane's first engine, or None when none is open."""
         return next((info for info in self._infos.values() if info.id.startswith(f"{lane}#")), None)
 
-    def open_engines(self) -> Mapping[str, EngineInfo]:
-        """Everything that is loaded, by engine id."""
-        return dict(self._infos)
+    async def _backend(self, name: str) -> Backend:
+        # Made once, also for models that are asked for at the same time.
+        async with self._making.setdefault(name, asyncio.Lock()):
+            if name not in self._made:
+                # Importing a backend loads native libraries and would hold up every stream of this loop.
+                self._made[name] = await asyncio.to_thread(make_backend, self._backends, name)
+            return self._made[name]
 
     async def _hold(self, engine: str, spec: ModelSpec, stop: asyncio.Event) -> None:
         did = "could not open it"
         try:
-            backend = self._made.get(spec.backend)
-            if backend is None:
-                # Importing a backend loads native libraries and would hold up every stream of this loop.
-                backend = await asyncio.to_thread(make_backend, self._backends, spec.backend)
-                self._made[spec.backend] = backend
+            backend = await self._backend(spec.backend)
             identity = await asyncio.to_thread(backend.identify, spec)
             async with backend.open(revealed(spec, os.environ)) as running:
                 did = "lost its engine"
@@ -110,8 +113,10 @@ class EnginePools:
                     self._opened(engine, spec, identity, running)
                     await stop.wait()
         except Exception as error:  # noqa: BLE001 - whatever a backend raises ends its requests, not the control plane
-            # What goes wrong while closing concerns no request.
-            if not stop.is_set():
+            if stop.is_set():
+                # What goes wrong while closing concerns no request.
+                log("engine_not_closed", level=logging.WARNING, engine=engine, error=f"{type(error).__name__}: {error}")
+            else:
                 self.stop(engine)
                 self._report(engine, _explained(spec, did, error))
 
@@ -137,8 +142,3 @@ def _explained(spec: ModelSpec, did: str, error: Exception) -> Exception:
     if isinstance(error, SageError):
         return error
     return ModelError(spec.name, f"backend {spec.backend!r} {did}: {type(error).__name__}: {error}")
-
-
-def renamed(info: EngineInfo, model: str) -> EngineInfo:
-    """The engine under another of its model's names."""
-    return msgspec.structs.replace(info, model=model)

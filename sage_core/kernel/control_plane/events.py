@@ -27,16 +27,9 @@ class Outline(Record):
     max_tokens: int = 0
 
 
-def outline(request: Request, lane: Lane) -> Outline:
-    """Describe a request by sizes and digests."""
-    keys: tuple[str, ...] = ()
-    if request.kind == "embed":
-        raw = [text.encode("utf-8", "surrogatepass") for text in request.texts]
-        sizes = tuple(map(len, raw))
-        keys = tuple(blake2b(data, digest_size=16).hexdigest() for data in raw)
-    else:
-        parts = request.texts or tuple(message.get("content", "") for message in request.messages)
-        sizes = (sum(len(part.encode("utf-8", "surrogatepass")) for part in parts),)
+def outline(request: Request, lane: Lane, *, about: bool = False) -> Outline:
+    """Describe a request by sizes and digests; one that is only `about` its model has none."""
+    sizes, keys = ((), ()) if about else _measured(request)
     return Outline(
         id=request.id,
         kind=request.kind,
@@ -47,6 +40,14 @@ def outline(request: Request, lane: Lane) -> Outline:
         keys=keys,
         max_tokens=request.max_tokens if request.kind == "generate" else 0,
     )
+
+
+def _measured(request: Request) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    if request.kind == "embed":
+        raw = [text.encode("utf-8", "surrogatepass") for text in request.texts]
+        return tuple(map(len, raw)), tuple(blake2b(data, digest_size=16).hexdigest() for data in raw)
+    parts = request.texts or tuple(message.get("content", "") for message in request.messages)
+    return (sum(len(part.encode("utf-8", "surrogatepass")) for part in parts),), ()
 
 
 def lane_of(spec: ModelSpec) -> Lane:

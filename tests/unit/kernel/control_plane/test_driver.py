@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -15,11 +15,12 @@ from sage_core.common.errors import ModelError, RequestRejected, UnknownName, Us
 from sage_core.common.host import Host
 from sage_core.common.policies import KeyedScheduler
 from sage_core.common.records import Caller, ModelSpec, Request, Work
+from sage_core.common.registry import Registry
 from sage_core.kernel.control_plane.driver import Driver
-from sage_core.kernel.control_plane.events import Decided, EngineLost, Instant
+from sage_core.kernel.control_plane.events import Decided, EngineLost, Instant, lane_of
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
 from sage_core.kernel.control_plane.virtual import replay
-from sage_core.testing.engines import FakeEngine
+from sage_core.testing.engines import FakeBackend, FakeEngine, FakeOptions
 
 
 class Bench:
@@ -43,8 +44,9 @@ class Bench:
             yield driver
 
     def engine(self, driver: Driver) -> FakeEngine:
-        (engine,) = driver.pools.open_engines()
-        found = driver.pools.engine(engine)
+        info = driver.pools.info(lane_of(self.spec))
+        assert info is not None
+        found = driver.pools.engine(info.id)
         assert isinstance(found, FakeEngine)
         return found
 
@@ -58,6 +60,19 @@ def run(bench: Bench, use: Callable[[Driver], Coroutine[Any, Any, None]]) -> Non
             await use(driver)
 
     asyncio.run(main())
+
+
+class ShrinkingEngine(FakeEngine):
+    """Each batch has one number less a vector than the one before."""
+
+    async def embed(self, texts: Sequence[str]) -> Any:
+        return (await super().embed(texts))[:, len(self.batches) :]
+
+
+class ShrinkingBackend(FakeBackend):
+    @asynccontextmanager
+    async def open(self, model: ModelSpec) -> AsyncIterator[FakeEngine]:
+        yield ShrinkingEngine(model.name, FakeOptions())
 
 
 class LastComeFirstServed:
@@ -208,7 +223,7 @@ def test_an_engine_that_raises_is_closed_and_the_next_request_opens_another() ->
         first = bench.engine(driver)
         with pytest.raises(ModelError, match=r"its engine raised ValueError: cannot swallow 'poison'\n  help: it was"):
             await driver.ask(bench.request("embed", "poison"), bench.spec)
-        assert driver.pools.open_engines() == {}
+        assert driver.pools.info(lane_of(bench.spec)) is None
         assert (await driver.ask(bench.request("embed", "good again"), bench.spec)).shape == (1, 16)
         assert bench.engine(driver) is not first
 
@@ -231,7 +246,7 @@ def test_an_engine_whose_task_dies_loses_its_requests_with_the_reason(kind: str)
         # Once more on another engine, in case the death was not its doing; then it is an error.
         with pytest.raises(ModelError, match="backend 'fake' lost its engine: RuntimeError: died of 'venom'"):
             await deadly()
-        assert driver.pools.open_engines() == {}
+        assert driver.pools.info(lane_of(bench.spec)) is None
         assert (await driver.ask(bench.request("embed", "good"), bench.spec)).shape == (1, 16)
 
     run(bench, use)
@@ -256,6 +271,57 @@ def test_what_shared_an_engine_with_the_deadly_is_done_on_the_next() -> None:
 
     run(bench, use)
     assert bench.manager.held == 0
+
+
+def test_a_stream_that_another_request_cut_off_says_what_broke_the_engine() -> None:
+    bench = Bench(poison="arsenic", sequences=2, tokens_per_second=50)
+
+    async def use(driver: Driver) -> None:
+        async with aclosing(driver.generate(chat(bench, "one two three four"), bench.spec)) as stream:
+            await anext(stream)
+            with pytest.raises(ModelError) as broke:
+                await driver.ask(bench.request("rerank", "query", "arsenic"), bench.spec)
+            with pytest.raises(ModelError) as cut:
+                async for _ in stream:
+                    pass
+        assert str(cut.value) == str(broke.value)
+        assert str(cut.value).startswith("model 'm': its engine raised ValueError: cannot swallow 'arsenic'\n  help:")
+
+    run(bench, use)
+
+
+def test_decisions_that_cannot_be_written_fail_no_request(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+
+    def full(lines: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def main() -> None:
+        async with Driver(bench.manager, Host({"fake": fake}).backends, sink=full) as driver:
+            assert (await driver.ask(bench.request("embed", "a"), bench.spec)).shape == (1, 16)
+            running = asyncio.create_task(driver.ask(bench.request("embed", "b"), bench.spec))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.wait([running])
+
+    asyncio.run(main())
+    assert {record.action for record in caplog.records} == {"decisions_lost"}  # type: ignore[attr-defined]
+    assert "No space left on device" in caplog.records[0].getMessage()
+    assert bench.manager.held == 0
+
+
+def test_vectors_of_another_dimension_than_the_engines_are_an_error_of_the_model() -> None:
+    async def main() -> None:
+        bench = Bench()
+        backends = Registry("backend")
+        backends.add("test", {"fake": f"{__name__}:ShrinkingBackend"})
+        async with Driver(bench.manager, backends) as driver:
+            with pytest.raises(ModelError, match=r"its engine returned float32 \(1, 15\) and not float32 \(1, 16\)"):
+                await driver.ask(bench.request("embed", "a"), bench.spec)
+        assert bench.manager.held == 0
+
+    asyncio.run(main())
 
 
 def test_an_unknown_backend_names_the_known_ones() -> None:

@@ -1,12 +1,82 @@
-"""Secrets of a model: in place for the backend that opens it, a reference everywhere else."""
+"""Engines: opened and closed by tasks of their own, of a backend made once, with their model's secrets in place."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 
-from sage_core.common.errors import BadValue
-from sage_core.common.records import ModelSpec
-from sage_core.kernel.control_plane.engines import revealed
+from sage_core.common.errors import BadValue, PluginError
+from sage_core.common.records import EngineInfo, ModelSpec
+from sage_core.common.registry import Registry
+from sage_core.kernel.control_plane.engines import EnginePools, make_backend, revealed
+from sage_core.testing.engines import FakeBackend, FakeEngine, FakeOptions
+
+
+class CountedBackend(FakeBackend):
+    """Counts how often it is made."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        type(self).made += 1
+
+
+class ClumsyBackend(FakeBackend):
+    @asynccontextmanager
+    async def open(self, model: ModelSpec) -> AsyncIterator[FakeEngine]:
+        yield FakeEngine(model.name, FakeOptions())
+        raise OSError("cannot free the memory")
+
+
+#: Offered as a backend, and none.
+NO_BACKEND = object()
+
+
+def registry(name: str) -> Registry:
+    backends = Registry("backend")
+    backends.add("test", {name: f"{__name__}:{name}"})
+    return backends
+
+
+def opened(name: str, *models: str) -> list[EngineInfo | Exception]:
+    """Open one engine for each model, then close them all, and return what was reported."""
+
+    async def main() -> list[EngineInfo | Exception]:
+        reports: asyncio.Queue[EngineInfo | Exception] = asyncio.Queue()
+        async with asyncio.TaskGroup() as tasks:
+            pools = EnginePools(registry(name), tasks, lambda engine, what: reports.put_nowait(what))
+            for model in models:
+                pools.register(model, ModelSpec(name=model, backend=name))
+                pools.start(f"{model}#1", model)
+            found = [await reports.get() for _ in models]
+            pools.close()
+        assert reports.empty()
+        assert all(pools.info(model) is None for model in models)
+        return found
+
+    return asyncio.run(main())
+
+
+def test_a_backend_is_made_once_for_models_that_open_at_the_same_time() -> None:
+    CountedBackend.made = 0
+    infos = opened("CountedBackend", "a", "b", "c")
+    assert sorted(info.id for info in infos if isinstance(info, EngineInfo)) == ["a#1", "b#1", "c#1"]
+    assert CountedBackend.made == 1
+
+
+def test_an_engine_that_cannot_be_closed_is_logged_and_concerns_no_request(caplog: pytest.LogCaptureFixture) -> None:
+    (info,) = opened("ClumsyBackend", "a")
+    assert isinstance(info, EngineInfo)
+    (record,) = caplog.records
+    assert record.getMessage() == "engine_not_closed engine=a#1 error=OSError: cannot free the memory"
+
+
+def test_what_is_no_backend_is_its_plugins_error() -> None:
+    with pytest.raises(PluginError, match="backend 'NO_BACKEND' has no identify and open"):
+        make_backend(registry("NO_BACKEND"), "NO_BACKEND")
 
 
 def test_a_secret_is_put_in_place_wherever_it_is_named() -> None:

@@ -1,0 +1,44 @@
+"""Where the answer to one request goes, on either side of the socket."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from sage_core.common.records import Token
+
+
+class Reply:
+    """One future, and for a stream the tokens before it; what comes after the end is dropped."""
+
+    __slots__ = ("_tokens", "done")
+
+    def __init__(self) -> None:
+        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        # Without a bound: no stream is longer than the tokens that were asked for.
+        self._tokens: asyncio.Queue[Token | None] = asyncio.Queue()
+
+    def push(self, token: Token) -> None:
+        """Hand over the next token of a stream."""
+        self._tokens.put_nowait(token)
+
+    def give(self, answer: Any) -> None:
+        """End the request well; a stream's answer is nothing more than its end."""
+        if not self.done.done():
+            self.done.set_result(answer)
+        self._tokens.put_nowait(None)
+
+    def fail(self, error: Exception) -> None:
+        """End the request with an error."""
+        if not self.done.done():
+            self.done.set_exception(error)
+            # A caller that was cancelled does not look at the error any more.
+            self.done.exception()
+        self._tokens.put_nowait(None)
+
+    async def token(self) -> Token | None:
+        """Wait for the next token; None at the end. Raises the error that ended the stream."""
+        token = await self._tokens.get()
+        if token is None:
+            await self.done
+        return token

@@ -65,6 +65,11 @@ def columns_of(graph: Graph, ref: Ref) -> list[str]:
     return [f"{ref.step}.{name}" for name in graph.steps[ref.step].columns]
 
 
+def owner(column: str) -> str:
+    """The step, or `PARAMS`, that a ``step.column`` belongs to."""
+    return column.partition(".")[0]
+
+
 def inputs_of(graph: Graph, step: Step) -> dict[str, None]:
     """Columns a step reads, ``step.column``, in order: ports, `when`, and a join's keys."""
     refs = [ref for binding in step.ports.values() for ref in binding.refs]
@@ -102,7 +107,7 @@ def is_single(graph: Graph, step: Step) -> bool:
 
 def cut(graph: Graph) -> dict[str, Stage]:
     """Cut the graph; stages come in an order in which each follows what it reads."""
-    keys = _stage_keys(graph)
+    keys, impure = _stage_keys(graph)
     members: dict[object, list[str]] = {}
     for name in graph.steps:
         members.setdefault(keys[name], []).append(name)
@@ -113,10 +118,10 @@ def cut(graph: Graph) -> dict[str, Stage]:
     after: dict[str, dict[str, None]] = {steps[0]: {} for steps in members.values()}
     for name, step in graph.steps.items():
         stage = stage_of[name]
-        wanted = dict.fromkeys([*inputs_of(graph, step), *carried.get(name, ())])
-        for column in wanted:
-            owner = _provider(graph, step, column, carried)
-            source = PARAMS if owner == "params" else stage_of[owner]
+        joins = _joins_between(graph, step)
+        for column in dict.fromkeys([*inputs_of(graph, step), *carried.get(name, ())]):
+            held = _nearest(joins, column, carried)
+            source = PARAMS if held == PARAMS else stage_of[held]
             if source != stage:
                 reads[stage].setdefault(source, {})[column] = None
         for other, mark in _marks(graph, step).items():
@@ -133,7 +138,7 @@ def cut(graph: Graph) -> dict[str, Stage]:
     for binding in graph.outputs.values():
         read, openers = output_reads(graph, binding)
         for column in read:
-            if column.split(".", 1)[0] != PARAMS:
+            if owner(column) != PARAMS:
                 writes[stage_of[holder(graph, output_grain(graph, binding), column, carried)]][column] = None
         for other in openers:
             marks[stage_of[other]][other] = None
@@ -151,7 +156,7 @@ def cut(graph: Graph) -> dict[str, Stage]:
             writes=tuple(writes[first]),
             marks=tuple(marks[first]),
             after=tuple(name for name in after[first] if name != first),
-            pure=not _impure(graph, first),
+            pure=not impure[first],
             limit=limits.get(root, PARTITION),
         )
     return _ordered(stages)
@@ -180,8 +185,11 @@ def _limits(graph: Graph) -> dict[str, int]:
     return limits
 
 
-def _stage_keys(graph: Graph) -> dict[str, object]:
-    """Equal keys share a stage; every component only grows along an edge, so the stages cannot form a cycle."""
+def _stage_keys(graph: Graph) -> tuple[dict[str, object], dict[str, bool]]:
+    """Per step, the key of its stage, and whether its results must not outlive the run.
+
+    Equal keys share a stage; every component only grows along an edge, so the stages cannot form a cycle.
+    """
     keys: dict[str, object] = {}
     level: dict[str, int] = {}
     #: Per step, the deepest level of each root's partitions that it depends on.
@@ -190,9 +198,10 @@ def _stage_keys(graph: Graph) -> dict[str, object]:
     impure: dict[str, bool] = {}
     for name, step in graph.steps.items():
         columns = inputs_of(graph, step)
-        data = dict.fromkeys([column.split(".", 1)[0] for column in columns] + list(_row_steps(graph, step)))
-        data.pop("params", None)
+        data = dict.fromkeys([owner(column) for column in columns] + list(_row_steps(graph, step)))
+        data.pop(PARAMS, None)
         reach[name] = _deepest(reach[other] for other in [*data, *step.after])
+        impure[name] = not step.signature.pure or not step.cache
         if is_single(graph, step):
             keys[name] = name
             continue
@@ -202,12 +211,12 @@ def _stage_keys(graph: Graph) -> dict[str, object]:
         depth = max((level[o] + _breaks(graph.steps[o], step) for o in lineage), default=0)
         barriers = [reach[other].get(root, -1) + 1 for other in [*values, *step.after]]
         level[name] = max([depth, *barriers])
-        own = {column for column in columns if column.split(".", 1)[0] in (*values, "params")}
+        own = {column for column in columns if owner(column) in (*values, PARAMS)}
         runreads[name] = frozenset(own).union(*(runreads[other] for other in lineage))
-        impure[name] = not step.signature.pure or not step.cache or any(impure[other] for other in lineage)
+        impure[name] = impure[name] or any(impure[other] for other in lineage)
         reach[name] = _deepest([reach[name], {root: level[name]}])
         keys[name] = (root, level[name], runreads[name], impure[name], _kind(step))
-    return keys
+    return keys, impure
 
 
 def _deepest(levels: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -225,23 +234,6 @@ def _kind(step: Step) -> tuple[object, ...]:
 
 def _breaks(before: Step, step: Step) -> bool:
     return before.checkpoint or _kind(before) != _kind(step)
-
-
-def _impure(graph: Graph, name: str) -> bool:
-    step = graph.steps[name]
-    if not step.signature.pure or not step.cache:
-        return True
-    if is_single(graph, step):
-        return False
-    root = root_of(graph, step.grain)
-    before = {column.split(".", 1)[0] for column in inputs_of(graph, step)} | set(_row_steps(graph, step))
-    return any(
-        _impure(graph, other)
-        for other in before
-        if other in graph.steps
-        and not is_single(graph, graph.steps[other])
-        and root_of(graph, graph.steps[other].out) == root
-    )
 
 
 def _openers(graph: Graph, grain: str) -> list[str]:
@@ -276,30 +268,29 @@ def _marks(graph: Graph, step: Step) -> dict[str, dict[str, None]]:
 def _carried(graph: Graph) -> dict[str, dict[str, None]]:
     """Per join step, the columns of its sides that steps below it read: its table takes them along."""
     carried: dict[str, dict[str, None]] = {name: {} for name, step in graph.steps.items() if step.join}
-    for binding in graph.outputs.values():
-        for join in _joins_above(graph, output_grain(graph, binding)):
+
+    def carry(columns: Iterable[str], joins: list[str]) -> None:
+        for join in joins:
             above = set(graph.lineage(join)) - {join, RUN}
-            for column in output_reads(graph, binding)[0]:
-                owner = column.split(".", 1)[0]
-                if owner != PARAMS and graph.steps[owner].out in above:
-                    carried[join][column] = None
+            carried[join] |= {
+                column: None
+                for column in columns
+                if owner(column) != PARAMS and graph.steps[owner(column)].out in above
+            }
+
+    for binding in graph.outputs.values():
+        carry(output_reads(graph, binding)[0], _joins_above(graph, output_grain(graph, binding)))
     # From the last step to the first, so that a join below a join passes its wishes up.
     for name in reversed(graph.steps):
         step = graph.steps[name]
-        wanted = [*inputs_of(graph, step), *carried.get(name, ())]
-        for join in _joins_between(graph, step):
-            above = set(graph.lineage(join)) - {join, RUN}
-            for column in wanted:
-                owner = column.split(".", 1)[0]
-                if owner != "params" and graph.steps[owner].out in above:
-                    carried[join][column] = None
+        carry([*inputs_of(graph, step), *carried.get(name, ())], _joins_between(graph, step))
     return carried
 
 
 def _joins_between(graph: Graph, step: Step) -> list[str]:
     """Joins that a step's rows descend from, nearest first; for a join step, those of its sides."""
     sides = graph.grains[step.out].parents if step.join else (step.grain,)
-    return [grain for side in sides for grain in graph.lineage(side) if len(graph.grains[grain].parents) == 2]
+    return [join for side in sides for join in _joins_above(graph, side)]
 
 
 def _joins_above(graph: Graph, grain: str) -> list[str]:
@@ -308,18 +299,11 @@ def _joins_above(graph: Graph, grain: str) -> list[str]:
 
 def holder(graph: Graph, grain: str, column: str, carried: Mapping[str, Iterable[str]]) -> str:
     """The step whose stage holds `column` for an output of `grain`: the nearest join that carried it, or its owner."""
-    return next((join for join in _joins_above(graph, grain) if column in carried[join]), column.split(".", 1)[0])
+    return _nearest(_joins_above(graph, grain), column, carried)
 
 
-def _provider(graph: Graph, step: Step, column: str, carried: Mapping[str, Mapping[str, None]]) -> str:
-    """The step whose stage holds `column` for this reader: its owner, or the nearest join that carried it."""
-    owner = column.split(".", 1)[0]
-    if owner == "params" or graph.steps[owner].out == RUN:
-        return owner
-    for join in _joins_between(graph, step):
-        if column in carried[join]:
-            return join
-    return owner
+def _nearest(joins: list[str], column: str, carried: Mapping[str, Iterable[str]]) -> str:
+    return next((join for join in joins if column in carried[join]), owner(column))
 
 
 def _ordered(stages: dict[str, Stage]) -> dict[str, Stage]:

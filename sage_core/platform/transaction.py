@@ -36,15 +36,13 @@ class Transaction(ClusterWriter, ScheduleWriter, Reader):
         if on_conflict == "ignore":
             return found[0]
         holder = self.run(found[0])
-        if (on_conflict == "replace" and holder.idempotency_key in (None, "")) or (
-            on_conflict == "replace" and (holder.idempotency_key != run.idempotency_key)
-        ):
+        same = run.idempotency_key is not None and holder.idempotency_key == run.idempotency_key
+        if on_conflict == "replace" and not same:
             self.finish_run(holder.id, "cancelled", error=f"replaced by run {run.id}")
             return self.insert_run(run)
-        which = "idempotency key" if holder.idempotency_key == run.idempotency_key else "unique key"
-        key = run.idempotency_key if which == "idempotency key" else run.unique_key
+        which, key = ("idempotency", run.idempotency_key) if same else ("unique", run.unique_key)
         raise UsageError(
-            f"Run {holder.id} ({holder.status}) has the {which} {key!r} already.",
+            f"Run {holder.id} ({holder.status}) has the {which} key {key!r} already.",
             "use another key, or say what to do: ignore keeps that run, replace cancels it while it is unfinished",
         )
 

@@ -62,7 +62,9 @@ class Executor:
         tables = Tables(codec, artifacts)
         self.inputs = Inputs(run.id, prepared, tables, codec)
         order = ordering_named(config.scheduler.jobs, host.schedulers)
-        self.manager = JobManager(run.id, self.inputs, tables, order, session=run.session)
+        self.manager = JobManager(
+            run.id, self.inputs, tables, order, session=run.session, queue=run.queue, priority=run.priority
+        )
         self._artifacts = artifacts
         self._client = UnifiedInferenceClient.create(
             prepared.models,
@@ -107,7 +109,9 @@ class Executor:
 
     async def one(self) -> bool:
         """Claim a job and run it; False when none is ready. Raises what is no job's failure."""
-        jobs = self._store.claim(self._worker, run_id=self._run.id, limit=1, lease_ms=self._lease_ms)
+        jobs = self._store.claim(
+            self._worker, run_id=self._run.id, queue=self._run.queue, limit=1, lease_ms=self._lease_ms
+        )
         if not jobs:
             return False
         await self._attempt(jobs[0])

@@ -19,7 +19,7 @@ from sage_core.kernel.runtime.inputs import Inputs, Reader
 from sage_core.kernel.runtime.partition import partitions
 from sage_core.kernel.runtime.results import Result, Tables, decode_result
 from sage_core.kernel.runtime.values import digest
-from sage_core.platform.records import JobRow, NewJob, NewRun
+from sage_core.platform.records import JobRow, NewJob, NewRun, OnConflict
 from sage_core.platform.transaction import Transaction
 
 #: Failures that may go away by themselves: a result that holds one is reused within its run only.
@@ -29,21 +29,40 @@ TRANSIENT = frozenset({"RequestRejected", "TimeoutError", "ConnectionError", "Br
 class JobManager:
     """Moves the jobs of one run."""
 
-    def __init__(self, run_id: str, inputs: Inputs, tables: Tables, ordering: Ordering, *, session: int) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        inputs: Inputs,
+        tables: Tables,
+        ordering: Ordering,
+        *,
+        session: int,
+        queue: str = "default",
+        priority: int = 0,
+    ) -> None:
         self._run_id = run_id
         self._inputs = inputs
         self._tables = tables
         self._ordering = ordering
         self._session = session
+        self._queue, self._priority = queue, priority
         self._stages = inputs.prepared.stages
         self._graph = inputs.prepared.graph
 
-    def submit(self, tx: Transaction, run: NewRun) -> None:
-        """Insert the run and its single jobs; what can be reused at once is settled in the same transaction."""
+    def submit(
+        self, tx: Transaction, run: NewRun, *, delay_ms: int = 0, on_conflict: OnConflict = "error"
+    ) -> str | None:
+        """Insert the run and its single jobs; what can be reused at once is settled in the same transaction.
+
+        Returns the id of the run that has its key and is kept instead of it, if there is one.
+        """
         single = [stage for stage in self._stages.values() if stage.single]
-        tx.insert_run(run)
+        kept = tx.insert_run(run, on_conflict=on_conflict)
+        if kept is not None:
+            return kept
+        self._queue, self._priority = run.queue, run.priority
         now = tx.now()
-        ids = tx.insert_jobs([self._new_job(stage, 0, now) for stage in single])
+        ids = tx.insert_jobs([self._new_job(stage, 0, now, delay_ms=delay_ms) for stage in single])
         places = {stage.name: [id] for stage, id in zip(single, ids, strict=True)}
         edges = {
             (before, after): None
@@ -54,13 +73,14 @@ class JobManager:
         }
         tx.insert_edges(list(edges))
         self.settle(tx)
+        return None
 
     def complete(self, tx: Transaction, job: Job, key: str, result: Result, *, fence: int | None) -> None:
         """Record a result and everything that follows from it; raises `StaleAttempt` when the job is not ours."""
         if any(failure.kind in TRANSIENT for failure in result.failures):
             key = digest("transient", key, self._run_id)
         tx.put_result(key, result.encode(), run_id=self._run_id)
-        tx.finish(job.id, fence, result_key=key, session=self._session)
+        tx.finish(job.id, fence, result_key=key, session=self._session, failures=len(result.failures))
         self._inputs.remember(job, key, result)
         ready = self._expand(tx, self._stages[job.stage], result)
         self._settle(tx, [*ready, *tx.release([job.id])])
@@ -84,7 +104,8 @@ class JobManager:
                 continue
             result = decode_result(body)
             self._inputs.remember(job, key, result)
-            tx.finish(job.id, None, result_key=key, session=self._session, reused=True)
+            failures = len(result.failures)
+            tx.finish(job.id, None, result_key=key, session=self._session, reused=True, failures=failures)
             waiting += self._expand(tx, stage, result)
             waiting += tx.release([job.id])
 
@@ -151,13 +172,24 @@ class JobManager:
         stage = self._stages[name]
         return name if stage.single else self._graph.grains[stage.root].name
 
-    def _new_job(self, stage: Stage, part: int, now: int, start: int = 0, stop: int = 0) -> NewJob:
-        work = Work(id=f"{stage.name}/{part}", lane="default", kind="job", arrival=now * 1_000_000, rows=stop - start)
+    def _new_job(
+        self, stage: Stage, part: int, now: int, start: int = 0, stop: int = 0, *, delay_ms: int = 0
+    ) -> NewJob:
+        work = Work(
+            id=f"{stage.name}/{part}",
+            lane=self._queue,
+            kind="job",
+            arrival=now * 1_000_000,
+            priority=self._priority,
+            rows=stop - start,
+        )
         return NewJob(
             run_id=self._run_id,
             stage=stage.name,
             part=part if not stage.single else 0,
             start=start,
             stop=stop,
+            queue=self._queue,
             rank=self._ordering.rank(work),
+            delay_ms=delay_ms,
         )

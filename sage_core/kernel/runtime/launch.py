@@ -21,14 +21,14 @@ from sage_core.kernel.control_plane.engines import identify
 from sage_core.kernel.control_plane.model_specs import resolve_models
 from sage_core.kernel.dataflow import check
 from sage_core.kernel.dataflow.bind import bind_params
-from sage_core.kernel.dataflow.graph import Graph, encode
+from sage_core.kernel.dataflow.graph import Graph
 from sage_core.kernel.runtime.drive import Drive, Settings
 from sage_core.kernel.runtime.executor import Executor
 from sage_core.kernel.runtime.prepared import Prepared, prepare
 from sage_core.kernel.runtime.preview import Decision, preview
 from sage_core.kernel.runtime.progress import Watch
 from sage_core.kernel.runtime.report import Report
-from sage_core.kernel.runtime.values import digest
+from sage_core.kernel.runtime.submit import Order, Place, insert, new_run
 from sage_core.platform.records import NewRun, StoredRun
 from sage_core.platform.store import JobStore
 
@@ -128,23 +128,26 @@ def resume(run_id: str, *, host: Host, project: Project, settings: Settings, wat
             return asyncio.run(_drive(store, host, project, settings, watch).resume(stored))
 
 
-class Place(Record):
-    """Where a run was started: its current folder, and the one its sage.toml is looked for from."""
-
-    cwd: str
-    project: str
+def enqueue(graph: Graph, prepared: Prepared, run_id: str, *, host: Host, project: Project, order: Order) -> str:
+    """Queue a run for the workers of its queue; returns its id, or that of the run kept instead of it."""
+    with project.open_store() as store, store.transaction() as tx:
+        return insert(
+            tx,
+            graph,
+            prepared,
+            run_id,
+            host=host,
+            paths=project.paths,
+            config=project.config,
+            order=order,
+            folder=project.folder,
+            cwd=Path.cwd(),
+        )
 
 
 def _new_run(graph: Graph, prepared: Prepared, run_id: str, project: Project) -> NewRun:
-    return NewRun(
-        id=run_id,
-        workflow=graph.name,
-        graph=encode(graph),
-        plan=prepared.encode(),
-        params=msgspec.msgpack.encode(prepared.params),
-        options=msgspec.msgpack.encode(Place(cwd=str(Path.cwd()), project=str(project.folder))),
-        graph_hash=digest(encode(graph)),
-    )
+    place = Place(cwd=str(Path.cwd()), project=str(project.folder))
+    return new_run(graph, prepared, run_id, place=place, order=Order())
 
 
 def _drive(store: JobStore, host: Host, project: Project, settings: Settings, watch: Watch) -> Drive:

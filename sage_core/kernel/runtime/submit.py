@@ -1,0 +1,85 @@
+"""A run as it enters the store without anybody to drive it: the workers of its queue do, and finish it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from sage_core.common.config import Config
+from sage_core.common.host import Host
+from sage_core.common.paths import Paths
+from sage_core.common.policies import ordering_named
+from sage_core.common.records import Record
+from sage_core.kernel.dataflow.graph import Graph, encode
+from sage_core.kernel.runtime.inputs import Inputs
+from sage_core.kernel.runtime.job_manager import JobManager
+from sage_core.kernel.runtime.prepared import Prepared
+from sage_core.kernel.runtime.results import Tables
+from sage_core.kernel.runtime.values import Codec, digest
+from sage_core.platform.artifacts import ArtifactStore
+from sage_core.platform.records import NewRun, OnConflict
+from sage_core.platform.transaction import Transaction
+
+
+class Order(Record):
+    """How a run is to be queued."""
+
+    queue: str = "default"
+    #: Larger goes first, as far as the ordering of jobs heeds it.
+    priority: int = 0
+    #: Milliseconds before its first jobs may be claimed.
+    delay_ms: int = 0
+    unique_key: str | None = None
+    idempotency_key: str | None = None
+    on_conflict: OnConflict = "error"
+    deployment: str | None = None
+    forked_from: str | None = None
+
+
+class Place(Record):
+    """Where a run was started: its current folder, and the one its sage.toml is looked for from."""
+
+    cwd: str
+    project: str
+
+
+def new_run(graph: Graph, prepared: Prepared, run_id: str, *, place: Place, order: Order) -> NewRun:
+    """The row of a run over a prepared graph."""
+    return NewRun(
+        id=run_id,
+        workflow=graph.name,
+        graph=encode(graph),
+        plan=prepared.encode(),
+        params=msgspec.msgpack.encode(prepared.params),
+        options=msgspec.msgpack.encode(place),
+        graph_hash=digest(encode(graph)),
+        queue=order.queue,
+        priority=order.priority,
+        unique_key=order.unique_key,
+        idempotency_key=order.idempotency_key,
+        deployment=order.deployment,
+        forked_from=order.forked_from,
+    )
+
+
+def insert(
+    tx: Transaction,
+    graph: Graph,
+    prepared: Prepared,
+    run_id: str,
+    *,
+    host: Host,
+    paths: Paths,
+    config: Config,
+    order: Order,
+    folder: Path,
+    cwd: Path,
+) -> str:
+    """Queue a run; returns its id, or the id of the run that has its key and is kept instead of it."""
+    run = new_run(graph, prepared, run_id, place=Place(cwd=str(cwd), project=str(folder)), order=order)
+    codec = Codec(paths.artifacts)
+    tables = Tables(codec, ArtifactStore(paths.artifacts))
+    ordering = ordering_named(config.scheduler.jobs, host.schedulers)
+    manager = JobManager(run_id, Inputs(run_id, prepared, tables, codec), tables, ordering, session=1)
+    return manager.submit(tx, run, delay_ms=order.delay_ms, on_conflict=order.on_conflict) or run_id

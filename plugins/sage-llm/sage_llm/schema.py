@@ -10,7 +10,6 @@ from jsonschema.validators import validator_for  # type: ignore[import-untyped]
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-
 #: What a schema is written in that does not say so.
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 

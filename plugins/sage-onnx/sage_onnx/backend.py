@@ -54,5 +54,5 @@ def _load(name: str, weights: Weights, threads: int, thread: ThreadPoolExecutor)
 
     session = Session(name, weights, threads)
     if weights.settings.kind == "rerank":
-        return OnnxReranker(session, weights.settings, thread)
+        return OnnxReranker(name, session, weights.settings, thread)
     return OnnxEmbedder(name, session, weights.settings, thread)

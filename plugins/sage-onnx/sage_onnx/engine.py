@@ -76,6 +76,13 @@ class OnnxReranker(_Engine):
     kinds: tuple[Kind, ...] = ("rerank", "tokenize")
     dimension = 0
 
+    def __init__(self, name: str, session: Session, settings: Settings, thread: ThreadPoolExecutor) -> None:
+        super().__init__(session, settings, thread)
+        # A graph may leave its shape open; one short pair shows it.
+        _, output, _ = next(session.run([("a", "b")]))
+        if output.ndim != 2:
+            raise ModelError(name, "its output is no score", 'an embedder needs kind = "embed" in sage-model.toml')
+
     async def rerank(self, query: str, documents: Sequence[str]) -> list[float]:
         if not documents:
             return []

@@ -73,5 +73,8 @@ def _runner(name: str, weights: Weights) -> Callable[[list[str]], Floats]:
 
 
 def _cosine(one: Floats, other: Floats) -> Floats:
-    product = (one * other).sum() / (numpy.linalg.norm(one) * numpy.linalg.norm(other))
-    return numpy.asarray([product], dtype=numpy.float32)
+    if numpy.array_equal(one, other):
+        # Also where every score is 0, which has no direction.
+        return numpy.ones(1, dtype=numpy.float32)
+    lengths = numpy.linalg.norm(one) * numpy.linalg.norm(other)
+    return numpy.asarray([(one * other).sum() / lengths if lengths else 0], dtype=numpy.float32)

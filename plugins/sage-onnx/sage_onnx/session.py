@@ -30,6 +30,7 @@ class Session:
     """A loaded model. Not for concurrent use: the engine calls it from one thread."""
 
     def __init__(self, name: str, weights: Weights, threads: int) -> None:
+        self._name = name
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         self._budget = BATCH_TOKENS * max(2, settings.intra_op_num_threads)
@@ -62,10 +63,17 @@ class Session:
     def run(self, inputs: Sequence[str] | Sequence[tuple[str, str]]) -> Iterator[tuple[list[int], Floats, Integers]]:
         """Yield (places in `inputs`, first output, attention mask) for batches of inputs of like length."""
         encodings = self._tokenizer.encode_batch_fast(list(inputs))
-        lengths = [len(encoding.ids) for encoding in encodings]
+        lengths = [_length(encoding) for encoding in encodings]
         for places in pack(lengths, 0 if not self._invariant else self._budget):
             feeds = self._feeds([encodings[place] for place in places])
-            output = self._runtime.run(None, {name: feeds[name] for name in self._inputs})[0]
+            try:
+                output = self._runtime.run(None, {name: feeds[name] for name in self._inputs})[0]
+            except Exception as error:
+                raise ModelError(
+                    self._name,
+                    f"it failed on inputs of {feeds['input_ids'].shape[1]} tokens: {error}",
+                    f"if it reads fewer tokens at a time, set max_tokens = N in [models.{self._name}]",
+                ) from error
             yield places, numpy.asarray(output, dtype=numpy.float32), feeds["attention_mask"]
 
     def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
@@ -73,16 +81,21 @@ class Session:
         return [list(found.offsets) for found in self._spans.encode_batch(list(texts), add_special_tokens=False)]
 
     def _feeds(self, encodings: Sequence[Encoding]) -> dict[str, Integers]:
-        shape = (len(encodings), max(len(encoding.ids) for encoding in encodings))
+        shape = (len(encodings), max(_length(encoding) for encoding in encodings))
         ids: Any = numpy.full(shape, self._padding, dtype=numpy.int64)
         mask: Any = numpy.zeros(shape, dtype=numpy.int64)
         types: Any = numpy.zeros(shape, dtype=numpy.int64)
         for row, encoding in enumerate(encodings):
             length = len(encoding.ids)
             ids[row, :length] = encoding.ids
-            mask[row, :length] = 1
+            mask[row, : _length(encoding)] = 1
             types[row, :length] = encoding.type_ids
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+
+
+def _length(encoding: Encoding) -> int:
+    """How many tokens the model reads: a text of none, where nothing marks its ends, is read as one of padding."""
+    return max(1, len(encoding.ids))
 
 
 def pack(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

@@ -8,7 +8,7 @@ import mmap
 import tomllib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -25,13 +25,16 @@ _HUB_FILES = ("*.onnx", "onnx/model.onnx", "*.json", "1_Pooling/config.json", SE
 _SMALL = 1_000_000
 
 
+#: Longest input in tokens, special ones included; longer texts are cut.
+MaxTokens = Annotated[int, msgspec.Meta(ge=3)]
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How a model's output becomes vectors or scores; `sage-model.toml` holds these keys."""
 
     kind: Literal["embed", "rerank"] = "embed"
     pooling: Literal["mean", "cls"] = "mean"
-    #: Longest input in tokens, special ones included; longer texts are cut.
-    max_tokens: int = 256
+    max_tokens: MaxTokens = 256
     #: False when a row's result depends on its batch; the engine then runs it row by row.
     batch_invariant: bool = True
 
@@ -51,21 +54,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The keys ``[models.NAME]`` may hold beside those of every model; zero or None leaves the choice to the model."""
 
     #: Threads of one engine; 0 means one per core this process may use.
-    threads: int = 0
-    max_tokens: int | None = None
+    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+    max_tokens: MaxTokens | None = None
     pooling: Literal["mean", "cls"] | None = None
 
 
 def read_options(spec: ModelSpec) -> Options:
     """Check a model's options."""
     try:
-        options = msgspec.convert(spec.options, Options)
+        return msgspec.convert(spec.options, Options)
     except msgspec.ValidationError as error:
         known = ", ".join(Options.__struct_fields__)
         raise ModelError(spec.name, f"the options are wrong: {error}", f"the backend 'onnx' knows: {known}") from None
-    if options.threads < 0 or (options.max_tokens is not None and options.max_tokens < 3):
-        raise ModelError(spec.name, "the options are wrong: threads must be 0 or more, max_tokens 3 or more")
-    return options
 
 
 def find_weights(spec: ModelSpec) -> Weights:
@@ -124,6 +124,8 @@ def _from_folder(spec: ModelSpec, folder: Path, options: Options) -> Weights:
             f"{folder} holds neither model.onnx nor onnx/model.onnx",
             f"export it once: sage models add {spec.name} --source {spec.source or folder}",
         )
+    if not model.stat().st_size:
+        raise ModelError(spec.name, f"{model} is empty", "copy it again from where the model comes from")
     tokenizer = folder / "tokenizer.json"
     if not tokenizer.is_file():
         raise ModelError(spec.name, f"{folder} holds no tokenizer.json", "copy it from where the model comes from")
@@ -132,7 +134,7 @@ def _from_folder(spec: ModelSpec, folder: Path, options: Options) -> Weights:
     if described.is_file():
         settings, digests = _read_settings(spec, described)
     else:
-        settings = _guess_settings(spec, folder, model)
+        settings = _guess_settings(spec, folder, model, options)
     settings = _override(settings, options)
     files = [model, *sorted(model.parent.glob(model.name + "?data*")), tokenizer]
     marks = [digests.get(path.relative_to(folder).as_posix()) or _mark(path) for path in files]
@@ -148,19 +150,36 @@ def _read_settings(spec: ModelSpec, path: Path) -> tuple[Settings, dict[str, str
         raise ModelError(spec.name, f"{path} cannot be used: {error}", "write it anew with sage models add") from None
 
 
-def _guess_settings(spec: ModelSpec, folder: Path, model: Path) -> Settings:
+def _guess_settings(spec: ModelSpec, folder: Path, model: Path, options: Options) -> Settings:
     """Read what sentence-transformers and transformers leave beside a model."""
     config = _read_json(spec, folder / "config.json")
-    pooling = _read_json(spec, folder / "1_Pooling" / "config.json")
     limit = _read_json(spec, folder / "sentence_bert_config.json").get("max_seq_length")
     positions = config.get("max_position_embeddings")
     limit = limit or min(positions if isinstance(positions, int) else 256, 512)
     architectures = config.get("architectures") or [""]
     return Settings(
         kind="rerank" if str(architectures[0]).endswith("ForSequenceClassification") else "embed",
-        pooling="cls" if pooling.get("pooling_mode_cls_token") else "mean",
-        max_tokens=limit if isinstance(limit, int) else 256,
+        pooling=options.pooling or _guess_pooling(spec, folder / "1_Pooling" / "config.json"),
+        max_tokens=limit if isinstance(limit, int) and limit >= 3 else 256,
         batch_invariant=not quantises_activations(model),
+    )
+
+
+def _guess_pooling(spec: ModelSpec, path: Path) -> Literal["mean", "cls"]:
+    modes = {
+        key.removeprefix("pooling_mode_")
+        for key, value in _read_json(spec, path).items()
+        if key.startswith("pooling_mode_") and value is True
+    }
+    if modes == {"cls_token"}:
+        return "cls"
+    # A sum over the square root of the length has the mean's direction, and vectors are normalised.
+    if not modes or modes in ({"mean_tokens"}, {"mean_sqrt_len_tokens"}):
+        return "mean"
+    raise ModelError(
+        spec.name,
+        f"{path} asks for pooling by {', '.join(sorted(modes))}, which would be other vectors than mean or cls give",
+        f'to take one of them all the same, set pooling = "mean" or "cls" in [models.{spec.name}]',
     )
 
 

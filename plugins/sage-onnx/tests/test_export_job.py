@@ -1,7 +1,8 @@
-"""Export: what is copied, what is made smaller, and environments that are made once."""
+"""The export job: what is copied, and what is made smaller."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,16 +14,8 @@ import onnxruntime  # type: ignore[import-untyped]  # ships neither stubs nor py
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from sage_onnx import export_job
-from sage_onnx.export import add_model, prepare
-
-from sage_core import ModelError
 
 Build = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SAGE_HOME", str(tmp_path / "home"))
 
 
 def linear(folder: Path) -> Path:
@@ -59,6 +52,24 @@ def test_an_onnx_source_is_copied_with_what_describes_it(tmp_path: Path, embedde
     assert copied == {"model.onnx", "tokenizer.json", "1_Pooling/config.json"}
 
 
+def test_a_model_in_a_folder_of_its_own_is_copied_with_the_files_that_hold_its_weights(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "onnx").mkdir(parents=True)
+    for name in ("model.onnx", "model.onnx_data", "model_fp16.onnx"):
+        (source / "onnx" / name).write_text(name)
+    (source / "tokenizer.json").write_text("{}")
+    export_job.main({"source": str(source), "target": str(target), "reference": "", "quantize": None})
+    assert sorted(path.name for path in target.iterdir()) == ["model.onnx", "model.onnx_data", "tokenizer.json"]
+
+
+def test_the_model_beside_the_configuration_wins_over_one_in_a_folder(tmp_path: Path) -> None:
+    source, target = linear(tmp_path / "source"), tmp_path / "target"
+    (source / "onnx").mkdir()
+    (source / "onnx" / "model.onnx").write_text("other")
+    export_job.main({"source": str(source), "target": str(target), "reference": "", "quantize": None})
+    assert (target / "model.onnx").read_bytes() == (source / "model.onnx").read_bytes()
+
+
 @pytest.mark.parametrize(("kind", "needs", "least"), [("int8", "onnx_ir", 0.999), ("int8-dynamic", "onnx", 0.98)])
 def test_smaller_weights_keep_their_results_and_the_full_model_is_kept_aside(
     tmp_path: Path, kind: str, needs: str, least: float
@@ -85,23 +96,9 @@ def test_the_job_runs_by_itself_without_sage(tmp_path: Path, embedder: Build) ->
     assert (tmp_path / "model.onnx").is_file()
 
 
-def test_a_source_that_is_no_model_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"holds neither model\.onnx nor config\.json with \*\.safetensors\n  help: name"
-    ):
-        add_model("mine", str(tmp_path / "empty"), {}, tmp_path / "target")
-    assert not (tmp_path / "target").exists()
-    assert not (tmp_path / "home").exists()
-
-
-def test_an_environment_is_made_once_and_a_failed_one_is_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    environments = tmp_path / "home" / "data" / "environments"
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(ModelError, match=r"ended with status \d+\n  help: its own message is above"):
-        prepare("mine", (str(tmp_path / "no-such-package"),), None)
-    (half,) = environments.iterdir()
-    assert not (half / "ready").exists()
-    (half / "ready").touch()
-    assert prepare("mine", (str(tmp_path / "no-such-package"),), None) == half / "bin" / "python"
+def test_the_job_is_read_from_a_file(tmp_path: Path, embedder: Build) -> None:
+    job = {"source": str(embedder(tmp_path / "a")), "target": str(tmp_path / "b"), "reference": "", "quantize": None}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    command = [sys.executable, str(export_job.__file__), str(tmp_path / "job.json")]
+    assert subprocess.run(command, check=False).returncode == 0
+    assert (tmp_path / "b" / "model.onnx").is_file()

@@ -17,6 +17,7 @@ from typing import Any
 
 from sage_core.common.errors import BadValue, suggest
 from sage_core.common.records import Record
+from sage_core.kernel.dataflow import references
 from sage_core.kernel.dataflow.graph import Ref
 
 #: Longest condition, in characters and in syntax nodes; deepest nesting.
@@ -174,8 +175,7 @@ def _admit(text: str, node: ast.expr, refs: dict[str, Ref], budget: list[int], d
             if not dotted:
                 raise BadValue(f"{text!r}: only references such as step.column have a dot", f"allowed: {_ALLOWED}")
             if dotted not in _WORDS:
-                step, column, *fields = [*dotted.split("."), ""][: max(2, dotted.count(".") + 1)]
-                refs.setdefault(dotted, Ref(step=step, column=column, fields=tuple(fields)))
+                refs.setdefault(dotted, references.of(dotted))
         case ast.List() | ast.Tuple():
             parts = node.elts
         case ast.BoolOp():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sage_core.common.records import Record
-from sage_core.kernel.dataflow.graph import RUN, Grain
+from sage_core.kernel.dataflow.graph import RUN, Grain, lineage
 from sage_core.kernel.dataflow.spans import Path
 
 
@@ -30,20 +30,13 @@ class Grains:
 
     def lineage(self, name: str) -> frozenset[str]:
         """A grain and everything it descends from."""
-        seen: set[str] = set()
-        front = [name]
-        while front:
-            grain = front.pop()
-            if grain not in seen:
-                seen.add(grain)
-                front += self.found[grain].parents
-        return frozenset(seen)
+        return frozenset(lineage(self.found, name))
 
     def deepest(self, sources: Sequence[Source]) -> str | tuple[Source, Source]:
         """The grain all others are ancestors of (the run without sources), or two that are unrelated."""
         lineages = {source.grain: self.lineage(source.grain) for source in sources}
-        for grain, lineage in lineages.items():
-            if all(other in lineage for other in lineages):
+        for grain, above in lineages.items():
+            if all(other in above for other in lineages):
                 return grain
         for index, two in enumerate(sources):
             for one in sources[:index]:
@@ -66,8 +59,8 @@ class Grains:
 
     def outside(self, sources: Iterable[Source], grain: str) -> Source | None:
         """The first source whose rows are neither the grain's own nor an ancestor's."""
-        lineage = self.lineage(grain)
-        return next((source for source in sources if source.grain not in lineage), None)
+        above = self.lineage(grain)
+        return next((source for source in sources if source.grain not in above), None)
 
 
 def called(grain: str) -> str:

@@ -6,6 +6,7 @@ A step runs once per row of the deepest grain among its inputs. Everything here 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -234,14 +235,19 @@ class Graph(Record):
 
     def lineage(self, grain: str) -> tuple[str, ...]:
         """The grain and all its ancestors, itself first, the run last."""
-        seen: dict[str, None] = {}
-        front = [grain]
-        while front:
-            name = front.pop(0)
-            if name not in seen:
-                seen[name] = None
-                front += self.grains[name].parents
-        return tuple(seen)
+        return lineage(self.grains, grain)
+
+
+def lineage(grains: Mapping[str, Grain], name: str) -> tuple[str, ...]:
+    """A grain and all its ancestors, itself first, the run last."""
+    seen: dict[str, None] = {}
+    front = [name]
+    while front:
+        grain = front.pop(0)
+        if grain not in seen and grain != RUN:
+            seen[grain] = None
+            front += grains[grain].parents
+    return (*seen, RUN)
 
 
 def encode(graph: Graph) -> bytes:

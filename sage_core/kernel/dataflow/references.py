@@ -11,7 +11,7 @@ from sage_core.kernel.dataflow.graph import Ref
 #: Where a step's name would be, the run's parameters.
 PARAMS = "params"
 
-_REF = re.compile(r"([A-Za-z_]\w*)((?:\.[A-Za-z_]\w*)*)(\??)", re.ASCII)
+_REF = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(\??)", re.ASCII)
 _TEMPLATE = re.compile(r"\$\{\s*(params)\.(\w+)\s*\}")
 
 
@@ -25,8 +25,14 @@ def parse(text: str) -> Ref:
                 f"{text!r} is a template, and a port takes a reference", f'write "{template[1]}.{template[2]}"'
             )
         raise BadValue(f"{text!r} is not a reference", f"for the text itself write {{ value = {quoted(text)} }}")
-    column, *fields = [*match[2].split(".")[1:], ""][: max(1, match[2].count("."))]
-    return Ref(step=match[1], column=column, fields=tuple(fields), optional=bool(match[3]))
+    return of(match[1], bool(match[2]))
+
+
+def of(dotted: str, optional: bool = False) -> Ref:
+    """The reference that a dotted text is."""
+    step, _, rest = dotted.partition(".")
+    column, _, fields = rest.partition(".")
+    return Ref(step=step, column=column, fields=tuple(fields.split(".")) if fields else (), optional=optional)
 
 
 def show(ref: Ref) -> str:

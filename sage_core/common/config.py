@@ -17,7 +17,7 @@ _Section = msgspec.Struct
 class StoreConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[store]``: where jobs are kept."""
 
-    #: ``sqlite:///PATH``; empty means the project's `.sage/sage.db`.
+    #: ``sqlite:///PATH`` or ``postgresql://…``; empty means the project's `.sage/sage.db`.
     url: str = ""
     #: SQLite's synchronous level: NORMAL survives a killed process, FULL a power cut.
     synchronous: str = "NORMAL"
@@ -51,6 +51,47 @@ class WorkerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     inline_rows: Annotated[int, msgspec.Meta(ge=0)] = 64
 
 
+class QueueConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[queues.NAME]``: how many worker processes a node runs for a queue."""
+
+    #: Kept running while the node's supervisor runs.
+    min: Annotated[int, msgspec.Meta(ge=0)] = 0
+    #: 0 means ``[workers] count``.
+    max: Annotated[int, msgspec.Meta(ge=0)] = 0
+    #: Ready jobs that one worker is given before another is started.
+    buffer: Annotated[int, msgspec.Meta(ge=1)] = 1
+    #: Seconds without work after which a worker above `min` leaves.
+    idle: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+
+
+class ClusterConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[cluster]``: what this machine is called and offers; what is left out is found out."""
+
+    #: Name of this node; empty means the host's name.
+    node: str = ""
+    #: Cores.
+    cpu: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    #: Bytes.
+    memory: Annotated[int, msgspec.Meta(gt=0)] | None = None
+    gpu: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    labels: tuple[str, ...] = ()
+    #: Name of the selector chain that places jobs on nodes.
+    selector: str = "default"
+    #: Seconds a placed job is left to its node before any other may take it.
+    patience: Annotated[float, msgspec.Meta(ge=0)] = 2.0
+    #: Seconds without a heartbeat after which a node counts as gone.
+    silence: Annotated[float, msgspec.Meta(gt=0)] = 90.0
+
+
+class RetentionConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[retention]``: what `sage tick` removes; None keeps it."""
+
+    #: Days an ended run is kept.
+    runs_days: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    #: Days a remembered row is kept.
+    memo_days: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
 class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of sage.toml."""
 
@@ -58,6 +99,11 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scheduler: SchedulerConfig = SchedulerConfig()
     selectors: dict[str, SelectorConfig] = {}
     workers: WorkerConfig = WorkerConfig()
+    queues: dict[str, QueueConfig] = {}
+    cluster: ClusterConfig = ClusterConfig()
+    #: ``[limits]``: jobs of a key (a step's ``limit``) that may run at once, everywhere together.
+    limits: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
+    retention: RetentionConfig = RetentionConfig()
     ports: dict[str, int] = {}
     #: ``[models.NAME]``: backend, source, and the backend's own options; available to every workflow.
     models: dict[str, dict[str, Any]] = {}
@@ -122,5 +168,8 @@ def _section(keys: str) -> type[msgspec.Struct]:
         "scheduler": SchedulerConfig,
         "selectors[...]": SelectorConfig,
         "workers": WorkerConfig,
+        "queues[...]": QueueConfig,
+        "cluster": ClusterConfig,
+        "retention": RetentionConfig,
     }
     return sections.get(keys, Config)

@@ -6,6 +6,7 @@ Only draft-07 keywords are used, and what draft-04 tools do not know (``if``, ``
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sage_core.common.errors import BadSignature, PluginError
 from sage_core.common.host import Host
@@ -27,13 +28,25 @@ def workflow_schema(host: Host) -> Schema:
     known = [(name, found) for name in operators if (found := _signature(host, name)) is not None]
     whole = _sections(_step(uses, known), host)
     overlay = {name: schema for name, schema in _sections(_overlay(uses), host).items() if name not in _OWN}
-    profile = closed(overlay, "Laid over the workflow by --profile NAME.")
+    profile = closed(_partial(overlay), "Laid over the workflow by --profile NAME.")
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "SAGE workflow",
         **closed({**whole, "profile": named(profile, "Profiles.")}, "A workflow.", ["sage"]),
         "definitions": _definitions(),
     }
+
+
+def _partial(schema: Any) -> Any:
+    """The schema of a table that may change some keys and leave the others as they are; a list is replaced whole."""
+    if isinstance(schema, dict) and schema.get("type") != "array":
+        return {
+            key: _partial(entry)
+            for key, entry in schema.items()
+            # A property may have this name; what must be there is a list.
+            if key != "required" or not isinstance(entry, list)
+        }
+    return [_partial(entry) for entry in schema] if isinstance(schema, list) else schema
 
 
 def _signature(host: Host, name: str) -> Signature | None:

@@ -122,6 +122,8 @@ schedule = "0 3 * * *"
 params = { docs = "x" }
 
 [profile.fast]
+params.top.default = 5
+models.minilm.source = "hf:a/c"
 steps.embed.batch.max = 64
 """
 
@@ -135,6 +137,7 @@ def test_a_workflow_that_checks_is_valid(host: Host, schema: Mapping[str, Any], 
     file = tmp_path / "workflow.toml"
     file.write_text(VALID)
     check.load(file, host)
+    check.load(file, host, profile="fast")
     assert errors(schema, VALID) == []
 
 

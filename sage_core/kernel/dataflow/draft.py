@@ -94,9 +94,7 @@ def draft(name: str, settings: Settings, host: Host, defaults: Mapping[str, Any]
     given = settings.values(keys, what)
     made = Draft(name=name, settings=settings, use=given.get("use", ""))
     made.signature = _signature(made.use, settings, host)
-    ports = tuple(port.name for port in made.signature.ports) if made.signature else ()
-    options = tuple(option.name for option in made.signature.options) if made.signature else ()
-    settings.only(keys, what, _explain(ports, options, joins))
+    settings.only(keys, what, _explain(made.signature, joins))
     if not joins:
         bound = settings.section("in")
         made.inputs = {port: found for port in bound.table if (found := read_input(bound, port)) is not None}
@@ -142,7 +140,10 @@ def _signature(use: str, settings: Settings, host: Host) -> Signature | None:
     return None
 
 
-def _explain(ports: tuple[str, ...], options: tuple[str, ...], joins: bool) -> Explain:
+def _explain(signature: Signature | None, joins: bool) -> Explain:
+    ports = [port.name for port in signature.ports] if signature else []
+    options = [option.name for option in signature.options] if signature else []
+
     def explain(key: str) -> tuple[str, str] | None:
         if key in _LATER:
             return f"{key!r} is not supported yet", _LATER[key]

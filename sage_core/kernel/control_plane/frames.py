@@ -122,10 +122,11 @@ def unframed(ask: Ask, answer: Answer) -> Any:
 
 
 class Wire:
-    """Encodes and decodes frames; one for each connection."""
+    """Encodes and decodes frames; keeps nothing between them."""
 
     def __init__(self) -> None:
-        self._encoder = msgspec.msgpack.Encoder()
+        # An error's fields may be of any type; what has no form of its own here goes as text.
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=str)
         self._decoder = msgspec.msgpack.Decoder(Frame)
 
     def pack(self, frame: Frame) -> bytes:
@@ -154,11 +155,14 @@ def failure(request: str, model: str, error: BaseException) -> Failed:
     """Describe an error so that the other side can raise the same one."""
     if not isinstance(error, SageError):
         error = ModelError(model, f"{type(error).__name__}: {error}")
+    elif getattr(errors, type(error).__name__, None) is not type(error):
+        # A plugin's own, which the other side may not have.
+        error = SageError(str(error))
     return Failed(id=request, error=type(error).__name__, fields=list(error.args))
 
 
 def raised(frame: Failed) -> SageError:
-    """Rebuild the error; one that this side does not know keeps its text."""
+    """Rebuild the error; one that this side does not know, or makes of other fields, keeps its name and fields."""
     kind = getattr(errors, frame.error, None)
     fields = [tuple(field) if isinstance(field, list) else field for field in frame.fields]
     if isinstance(kind, type) and issubclass(kind, SageError):

@@ -14,9 +14,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from sage_core.common.config import load_config
 from sage_core.common.errors import EngineHostError, ModelError
@@ -111,12 +110,14 @@ class EngineHost:
         return self._logs[folder]
 
     @contextlib.contextmanager
-    def logged(self, request: str, to: DecisionLog) -> Any:
+    def logged(self, request: str, to: DecisionLog) -> Iterator[None]:
         """Say where a live request's decisions go."""
         self._log_of[request] = to
-        yield
-        # The last line may be written after the answer: in the same instant, but never after this turn of the loop.
-        asyncio.get_running_loop().call_soon(self._log_of.pop, request, None)
+        try:
+            yield
+        finally:
+            # The last line may be written after the answer: in the same instant, never after this turn of the loop.
+            asyncio.get_running_loop().call_soon(self._log_of.pop, request, None)
 
 
 class _Connection:

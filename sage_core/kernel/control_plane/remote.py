@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,20 +30,20 @@ from sage_core.kernel.control_plane.frames import (
     socket_path,
     unframed,
 )
+from sage_core.kernel.control_plane.replies import Reply
 
 #: Seconds to wait for an engine host that is starting, and between two looks.
 PATIENCE, LOOK = 30.0, 0.01
 
 
-class _Pending:
+class _Pending(Reply):
     """A request that waits for its answer."""
 
-    __slots__ = ("ask", "done", "retried", "stream", "streamed")
+    __slots__ = ("ask", "retried", "streamed")
 
     def __init__(self, ask: Ask) -> None:
+        super().__init__()
         self.ask = ask
-        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.stream: asyncio.Queue[Token | None] = asyncio.Queue()
         self.streamed = False
         self.retried = False
 
@@ -55,17 +55,26 @@ class EngineHostLink:
     of the host: those that have streamed nothing are sent once more.
     """
 
-    def __init__(self, models: Mapping[str, ModelSpec], paths: Paths, host: Host, *, worker: str = "") -> None:
+    def __init__(
+        self,
+        models: Mapping[str, ModelSpec],
+        paths: Paths,
+        host: Host,
+        *,
+        worker: str = "",
+        patience: float = PATIENCE,
+    ) -> None:
         self._models = models
         self._paths = paths
         self._host = host
         self._worker = worker
+        self._patience = patience
         self._wire = Wire()
         self._writer: asyncio.StreamWriter | None = None
         self._connecting = asyncio.Lock()
         self._listener: asyncio.Task[None] | None = None
         self._pending: dict[str, _Pending] = {}
-        self._stack = AsyncExitStack()
+        self._stack = contextlib.AsyncExitStack()
         self._child = 0
         #: Process id of the host, for messages and tests; 0 before the first connection.
         self.host_pid = 0
@@ -83,7 +92,9 @@ class EngineHostLink:
         if self._listener is not None:
             self._listener.cancel()
         await self._stack.aclose()
-        self._reap()
+        # How the host ended matters to a request that needs it, and to none after the last.
+        with contextlib.suppress(EngineHostError):
+            self._reap()
 
     # ------------------------------------------------------------ what clients call
 
@@ -100,9 +111,8 @@ class EngineHostLink:
         """Stream the answer; closing the iterator cancels the request."""
         pending = await self._send(Ask(request=request))
         try:
-            while (token := await pending.stream.get()) is not None:
+            while (token := await pending.token()) is not None:
                 yield token
-            await pending.done
         finally:
             self._leave(pending)
 
@@ -129,20 +139,15 @@ class EngineHostLink:
             return
         if isinstance(frame, Piece):
             pending.streamed = True
-            pending.stream.put_nowait(frame.token)
-            return
-        if not pending.done.done():
-            if isinstance(frame, Failed):
-                _fail(pending, raised(frame))
-            else:
-                pending.done.set_result(frame)
-        pending.stream.put_nowait(None)
+            pending.push(frame.token)
+        elif isinstance(frame, Failed):
+            pending.fail(raised(frame))
+        else:
+            pending.give(frame)
 
     def _fail(self, error: SageError) -> None:
         for pending in self._pending.values():
-            if not pending.done.done():
-                _fail(pending, error)
-            pending.stream.put_nowait(None)
+            pending.fail(error)
 
     # ------------------------------------------------------------ the connection
 
@@ -150,15 +155,15 @@ class EngineHostLink:
         async with self._connecting:
             if self._writer is not None:
                 return self._writer
-            deadline = asyncio.get_running_loop().time() + PATIENCE
-            while True:
-                streams = await self._try()
-                if streams is not None:
-                    break
-                if asyncio.get_running_loop().time() > deadline:
-                    raise EngineHostError(f"it did not answer within {PATIENCE:.0f} s", str(self._log))
-                self._start()
-                await asyncio.sleep(LOOK)
+            try:
+                async with asyncio.timeout(self._patience):
+                    while (streams := await self._try()) is None:
+                        self._start()
+                        await asyncio.sleep(LOOK)
+            except TimeoutError:
+                raise EngineHostError(f"it did not answer within {self._patience:g} s", str(self._log)) from None
+            except OSError as error:
+                raise EngineHostError(f"it cannot be started or reached: {error}", str(self._log)) from error
             reader, self._writer = streams
             self._listener = self._tasks.create_task(self._listen(reader, self._writer))
             return self._writer
@@ -169,14 +174,17 @@ class EngineHostLink:
         except (FileNotFoundError, ConnectionError):
             return None
         hello = Hello(protocol=PROTOCOL, worker=self._worker, logs=str(self._paths.logs), models=dict(self._models))
-        writer.write(self._wire.pack(hello))
-        welcome = await self._wire.read(reader)
+        welcome: Frame | None = None
+        try:
+            writer.write(self._wire.pack(hello))
+            welcome = await self._wire.read(reader)
+        finally:
+            if not isinstance(welcome, Welcome):
+                writer.close()
         if isinstance(welcome, Failed):
-            writer.close()
             raise raised(welcome)
         if not isinstance(welcome, Welcome):
             # A host that is leaving closes what it has not greeted.
-            writer.close()
             return None
         self.host_pid = welcome.pid
         return reader, writer
@@ -188,20 +196,20 @@ class EngineHostLink:
         self._writer = None
         lost = EngineHostError(f"process {self.host_pid} died while it worked on this request", str(self._log))
         for pending in self._pending.values():
-            if not pending.done.done() and (pending.streamed or pending.retried):
-                _fail(pending, lost)
-                pending.stream.put_nowait(None)
+            if pending.streamed or pending.retried:
+                pending.fail(lost)
         again = [pending for pending in self._pending.values() if not pending.done.done()]
-        if again:
-            try:
-                writer = await self._connect()
-            except (SageError, OSError) as error:
-                self._fail(error if isinstance(error, SageError) else lost)
-                return
-            for pending in again:
-                pending.retried = True
-                if not pending.done.done():
-                    writer.write(self._wire.pack(pending.ask))
+        if not again:
+            return
+        try:
+            writer = await self._connect()
+        except SageError as error:
+            self._fail(error)
+            return
+        for pending in again:
+            pending.retried = True
+            if not pending.done.done():
+                writer.write(self._wire.pack(pending.ask))
 
     # ------------------------------------------------------------ the process
 
@@ -248,9 +256,3 @@ class EngineHostLink:
         if code > 0:
             raise EngineHostError(f"it ended with exit code {code}", str(self._log))
         return True
-
-
-def _fail(pending: _Pending, error: SageError) -> None:
-    pending.done.set_exception(error)
-    # A caller that was cancelled does not look at the error any more.
-    pending.done.exception()

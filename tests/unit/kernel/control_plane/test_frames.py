@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -59,7 +60,27 @@ def test_a_stranger_becomes_an_error_of_its_model() -> None:
     assert str(raised(failure("r", "m", ValueError("odd")))) == "model 'm': ValueError: odd"
 
 
-def test_an_error_that_this_side_does_not_know_keeps_its_text() -> None:
+class OddError(SageError):
+    """A plugin's own, with fields of its own."""
+
+    def __str__(self) -> str:
+        return f"odd: {self.args[0].name}"
+
+
+def test_a_plugins_own_error_keeps_its_text() -> None:
+    frame = round_trip(failure("r", "m", OddError(Path("/where/model.bin"))))
+    assert isinstance(frame, Failed)
+    rebuilt = raised(frame)
+    assert (type(rebuilt), str(rebuilt)) == (SageError, "odd: model.bin")
+
+
+def test_fields_that_have_no_form_in_a_frame_cross_as_text() -> None:
+    frame = round_trip(failure("r", "m", ModelError("m", Path("/where"), [{1}])))  # type: ignore[arg-type]
+    assert isinstance(frame, Failed)
+    assert frame.fields == ["m", "/where", [[1]]]
+
+
+def test_an_error_that_this_side_does_not_know_keeps_its_name() -> None:
     for name in ("FromTheFuture", "SageErrors", "Sequence", "StaleAttempt"):
         assert name in str(raised(Failed(id="r", error=name, fields=["a", 1])))
 

@@ -23,10 +23,10 @@ from sage_core import builtins
 from sage_core.common.errors import EngineHostError, ModelError, UnknownName
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
-from sage_core.common.records import Caller, ModelSpec
+from sage_core.common.records import Caller, ModelSpec, Request
 from sage_core.kernel.control_plane.client import UnifiedInferenceClient
 from sage_core.kernel.control_plane.frames import PROTOCOL, Failed, Hello, Wire, socket_path
-from sage_core.kernel.control_plane.host import elected
+from sage_core.kernel.control_plane.host import EngineHost, elected
 from sage_core.kernel.control_plane.remote import EngineHostLink
 
 CLIENT = """
@@ -361,6 +361,24 @@ def test_a_folder_too_deep_for_a_socket_is_served_all_the_same(tmp_path: Path) -
     wait_until_left(paths)
     assert not socket_path(paths).exists()
     assert not socket_path(paths).with_suffix(".lock").exists()
+
+
+def test_where_decisions_go_is_forgotten_with_the_request_however_it_ends(tmp_path: Path) -> None:
+    async def use() -> None:
+        host = EngineHost()
+        request = Request(id="r", kind="embed", model="m")
+        log = host.open_log(str(tmp_path))
+        for error in (ModelError("m", "failed"), asyncio.CancelledError()):
+            with contextlib.suppress(ModelError, asyncio.CancelledError), host.logged("r", log):
+                assert host.log_of(request) is log
+                raise error
+            # A line of the same instant still finds its way.
+            assert host.log_of(request) is log
+            await asyncio.sleep(0)
+            with pytest.raises(KeyError):
+                host.log_of(request)
+
+    asyncio.run(use())
 
 
 def test_a_deep_runtime_folder_gets_a_short_socket(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -114,46 +115,37 @@ def _ordered(drafts: Mapping[str, Draft], problems: Problems) -> tuple[list[str]
         name: {step: path for step, path in reversed(list(made.reads())) if step in drafts}
         for name, made in drafts.items()
     }
-    place = {name: index for index, name in enumerate(drafts)}
-    readers: dict[str, list[str]] = {name: [] for name in drafts}
-    open_: dict[str, set[str]] = {name: set(steps) for name, steps in waits.items()}
-    for name, steps in waits.items():
-        for step in steps:
-            readers[step].append(name)
-    ready = [place[name] for name in drafts if not open_[name]]
     names = list(drafts)
-    ordered: dict[str, None] = {}
+    place = {name: index for index, name in enumerate(names)}
+    before = {name: sorted(steps, key=place.__getitem__) for name, steps in waits.items()}
     cyclic: set[str] = set()
-    while len(ordered) < len(drafts):
-        while ready:
-            name = names[heapq.heappop(ready)]
-            ordered[name] = None
-            for reader in readers[name]:
-                open_[reader].discard(name)
-                if not open_[reader] and reader not in ordered:
-                    heapq.heappush(ready, place[reader])
-        rest = {name: steps for name, steps in open_.items() if name not in ordered}
-        if rest:
-            cycle = _cycle(rest, place)
-            _report(cycle, waits, problems)
-            cyclic.update(cycle)
-            for name in cycle:
-                open_[name] -= set(cycle)
-            ready = [place[name] for name in cycle if not open_[name]]
-            heapq.heapify(ready)
-    return list(ordered), cyclic
+    while cycle := _cycle(before):
+        first = cycle.index(min(cycle, key=place.__getitem__))
+        _report(cycle[first:] + cycle[:first], waits, problems)
+        cyclic.update(cycle)
+        for name in cycle:
+            before[name] = [step for step in before[name] if step not in cycle]
+    sorter = TopologicalSorter(before)
+    sorter.prepare()
+    ready = [place[name] for name in sorter.get_ready()]
+    heapq.heapify(ready)
+    ordered: list[str] = []
+    while ready:
+        ordered.append(names[heapq.heappop(ready)])
+        sorter.done(ordered[-1])
+        for name in sorter.get_ready():
+            heapq.heappush(ready, place[name])
+    return ordered, cyclic
 
 
-def _cycle(waits: Mapping[str, set[str]], place: Mapping[str, int]) -> list[str]:
-    """A cycle among steps that all wait for one another, from its first step in the file."""
-    walked: dict[str, None] = {}
-    name = next(iter(waits))
-    while name not in walked:
-        walked[name] = None
-        name = min(waits[name], key=place.__getitem__)
-    cycle = list(walked)[list(walked).index(name) :]
-    first = cycle.index(min(cycle, key=place.__getitem__))
-    return cycle[first:] + cycle[:first]
+def _cycle(before: Mapping[str, list[str]]) -> list[str]:
+    """Steps that each wait for the next, and the last for the first; none when there is no cycle."""
+    try:
+        TopologicalSorter(before).prepare()
+    except CycleError as error:
+        # It names them the other way round, and the first of them again at the end.
+        return list(error.args[1][:0:-1])
+    return []
 
 
 def _report(cycle: list[str], waits: Mapping[str, Mapping[str, Path]], problems: Problems) -> None:

@@ -39,14 +39,7 @@ def plan(app: App, workflow: Path, params: tuple[str, ...], profile: str | None,
         print_json({"workflow": graph.name, "steps": found})
         return
     rows = [
-        (
-            name,
-            graph.steps[name].use,
-            d.verb,
-            f"{d.reused}/{d.jobs}",
-            d.rows or "",
-            d.reason,
-        )
-        for name, d in found.items()
+        (name, graph.steps[name].use, step.verb, f"{step.reused}/{step.jobs}", step.rows or "", step.reason)
+        for name, step in found.items()
     ]
     print_table(["step", "operator", "plan", "reused", "rows to do", "why"], rows)

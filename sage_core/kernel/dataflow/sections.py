@@ -65,10 +65,10 @@ def known_models(
     usable, broken = {}, {}
     keys = layout.model(tuple(host.backends))
     for name, table in known.items():
-        backend = table.get("backend")
+        backend = str(table.get("backend", ""))
         if backend not in host.backends:
             missing = f"no backend is named {backend!r}" if backend else "it names no backend"
-            broken[name] = f"{missing}; {one_of(str(backend or ''), tuple(host.backends), 'installed backends')}"
+            broken[name] = f"{missing}; {one_of(backend, tuple(host.backends), 'installed backends')}"
             continue
         settings = Settings(table, ("models", name), Problems())
         spec = _model(name, settings, settings.values(keys, f"model {name!r}"), folder)

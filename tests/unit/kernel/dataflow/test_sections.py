@@ -46,10 +46,15 @@ def test_models_of_the_configuration_are_sorted_into_usable_and_broken(tmp_path:
         "a": {"backend": "null"},
         "b": {},
         "c": {"backend": "null", "needs": {"cpu": -1}},
+        "d": {"backend": ["null"]},
     }
     usable, broken = sections.known_models(known, sample_operators.host(), tmp_path)
     assert list(usable) == ["a"]
-    assert broken == {"b": "it names no backend; installed backends: null", "c": "'cpu' must be above 0, not -1"}
+    assert broken == {
+        "b": "it names no backend; installed backends: null",
+        "c": "'cpu' must be above 0, not -1",
+        "d": "no backend is named \"['null']\"; Did you mean 'null'? installed backends: null",
+    }
 
 
 def test_triggers_have_defaults() -> None:

@@ -98,5 +98,6 @@ def read_lines(file: Path) -> list[Line]:
         try:
             lines.append(msgspec.json.decode(data, type=Line))
         except msgspec.DecodeError as error:
-            raise UsageError(f"{file}, line {number}: not a result of `sage bench`: {error}") from None
+            problem = f"{file}, line {number}: not a result of `sage bench`: {error}"
+            raise UsageError(problem, "name a file written with --out") from None
     return lines

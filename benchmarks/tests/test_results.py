@@ -83,5 +83,5 @@ def test_a_file_that_holds_no_results_is_refused_with_its_line(tmp_path: Path) -
     with pytest.raises(UsageError, match="cannot be read"):
         read_lines(tmp_path / "missing.jsonl")
     (tmp_path / "odd.jsonl").write_bytes(encode(LINE) + b'\n{"a": 1}\n')
-    with pytest.raises(UsageError, match=r"odd\.jsonl, line 2: not a result"):
+    with pytest.raises(UsageError, match=r"odd\.jsonl, line 2: not a result.*\n  help: name a file"):
         read_lines(tmp_path / "odd.jsonl")

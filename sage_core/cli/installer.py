@@ -106,7 +106,7 @@ _WAYS = "Give ./PATH, a wheel, NAME==VERSION or a URL, or add --from-index to tr
 def _existing(path: str) -> Path:
     found = Path(path).expanduser().absolute()
     if not found.exists():
-        raise UsageError(f"{path} does not exist")
+        raise UsageError(f"{path} does not exist", "name the folder of one plugin, or a wheel")
     if found.is_dir() and not (found / "pyproject.toml").is_file():
         raise UsageError(f"{path} holds no pyproject.toml", "name the folder of one plugin")
     return found

@@ -15,6 +15,6 @@ def parse(params: Sequence[str]) -> dict[str, str]:
         if not equals or not name.strip():
             raise UsageError(f"--param {param!r} is not NAME=VALUE", 'for example: --param question="What is SAGE?"')
         if name.strip() in given:
-            raise UsageError(f"--param {name.strip()} is given twice")
+            raise UsageError(f"--param {name.strip()} is given twice", "give each parameter once")
         given[name.strip()] = value
     return given

@@ -9,6 +9,7 @@ SageError
 ├── BadValue               a text with a syntax of its own (duration, size, expression, template, cron) is wrong
 ├── UsageError             a command line, parameter or argument is wrong (exit code 2)
 ├── StoreError             the job store cannot be used as asked
+│   ├── StoreUnavailable   the database cannot be reached or is busy
 │   ├── StoreTooNew        the database was written by a newer SAGE
 │   └── StaleAttempt       a write came from an attempt that has lost its fence
 ├── CorruptArtifact        a stored file is not what its digest says
@@ -37,6 +38,10 @@ def suggest(name: str, candidates: Sequence[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+def _with_help(text: str, help: str) -> str:
+    return f"{text}\n  help: {help}" if help else text
+
+
 class SageError(Exception):
     """Root of every error that is SAGE's to explain; anything else is a defect."""
 
@@ -54,7 +59,7 @@ class ConfigError(SageError):
 
     def __str__(self) -> str:
         where, problem, help = self.args
-        return f"{where}: {problem}" + (f"\n  help: {help}" if help else "")
+        return _with_help(f"{where}: {problem}", help)
 
 
 class UnknownName(SageError):
@@ -90,7 +95,7 @@ class PluginError(SageError):
 
     def __str__(self) -> str:
         plugin, problem, help = self.args
-        return f"plugin {plugin!r}: {problem}" + (f"\n  help: {help}" if help else "")
+        return _with_help(f"plugin {plugin!r}: {problem}", help)
 
 
 class InvalidWorkflow(SageError):
@@ -133,7 +138,7 @@ class BadValue(SageError):
         return text
 
     def __str__(self) -> str:
-        return self.problem + (f"\n  help: {self.help}" if self.help else "")
+        return _with_help(self.problem, self.help)
 
 
 class UsageError(SageError):
@@ -146,7 +151,7 @@ class UsageError(SageError):
 
     def __str__(self) -> str:
         problem, help = self.args
-        return f"{problem}" + (f"\n  help: {help}" if help else "")
+        return _with_help(problem, help)
 
 
 class StoreError(SageError):
@@ -157,7 +162,7 @@ class StoreError(SageError):
 
     def __str__(self) -> str:
         url, problem, help = self.args
-        return f"store {url}: {problem}" + (f"\n  help: {help}" if help else "")
+        return _with_help(f"store {url}: {problem}", help)
 
 
 class StoreUnavailable(StoreError):
@@ -199,7 +204,7 @@ class OperatorError(SageError):
     def __str__(self) -> str:
         step, problem, row, help = self.args
         at = f" (row {row})" if row else ""
-        return f"step {step!r}{at}: {problem}" + (f"\n  help: {help}" if help else "")
+        return _with_help(f"step {step!r}{at}: {problem}", help)
 
 
 class BadSignature(OperatorError):
@@ -212,7 +217,7 @@ class BadSignature(OperatorError):
 
     def __str__(self) -> str:
         operator, problem, help = self.args
-        return f"operator {operator!r}: {problem}" + (f"\n  help: {help}" if help else "")
+        return _with_help(f"operator {operator!r}: {problem}", help)
 
 
 class UnsupportedType(SageError):
@@ -225,7 +230,7 @@ class UnsupportedType(SageError):
 
     def __str__(self) -> str:
         annotation, problem, help = self.args
-        return f"{annotation}: {problem}" + (f"\n  help: {help}" if help else "")
+        return _with_help(f"{annotation}: {problem}", help)
 
 
 class ModelError(SageError):
@@ -236,7 +241,7 @@ class ModelError(SageError):
 
     def __str__(self) -> str:
         model, problem, help = self.args
-        return f"model {model!r}: {problem}" + (f"\n  help: {help}" if help else "")
+        return _with_help(f"model {model!r}: {problem}", help)
 
 
 class RequestRejected(SageError):

@@ -150,7 +150,11 @@ def scheduler_named(name: str, registry: Registry, *, seed: int = 0) -> Schedule
         return policy
     if isinstance(policy, Ordering):
         return KeyedScheduler(policy)
-    raise PluginError(registry.origin(name), f"scheduler {name!r} is neither an Ordering nor a Scheduler")
+    raise PluginError(
+        registry.origin(name),
+        f"scheduler {name!r} is neither an Ordering nor a Scheduler",
+        "give it the method rank, or submit, next and observe",
+    )
 
 
 def ordering_named(name: str, registry: Registry, *, where: str = "[scheduler] jobs", seed: int = 0) -> Ordering:

@@ -53,7 +53,7 @@ def test_a_path_is_made_absolute(plugin: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_path_that_is_no_project_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"\./nothing does not exist"):
+    with pytest.raises(UsageError, match=r"\./nothing does not exist\n  help: name the folder of one plugin"):
         Installer({}).resolve("./nothing")
     with pytest.raises(UsageError, match=r"holds no pyproject\.toml\n  help: name the folder of one plugin"):
         Installer({}).resolve(f"{tmp_path}/")

@@ -175,7 +175,8 @@ def test_a_scheduler_receives_the_seed() -> None:
 
 
 def test_something_else_is_no_scheduler() -> None:
-    with pytest.raises(PluginError, match="plugin 'test': scheduler 'odd' is neither an Ordering nor a Scheduler"):
+    message = "neither an Ordering nor a Scheduler\n  help: give it the method rank, or submit, next and observe"
+    with pytest.raises(PluginError, match=f"plugin 'test': scheduler 'odd' is {message}"):
         scheduler_named("odd", registry(odd="Odd"))
 
 

@@ -24,6 +24,7 @@ from sage_core.kernel.control_plane.events import (
     Outline,
     Started,
     StartEngine,
+    StopEngine,
     Submitted,
     Tick,
 )
@@ -66,7 +67,7 @@ class VirtualDriver:
         self._outlines: dict[str, Outline] = {}
         self._flying: dict[int, str] = {}
         self._up: dict[str, None] = {}
-        self._tick: Tick | None = None
+        self._tick = Tick()
 
     def submit(self, at: int, outline: Outline) -> None:
         """Let a request arrive."""
@@ -91,14 +92,15 @@ class VirtualDriver:
     def advance(self, until: int | None = None) -> None:
         """Process events up to a time, or until nothing is left to happen."""
         while self._heap and (until is None or self._heap[0][0] <= until):
-            self.now = self._heap[0][0]
+            at = self._heap[0][0]
             inputs = []
             # All events of one instant are one step, in the order in which they were scheduled.
-            while self._heap and self._heap[0][0] == self.now:
+            while self._heap and self._heap[0][0] == at:
                 event = heapq.heappop(self._heap)[2]
                 if self._stands(event):
                     inputs.append(event)
             if inputs:
+                self.now = at
                 for action in self.manager.step(inputs, self.now):
                     self.actions.append((self.now, action))
                     self._do(action)
@@ -110,14 +112,11 @@ class VirtualDriver:
 
     def _stands(self, event: Input) -> bool:
         if isinstance(event, Tick):
-            if event is not self._tick:
-                return False
-            self._tick = None
-        if isinstance(event, Started | Completed | Broke):
-            if event.ticket not in self._flying:
-                return False
-            if not isinstance(event, Started):
-                del self._flying[event.ticket]
+            return event is self._tick
+        if isinstance(event, Started):
+            return event.ticket in self._flying
+        if isinstance(event, Completed | Broke):
+            return self._flying.pop(event.ticket, None) is not None
         if isinstance(event, EngineOpened):
             self._up[event.engine] = None
         return True
@@ -126,6 +125,8 @@ class VirtualDriver:
         model = self._model
         if isinstance(action, StartEngine):
             self._push(self.now + model.open, self._opened(action.engine, action.lane))
+        elif isinstance(action, StopEngine):
+            self._up.pop(action.engine, None)
         elif isinstance(action, DispatchBatch):
             self._fly(action.ticket, action.engine, model.batch + model.row * len(action.rows))
         elif isinstance(action, DispatchOne):
@@ -134,8 +135,9 @@ class VirtualDriver:
             if action.ticket in self._flying:
                 self._push(self.now, Broke(ticket=action.ticket, seconds=0.0, reason="aborted"))
         elif isinstance(action, ArmTimer):
-            self._tick = None if action.at is None else Tick()
-            if action.at is not None and self._tick is not None:
+            # The tick armed before, if there is one, no longer stands.
+            self._tick = Tick()
+            if action.at is not None:
                 self._push(action.at, self._tick)
 
     def _one(self, action: DispatchOne) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sage_core.common.records import Caller, ModelSpec, Request
-from sage_core.kernel.control_plane.events import lane_of, outline
+from sage_core.common.records import Caller, Request
+from sage_core.kernel.control_plane.events import outline
 from sage_core.kernel.control_plane.request_classifier import RequestClassifier
 
 
@@ -52,19 +52,3 @@ def test_expected_output_is_bounded_by_what_was_asked_and_follows_what_was_writt
     for _ in range(80):
         classifier.learn(shape, tokens_in=5, tokens_out=20)
     assert classifier.classify(shape, 0).tokens_out == 20
-
-
-def test_an_outline_holds_sizes_and_digests_and_no_text() -> None:
-    secret = outline(Request(id="r", kind="embed", model="m", texts=("my secret", "my secret", "ä")), "lane")
-    assert "secret" not in repr(secret)
-    assert secret.sizes == (9, 9, 2)
-    assert secret.keys[0] == secret.keys[1] != secret.keys[2]
-
-
-def test_a_lane_is_the_model_and_not_its_name_unless_the_name_is_all_there_is() -> None:
-    spec = ModelSpec(name="a", backend="onnx", source="f", options={"x": 1, "y": 2})
-    assert lane_of(spec) == lane_of(ModelSpec(name="b", backend="onnx", source="f", options={"y": 2, "x": 1}))
-    assert lane_of(spec) != lane_of(ModelSpec(name="a", backend="onnx", source="f", options={"x": 1}))
-    assert lane_of(spec) != lane_of(ModelSpec(name="a", backend="onnx", source="g", options={"x": 1, "y": 2}))
-    assert lane_of(spec).startswith("onnx/")
-    assert lane_of(ModelSpec(name="a", backend="onnx")) != lane_of(ModelSpec(name="b", backend="onnx"))

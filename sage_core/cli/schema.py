@@ -8,6 +8,7 @@ import click
 
 from sage_core.cli.app import App, pass_app
 from sage_core.cli.output import encode_json
+from sage_core.common.errors import UsageError
 from sage_core.kernel.dataflow.schema import workflow_schema
 
 
@@ -25,6 +26,9 @@ def schema(app: App, output: Path | None) -> None:
     if output is None:
         click.echo(text)
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text + "\n", encoding="utf-8")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror}", "name another file") from None
     click.echo(f"{output} is written; name it in the first line of a workflow: #:schema {output}", err=True)

@@ -117,7 +117,8 @@ def load_config(start: Path) -> Config:
         if not path.is_file():
             raise ConfigError("SAGE_CONFIG", f"{named} is not a file", "unset it, or name a file")
         return _read(path)
-    start = start.absolute()
+    # Path.absolute keeps "..", and what lies above "here/../there" is not "here".
+    start = Path(os.path.abspath(start))
     for folder in (start, *start.parents):
         path = folder / "sage.toml"
         if path.is_file():

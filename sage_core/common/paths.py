@@ -57,7 +57,8 @@ def find_paths(start: Path) -> Paths:
         return Paths(project=root / "project", data=root / "data", runtime=root / "run")
     import platformdirs  # noqa: PLC0415 - a command under SAGE_HOME does not need it
 
-    start = start.absolute()
+    # Path.absolute keeps "..", and what lies above "here/../there" is not "here".
+    start = Path(os.path.abspath(start))
     marked = (
         folder for folder in (start, *start.parents) if (folder / "sage.toml").exists() or (folder / ".sage").is_dir()
     )

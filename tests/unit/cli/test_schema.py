@@ -24,3 +24,10 @@ def test_the_schema_is_printed_or_written(tmp_path: Path, capsys: pytest.Capture
     out, err = capsys.readouterr()
     assert out == ""
     assert f"#:schema {file}" in err
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "schema.json"
+    assert run(["schema", "--output", str(place)], App(default_host({}))) == 2
+    assert capsys.readouterr().err == f"Error: {place} cannot be written: File exists\n  help: name another file\n"

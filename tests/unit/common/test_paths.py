@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sage_core.common.config import Config, load_config
 from sage_core.common.paths import find_paths
 
 
@@ -54,6 +55,18 @@ def test_the_project_is_found_from_below(outside: Path, mark: str) -> None:
 def test_a_relative_start_is_taken_from_the_current_folder(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(outside)
     assert find_paths(Path()).project == outside / ".sage"
+
+
+def test_a_folder_named_from_beside_it_is_not_below_where_one_stands(
+    outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = outside.parent / "beside"
+    beside.mkdir()
+    (outside / "sage.toml").write_text("[workers]\ncount = 7\n")
+    monkeypatch.chdir(outside)
+    monkeypatch.delenv("SAGE_CONFIG", raising=False)
+    assert find_paths(Path("../beside")).project == beside / ".sage"
+    assert load_config(Path("../beside")) == Config()
 
 
 def test_there_need_be_no_login_session(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:

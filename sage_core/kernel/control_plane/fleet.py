@@ -164,13 +164,10 @@ class Ledger:
         tokens = max(BATCH_LEAST, int(BATCH_SECONDS / (rate.per_token if rate else SECONDS_IN)))
         return msgspec.structs.replace(capacity, batch_tokens=min(capacity.batch_tokens, tokens))
 
-    def members(self) -> Iterable[Member]:
-        """Every engine that is up."""
-        return self._members.values()
-
-    def member(self, engine: str) -> Member | None:
-        """One engine, or None when it is not up."""
-        return self._members.get(engine)
+    @property
+    def taken(self) -> int:
+        """Credits that are not back."""
+        return sum(seats.running for pool in self._lanes.values() for seats in pool.values())
 
     def add(self, info: EngineInfo, lane: Lane) -> None:
         """Take an engine in."""

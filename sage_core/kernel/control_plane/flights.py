@@ -77,8 +77,8 @@ class Flights:
         flight.tokens = work.tokens_in
         return flight
 
-    def board(self, work: Work, place: Place, now: int) -> None:
-        """Put a slice into the engine's open batch, or into one that takes a seat for it."""
+    def board(self, work: Work, place: Place, now: int) -> DispatchBatch | Flight | None:
+        """Put a slice into the engine's open batch, or into one that takes a seat for it; closes a batch it fills."""
         seats = self._seats(work, place)
         if seats.batch is None:
             flight = self._take(work, place, now, None)
@@ -97,6 +97,7 @@ class Flights:
         flight.tokens += part.tokens
         if work.deadline is not None:
             seats.batch.closes_at = min(seats.batch.closes_at, now + max(0, work.deadline - now) // 4)
+        return self._close(seats.batch, seats, now) if seats.batch.full else None
 
     def land(self, ticket: int) -> Flight | None:
         """Give a dispatch's credit back; None for one that is not known, whose engine was lost."""
@@ -123,12 +124,6 @@ class Flights:
     def wake(self) -> Iterator[int]:
         """When the open batches close."""
         return (batch.closes_at for batch, _ in self._open.values())
-
-    def close_full(self, place: Place, work: Work, now: int) -> DispatchBatch | Flight | None:
-        """Close the batch that the work went into, if nothing more fits it."""
-        seats = self._seats(work, place)
-        batch = seats.batch
-        return self._close(batch, seats, now) if batch is not None and batch.full else None
 
     def _seats(self, work: Work, place: Place) -> Seats:
         seats = self._ledger.seats(place.engine, work.lane)

@@ -88,9 +88,8 @@ class ControlPlaneManager:
     @property
     def held(self) -> int:
         """Everything in flight, queued or booked: 0 means that each request has ended and each credit is back."""
-        credits = sum(each.main.running + each.tokenize.running for each in self._ledger.members())
-        waiting = sum(map(len, self._room.values()))
-        return len(self._live) + len(self._backlog) + len(self._flights) + self._executor.size + credits + waiting
+        requests = len(self._live) + sum(map(len, self._room.values()))
+        return requests + len(self._backlog) + len(self._flights) + self._executor.size + self._ledger.taken
 
     def step(self, inputs: Iterable[Input], now: int) -> list[Action]:
         """Apply all inputs of one instant, decide until the policy is idle, and say what is to be done."""
@@ -123,7 +122,7 @@ class ControlPlaneManager:
             self._backlog.observe(First(work=flight.works[0], engine=flight.seats.engine), now)
 
     def _completed(self, event: Completed, now: int) -> None:
-        flight = self._land(event.ticket, event, now, ok=True)
+        flight = self._land(event, now)
         if flight is None:
             return
         # What an engine counted is exact; what was estimated decides only where it counts nothing.
@@ -137,7 +136,7 @@ class ControlPlaneManager:
             self._finish(live, Fate(outcome="done", flight=flight, actual=event.seconds), now)
 
     def _broke(self, event: Broke, now: int) -> None:
-        flight = self._land(event.ticket, event, now, ok=False)
+        flight = self._land(event, now)
         if flight is None or flight.aborted:
             return
         if len(flight.slices) > 1:
@@ -149,7 +148,7 @@ class ControlPlaneManager:
         fate = Fate(outcome="failed", reason=event.reason, flight=flight, actual=event.seconds)
         self._give_up(flight.works[0], fate, now)
         engine = flight.seats.engine
-        if event.fatal and self._ledger.member(engine) is not None:
+        if event.fatal:
             self._strike(engine, event.reason, now, culprit=True)
             self._actions.append(StopEngine(engine=engine))
 
@@ -283,8 +282,7 @@ class ControlPlaneManager:
     def _dispatch(self, decision: Dispatch, now: int) -> None:
         work, place = decision.work, decision.place
         if work.kind == "embed":
-            self._flights.board(work, place, now)
-            self._departed(self._flights.close_full(place, work, now), now)
+            self._departed(self._flights.board(work, place, now), now)
         else:
             flight = self._flights.launch(work, place, self._live[work.id], now)
             self._actions.append(DispatchOne(ticket=flight.ticket, engine=place.engine, request=work.id))
@@ -303,16 +301,19 @@ class ControlPlaneManager:
             self._departed(each, now)
         return bool(departed)
 
-    def _land(self, ticket: int, event: Completed | Broke, now: int, *, ok: bool) -> Flight | None:
-        flight = self._flights.land(ticket)
+    def _land(self, event: Completed | Broke, now: int) -> Flight | None:
+        flight = self._flights.land(event.ticket)
         if flight is None:
             return None
-        out = event.tokens_out if isinstance(event, Completed) else 0
         for work in flight.works:
             finished = Finished(
-                work=work, engine=flight.seats.engine, tokens_in=work.tokens_in, tokens_out=out,
-                seconds=event.seconds, ok=ok,
-            )  # fmt: skip
+                work=work,
+                engine=flight.seats.engine,
+                tokens_in=work.tokens_in,
+                tokens_out=event.tokens_out if isinstance(event, Completed) else 0,
+                seconds=event.seconds,
+                ok=isinstance(event, Completed),
+            )
             self._backlog.observe(finished, now)
         return flight
 

@@ -17,6 +17,8 @@ class Airfield:
         self.executor = EmbeddingExecutor()
         self.ledger = Ledger(self.executor)
         self.flights = Flights(self.ledger, self.executor)
+        #: What each boarding closed.
+        self.closed: list[DispatchBatch | Flight | None] = []
         capacity = Capacity(sequences=sequences, batch_rows=4)
         self.ledger.add(EngineInfo(id="e", model="m", backend="b", kinds=(), capacity=capacity, identity="i"), "m")
 
@@ -37,7 +39,7 @@ class Airfield:
         place = self.ledger.pick(work)
         assert place is not None
         assert self.flights.objection(work, place) == ""
-        self.flights.board(work, place, now)
+        self.closed.append(self.flights.board(work, place, now))
         return place
 
 
@@ -74,9 +76,12 @@ def test_a_full_batch_closes_at_once() -> None:
     field = Airfield(sequences=2)
     request, work = live("r")
     field.flights.launch(work, Place(engine="e"), request, 0)
-    slice = field.embed("a", 4)
-    place = field.board(slice)
-    assert isinstance(field.flights.close_full(place, slice, 0), DispatchBatch)
+    field.board(field.embed("a", 3))
+    field.board(field.embed("b"))
+    unfilled, filled = field.closed
+    assert unfilled is None
+    assert isinstance(filled, DispatchBatch)
+    assert len(filled.rows) == 4
 
 
 def test_a_batch_beside_other_work_waits_for_its_time_or_a_quarter_of_the_slack() -> None:

@@ -10,6 +10,9 @@ from typing import Any, Literal
 from sage_core.common.errors import StoreError
 
 Dialect = Literal["sqlite", "postgresql"]
+#: PostgreSQL's advisory lock that keeps two processes from creating or upgrading a schema at once: any constant.
+SCHEMA_LOCK = 7_243_104_119
+
 Row = tuple[Any, ...]
 Parameters = Mapping[str, Any]
 

@@ -10,8 +10,7 @@ from alembic import command
 from alembic.config import Config
 
 from sage_core.common.errors import StoreError
-from sage_core.platform.database import dialect_of, mask
-from sage_core.platform.schema import SCHEMA_LOCK
+from sage_core.platform.database import SCHEMA_LOCK, dialect_of, mask
 from sage_core.platform.sqlite import sqlite_path
 
 

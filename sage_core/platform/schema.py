@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from sage_core.common.errors import StoreError, StoreTooNew
-from sage_core.platform.database import Database
+from sage_core.platform.database import SCHEMA_LOCK, Database
 
 #: The revision this code reads and writes: the newest file in `migrations/versions`.
 HEAD = "0002"
-#: PostgreSQL's advisory lock that keeps two processes from creating or upgrading a schema at once: any constant.
-SCHEMA_LOCK = 7_243_104_119
 #: What comes before the first revision: Alembic's table and nothing else.
 BASE = ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -15,12 +15,11 @@ from sage_core.common.errors import ModelError, RequestRejected, UnknownName, Us
 from sage_core.common.host import Host
 from sage_core.common.policies import KeyedScheduler
 from sage_core.common.records import Caller, ModelSpec, Request, Work
-from sage_core.common.registry import Registry
 from sage_core.kernel.control_plane.driver import Driver
 from sage_core.kernel.control_plane.events import Decided, EngineLost, Instant, lane_of
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
 from sage_core.kernel.control_plane.virtual import replay
-from sage_core.testing.engines import FakeBackend, FakeEngine, FakeOptions
+from sage_core.testing.engines import FakeEngine
 
 
 class Bench:
@@ -60,19 +59,6 @@ def run(bench: Bench, use: Callable[[Driver], Coroutine[Any, Any, None]]) -> Non
             await use(driver)
 
     asyncio.run(main())
-
-
-class ShrinkingEngine(FakeEngine):
-    """Each batch has one number less a vector than the one before."""
-
-    async def embed(self, texts: Sequence[str]) -> Any:
-        return (await super().embed(texts))[:, len(self.batches) :]
-
-
-class ShrinkingBackend(FakeBackend):
-    @asynccontextmanager
-    async def open(self, model: ModelSpec) -> AsyncIterator[FakeEngine]:
-        yield ShrinkingEngine(model.name, FakeOptions())
 
 
 class LastComeFirstServed:
@@ -309,19 +295,6 @@ def test_decisions_that_cannot_be_written_fail_no_request(caplog: pytest.LogCapt
     assert {record.action for record in caplog.records} == {"decisions_lost"}  # type: ignore[attr-defined]
     assert "No space left on device" in caplog.records[0].getMessage()
     assert bench.manager.held == 0
-
-
-def test_vectors_of_another_dimension_than_the_engines_are_an_error_of_the_model() -> None:
-    async def main() -> None:
-        bench = Bench()
-        backends = Registry("backend")
-        backends.add("test", {"fake": f"{__name__}:ShrinkingBackend"})
-        async with Driver(bench.manager, backends) as driver:
-            with pytest.raises(ModelError, match=r"its engine returned float32 \(1, 15\) and not float32 \(1, 16\)"):
-                await driver.ask(bench.request("embed", "a"), bench.spec)
-        assert bench.manager.held == 0
-
-    asyncio.run(main())
 
 
 def test_an_unknown_backend_names_the_known_ones() -> None:

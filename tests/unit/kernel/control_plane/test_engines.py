@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
-from sage_core.common.errors import BadValue, PluginError
-from sage_core.common.records import EngineInfo, ModelSpec
+from sage_core.common.errors import BadValue, ModelError, PluginError
+from sage_core.common.records import EngineInfo, ModelSpec, Request
 from sage_core.common.registry import Registry
+from sage_core.kernel.control_plane.driver import Driver
 from sage_core.kernel.control_plane.engines import EnginePools, make_backend, revealed
+from sage_core.kernel.control_plane.manager import ControlPlaneManager
 from sage_core.testing.engines import FakeBackend, FakeEngine, FakeOptions
 
 
@@ -29,6 +32,19 @@ class ClumsyBackend(FakeBackend):
     async def open(self, model: ModelSpec) -> AsyncIterator[FakeEngine]:
         yield FakeEngine(model.name, FakeOptions())
         raise OSError("cannot free the memory")
+
+
+class ShrinkingEngine(FakeEngine):
+    """Each batch has one number less a vector than the one before."""
+
+    async def embed(self, texts: Sequence[str]) -> Any:
+        return (await super().embed(texts))[:, len(self.batches) :]
+
+
+class ShrinkingBackend(FakeBackend):
+    @asynccontextmanager
+    async def open(self, model: ModelSpec) -> AsyncIterator[FakeEngine]:
+        yield ShrinkingEngine(model.name, FakeOptions())
 
 
 #: Offered as a backend, and none.
@@ -94,3 +110,16 @@ def test_a_secret_that_is_not_set_names_its_variable() -> None:
 
     with pytest.raises(BadValue, match="API_KEY"):
         revealed(spec, {})
+
+
+def test_vectors_of_another_dimension_than_the_engines_are_an_error_of_the_model() -> None:
+    manager = ControlPlaneManager()
+    request = Request(id="r", kind="embed", model="m", texts=("a",))
+
+    async def main() -> None:
+        async with Driver(manager, registry("ShrinkingBackend")) as driver:
+            with pytest.raises(ModelError, match=r"its engine returned float32 \(1, 15\) and not float32 \(1, 16\)"):
+                await driver.ask(request, ModelSpec(name="m", backend="ShrinkingBackend"))
+
+    asyncio.run(main())
+    assert manager.held == 0

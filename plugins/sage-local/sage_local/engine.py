@@ -106,23 +106,27 @@ class LlamaEngine:
             data=json.dumps({"content": text, "with_pieces": True}).encode(),
             headers={"content-type": "application/json", "authorization": f"Bearer {self._key}"},
         )
-        with urllib.request.urlopen(question) as answer:
+        # A proxy that the environment names is not for this process's own port.
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(question) as answer:
             pieces = [token["piece"] for token in json.load(answer)["tokens"]]
         return spans(text, [piece.encode() if isinstance(piece, str) else bytes(piece) for piece in pieces])
 
 
 def spans(text: str, pieces: Sequence[bytes]) -> list[tuple[int, int]]:
-    """Turn consecutive byte pieces into character spans; a token that ends inside a character covers it whole."""
+    """Turn consecutive byte pieces into character spans; a token that ends inside a character covers it whole.
+
+    Some vocabularies put a space before the text, which is no part of it.
+    """
     starts: list[int] = []  # starts[byte] = the character it belongs to
     for number, character in enumerate(text):
         starts.extend([number] * len(character.encode()))
     result: list[tuple[int, int]] = []
-    place = 0
+    end = -1 if b"".join(pieces) == b" " + text.encode() else 0
     for piece in pieces:
-        end = min(place + len(piece), len(starts))
-        if end > place:
-            result.append((starts[place], starts[end - 1] + 1))
-        place = end
+        start, end = max(end, 0), min(end + len(piece), len(starts))
+        if end > start:
+            result.append((starts[start], starts[end - 1] + 1))
     return result
 
 

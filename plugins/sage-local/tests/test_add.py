@@ -6,21 +6,37 @@ from pathlib import Path
 
 import pytest
 from sage_local.add import add_model
-from sage_local.weights import Options, find_weights, read_options
+from sage_local.weights import find_weights
 
 from sage_core import ModelError, ModelSpec
 
 HEAD = b"GGUF\x03\x00\x00\x00"
 
 
-def spec(source: str, **options: object) -> ModelSpec:
-    return ModelSpec(name="mine", backend="local", source=source, options=options)
+def spec(source: str = "", name: str = "mine", **options: object) -> ModelSpec:
+    return ModelSpec(name=name, backend="local", source=source, options=options)
 
 
 def test_a_file_is_copied_and_found_again(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(HEAD + b"x" * 100_000)
     assert add_model("mine", str(tmp_path / "a.gguf"), {}, tmp_path / "models") == {"file": "a.gguf", "megabytes": 0.1}
     assert find_weights(spec(str(tmp_path / "models"))).model == tmp_path / "models" / "a.gguf"
+
+
+def test_a_folder_with_one_file_is_a_source_too(tmp_path: Path) -> None:
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from" / "größer.gguf").write_bytes(HEAD)
+    assert add_model("mine", str(tmp_path / "from"), {}, tmp_path / "to")["file"] == "größer.gguf"
+    assert (tmp_path / "to" / "größer.gguf").read_bytes() == HEAD
+
+
+def test_a_file_is_held_to_the_same_checks_as_when_it_is_run(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"text")
+    with pytest.raises(ModelError, match=r"a\.gguf is not a GGUF file"):
+        add_model("mine", str(tmp_path / "a.gguf"), {}, tmp_path / "models")
+    with pytest.raises(ModelError, match=r"missing\.gguf is not a file"):
+        add_model("mine", str(tmp_path / "missing.gguf"), {}, tmp_path / "models")
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 @pytest.mark.parametrize("source", ["hf:name", "hf:org/name", "hf:org/name/model.safetensors"])
@@ -34,10 +50,3 @@ def test_options_and_unknown_packages_are_refused(tmp_path: Path) -> None:
         add_model("mine", "a.gguf", {"quantize": "int8"}, tmp_path)
     with pytest.raises(ModelError, match=r"no package is known for 'other'\s+help: known: smollm2"):
         add_model("mine", "package:other", {}, tmp_path)
-
-
-def test_options_have_defaults_and_limits() -> None:
-    assert read_options(spec("")) == Options(threads=0, context=4_096, parallel=2)
-    assert read_options(spec("", context=64, parallel=1)).parallel == 1
-    with pytest.raises(ModelError, match=r"context 64 or more, parallel 1 to 64"):
-        read_options(spec("", context=63))

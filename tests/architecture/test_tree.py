@@ -22,11 +22,23 @@ CODE += sorted(ROOT.glob("plugins/*/tests/**/*.py")) + sorted(ROOT.glob("benchma
 CORE_BUDGET = 17_500
 FILE_BUDGET = 400
 
-#: Source modules that no test file is named after or imports, and where they are tested instead. The test kit is not
+#: Source modules that no test file is named after, and where they are tested instead. The test kit is not
 #: listed: tests/contract runs its suites, on right and on wrong implementations.
 TESTED_ELSEWHERE = {
     "sage_core/cli/__main__.py": "tests/unit/cli/test_main.py runs it as a process",
     "sage_core/common/contracts.py": "Protocols: the suites in sage_core.testing, tests/contract",
+    "plugins/sage-cron/sage_cron/trigger.py": "no file of its name yet; tests beside its mirror import it",
+    "sage_core/kernel/dataflow/layout.py": "no file of its name yet; tests beside its mirror import it",
+    "sage_core/kernel/runtime/autoscale.py": "no file of its name yet; tests beside its mirror import it",
+    "sage_core/kernel/runtime/submit.py": "no file of its name yet; tests beside its mirror import it",
+    "sage_core/platform/cluster.py": "no file of its name yet; tests beside its mirror import it",
+    "sage_core/platform/cluster_queries.py": "no file of its name yet; tests beside its mirror import it",
+    "sage_core/platform/migrate.py": "no file of its name yet; tests beside its mirror import it",
+    "sage_core/platform/postgres.py": "no file of its name yet; tests beside its mirror import it",
+    "sage_core/platform/queries.py": "no file of its name yet; tests beside its mirror import it",
+    "sage_core/platform/records.py": "no file of its name yet; tests beside its mirror import it",
+    "sage_core/platform/schedules.py": "no file of its name yet; tests beside its mirror import it",
+    "sage_core/platform/spelling.py": "no file of its name yet; tests beside its mirror import it",
 }
 
 
@@ -64,20 +76,11 @@ def test_every_module_says_what_it_is_for(source: Path) -> None:
     assert docstring.splitlines()[0].endswith((".", ":")), f"{relative(source)}: the first line is one sentence"
 
 
-def imported_by_tests(source: Path) -> bool:
-    """Whether a test file in the folder that mirrors the source's names the module."""
-    base = CORE.parent if CORE in source.parents else next(each for each in PACKAGES if each in source.parents).parent
-    name = ".".join(source.relative_to(base).with_suffix("").parts)
-    parent, _, last = name.rpartition(".")
-    spelt = re.compile(rf"{re.escape(name)}\b|from {re.escape(parent)} import [^\n]*\b{last}\b")
-    return any(spelt.search(file.read_text(encoding="utf-8")) for file in mirror(source).parent.rglob("test_*.py"))
-
-
-def test_every_module_has_tests_beside_its_mirror() -> None:
+def test_every_module_has_a_test_file_of_its_name() -> None:
     modules = [file for file in SOURCES if file.name != "__init__.py" and CORE / "testing" not in file.parents]
-    missing = {relative(each) for each in modules if not mirror(each).is_file() and not imported_by_tests(each)}
+    missing = {relative(each) for each in modules if not mirror(each).is_file()}
     assert sorted(missing - TESTED_ELSEWHERE.keys()) == [], (
-        "write tests that name them, or say in TESTED_ELSEWHERE where these modules are tested"
+        "write a test file of their name, or say in TESTED_ELSEWHERE where these modules are tested"
     )
     assert sorted(TESTED_ELSEWHERE.keys() - missing) == [], "take these off TESTED_ELSEWHERE"
 

@@ -134,21 +134,21 @@ class BoundClient:
 
 
 class UnifiedInferenceClient(BoundClient):
-    """The client a process makes once; an async context manager.
-
-    Entering it costs next to nothing; its first request connects.
-
-    Args:
-        models: every model that may be asked for, by name.
-        paths: where the socket and the decision log are.
-        caller: whom the requests are for; `bound` refines it.
-        host: the plugins; None loads the installed ones, without the defaults.
-        config: sage.toml; None means its defaults.
-        inline: run control plane and engines on this process's event loop instead of the engine host.
-    """
+    """The client a process makes once, by `create`; an async context manager."""
 
     def __init__(
-        self,
+        self, shared: _Shared, caller: Caller, *, paths: Paths, host: Host | None, config: Config, inline: bool
+    ) -> None:
+        super().__init__(shared, caller)
+        self._paths = paths
+        self._host = host
+        self._config = config
+        self._inline = inline
+        self._stack = AsyncExitStack()
+
+    @classmethod
+    def create(
+        cls,
         models: Mapping[str, ModelSpec],
         *,
         paths: Paths,
@@ -156,13 +156,18 @@ class UnifiedInferenceClient(BoundClient):
         host: Host | None = None,
         config: Config | None = None,
         inline: bool = False,
-    ) -> None:
-        super().__init__(_Shared(models), caller)
-        self._paths = paths
-        self._host = host
-        self._config = Config() if config is None else config
-        self._inline = inline
-        self._stack = AsyncExitStack()
+    ) -> UnifiedInferenceClient:
+        """Describe a client; entering it costs next to nothing, its first request connects.
+
+        Args:
+            models: every model that may be asked for, by name.
+            paths: where the socket and the decision log are.
+            caller: whom the requests are for; `bound` refines it.
+            host: the plugins; None loads the installed ones, without the defaults.
+            config: sage.toml; None means its defaults.
+            inline: run control plane and engines on this process's event loop instead of the engine host.
+        """
+        return cls(_Shared(models), caller, paths=paths, host=host, config=config or Config(), inline=inline)
 
     async def __aenter__(self) -> UnifiedInferenceClient:
         host = Host() if self._host is None else self._host

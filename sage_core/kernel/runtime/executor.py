@@ -66,7 +66,7 @@ class Executor:
             run.id, self.inputs, tables, order, session=run.session, queue=run.queue, priority=run.priority
         )
         self._artifacts = artifacts
-        self._client = UnifiedInferenceClient(
+        self._client = UnifiedInferenceClient.create(
             prepared.models,
             paths=paths,
             caller=Caller(run=run.id, worker=worker),

@@ -31,7 +31,9 @@ def paths(folder: Path) -> Paths:
 def client(folder: Path, host: Host | None = None, config: Config | None = None) -> UnifiedInferenceClient:
     host = host or Host({"fake": fake}, builtins=builtins)
     caller = Caller(worker="w1", run="r1")
-    return UnifiedInferenceClient(MODELS, paths=paths(folder), caller=caller, host=host, config=config, inline=True)
+    return UnifiedInferenceClient.create(
+        MODELS, paths=paths(folder), caller=caller, host=host, config=config, inline=True
+    )
 
 
 def test_a_bound_view_sends_its_step_and_shares_the_engine(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ async def main(root, journal, worker):
     models = {"m": ModelSpec(name="m", backend="fake", options={"journal": journal, "batch_seconds": 0.002})}
     caller = Caller(worker=worker, run="r1")
     host = Host({"fake": fake})
-    async with UnifiedInferenceClient(models, paths=paths, caller=caller, host=host) as client:
+    async with UnifiedInferenceClient.create(models, paths=paths, caller=caller, host=host) as client:
         for number in range(5):
             vectors = await client.bound(step=f"s{number}").embed("m", [f"{worker} {number}", "shared"])
             assert vectors.shape == (2, 16)
@@ -77,7 +77,7 @@ def client(
         options["journal"] = str(journal)
     models = {"m": ModelSpec(name="m", backend="fake", options=dict(options))}
     host = Host({"fake": fake}, builtins=builtins)
-    return UnifiedInferenceClient(models, paths=paths, caller=Caller(worker=worker), host=host)
+    return UnifiedInferenceClient.create(models, paths=paths, caller=Caller(worker=worker), host=host)
 
 
 def link(opened: UnifiedInferenceClient) -> EngineHostLink:
@@ -230,7 +230,7 @@ def test_errors_arrive_as_they_were_raised(paths: Paths) -> None:
                 await opened.embed("n", ["x"])
 
         models = {"x": ModelSpec(name="x", backend="nothing")}
-        async with UnifiedInferenceClient(models, paths=paths, host=Host({"fake": fake})) as opened:
+        async with UnifiedInferenceClient.create(models, paths=paths, host=Host({"fake": fake})) as opened:
             with pytest.raises(UnknownName, match="No backend is named 'nothing'"):
                 await opened.info("x")
 
@@ -258,7 +258,7 @@ def test_a_host_that_cannot_start_is_an_error_that_names_its_log(paths: Paths) -
 
     async def use() -> None:
         models = {"m": ModelSpec(name="m", backend="fake")}
-        async with UnifiedInferenceClient(models, paths=paths, host=Broken({"fake": fake})) as opened:
+        async with UnifiedInferenceClient.create(models, paths=paths, host=Broken({"fake": fake})) as opened:
             await opened.embed("m", ["a"])
 
     with pytest.raises(EngineHostError, match="ended with exit code 1") as caught:

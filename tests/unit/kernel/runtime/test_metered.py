@@ -22,7 +22,7 @@ def with_client(home: Path, use: Callable[[Metered, Counter[str]], Awaitable[Non
     async def go() -> None:
         paths = Paths(project=home / "project", data=home / "data", runtime=home / "run")
         models = {"m": ModelSpec(name="m", backend="fake")}
-        client = UnifiedInferenceClient(models, paths=paths, host=default_host({"fake": fake}), inline=True)
+        client = UnifiedInferenceClient.create(models, paths=paths, host=default_host({"fake": fake}), inline=True)
         async with client:
             await use(Metered(client, usage), usage)
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from sage_core.common.contracts import Reranks as Reranks
     from sage_core.common.contracts import Scheduler as Scheduler
     from sage_core.common.contracts import Tokenizes as Tokenizes
+    from sage_core.common.contracts import TriggerKind as TriggerKind
+    from sage_core.common.cron import parse_cron as parse_cron
+    from sage_core.common.errors import BadValue as BadValue
     from sage_core.common.errors import ConfigError as ConfigError
     from sage_core.common.errors import ModelError as ModelError
     from sage_core.common.errors import OperatorError as OperatorError
@@ -87,8 +90,9 @@ _OWNERS = {
     "api": "run",
     "common.clock": "MILLISECOND SECOND Clock",
     "common.contracts": "Backend Embeds Engine Fleet Generates InferenceClient NodeFilter NodePicker NodeScorer "
-    "Ordering Reranks Scheduler Tokenizes",
-    "common.errors": "ConfigError ModelError OperatorError PluginError RequestRejected SageError UnknownName "
+    "Ordering Reranks Scheduler Tokenizes TriggerKind",
+    "common.cron": "parse_cron",
+    "common.errors": "BadValue ConfigError ModelError OperatorError PluginError RequestRejected SageError UnknownName "
     "UsageError",
     "common.hookspecs": "hookimpl",
     "common.host": "Host",

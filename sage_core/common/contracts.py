@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from sage_core.common.records import (
@@ -112,6 +113,25 @@ class NodePicker(Protocol):
 
     def pick(self, work: Work, scores: Mapping[str, float]) -> str:
         """Return an id that is in `scores` (never empty). May keep state; the same calls give the same picks."""
+        ...
+
+
+# ---------------------------------------------------------------- triggers
+
+
+@runtime_checkable
+class TriggerKind(Protocol):
+    """A way to say when runs start; made once per process from its registry entry without arguments."""
+
+    def next_fire(self, spec: Mapping[str, object], after: int, zone: tzinfo) -> int | None:
+        """Return the first fire time later than `after`, both epoch ms; None when none will come.
+
+        Pure: no clock of its own, no state, no randomness, so that any process computes the same times.
+
+        Args:
+            spec: the trigger as the workflow declares it; raises `BadValue` for one that says no time.
+            zone: where the trigger's wall clock hangs.
+        """
         ...
 
 

@@ -41,6 +41,11 @@ def sage_backends() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 
 @hookspec
+def sage_triggers() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Classes that are a `TriggerKind`: what ``[[triggers.NAME]]`` of a workflow means in time."""
+
+
+@hookspec
 def sage_commands() -> Mapping[str, str]:  # type: ignore[empty-body]
     """click commands that become subcommands of ``sage``; heavy imports belong inside the command."""
 

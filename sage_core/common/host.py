@@ -14,7 +14,7 @@ import msgspec
 import pluggy
 
 from sage_core.common import hookspecs
-from sage_core.common.contracts import Backend, NodeFilter, NodePicker, NodeScorer, Ordering, Scheduler
+from sage_core.common.contracts import Backend, NodeFilter, NodePicker, NodeScorer, Ordering, Scheduler, TriggerKind
 from sage_core.common.errors import DuplicateName, PluginError, SageError, suggest
 from sage_core.common.hooks import Observers, find_hooks
 from sage_core.common.installed import Found, installed_plugins
@@ -27,6 +27,7 @@ _TABLES = {
     "schedulers": "sage_schedulers",
     "selectors": "sage_node_selectors",
     "backends": "sage_backends",
+    "triggers": "sage_triggers",
     "commands": "sage_commands",
 }
 
@@ -59,6 +60,7 @@ class Host:
         self.schedulers = Registry("scheduler")
         self.selectors = Registry("node selector")
         self.backends = Registry("backend")
+        self.triggers = Registry("trigger")
         self.commands = Registry("command")
         if os.environ.get("SAGE_TRACE_HOOKS") == "1":
             self._manager.add_hookcall_monitoring(_trace_before, _trace_after)
@@ -228,5 +230,6 @@ _EXPECTED: dict[str, Callable[[str, object], str]] = {
     "schedulers": _is(Ordering, Scheduler),
     "selectors": _is(NodeFilter, NodeScorer, NodePicker),
     "backends": _backend,
+    "triggers": _is(TriggerKind),
     "commands": _command,
 }

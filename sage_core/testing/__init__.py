@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sage_core.testing.selectors import NodePickerContract as NodePickerContract
     from sage_core.testing.selectors import NodeScorerContract as NodeScorerContract
     from sage_core.testing.store import JobStoreContract as JobStoreContract
+    from sage_core.testing.triggers import TriggerContract as TriggerContract
 
 #: Module below this package → the public names it owns.
 _OWNERS = {
@@ -45,6 +46,7 @@ _OWNERS = {
     "schedulers": "OrderingContract SchedulerContract",
     "selectors": "NodeFilterContract NodePickerContract NodeScorerContract",
     "store": "JobStoreContract",
+    "triggers": "TriggerContract",
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _OWNERS.items() for name in names.split()}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sage_core.common import cron
 from sage_core.common.errors import BadValue
-from sage_core.kernel.dataflow import cron, keys, params
+from sage_core.kernel.dataflow import keys, params
 from sage_core.kernel.dataflow.diagnostics import one_of
 from sage_core.kernel.dataflow.expressions import compile_when
 from sage_core.kernel.dataflow.keys import COUNT, DURATION, FLAG, NATURAL, SIZE, TABLE, TEXT, TEXTS, Key
@@ -45,7 +46,7 @@ def _cache(value: object) -> bool:
 
 
 def _schedule(text: object) -> object:
-    cron.parse(text)
+    cron.parse_cron(text)
     return text
 
 

@@ -1,4 +1,4 @@
-"""Five-field cron expressions and time zones: checked here, fired by a trigger plugin."""
+"""Five-field cron expressions and time zones: the vocabulary of those who check a schedule and those who fire it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ _PART = re.compile(r"(\*|[A-Za-z0-9]+(?:-[A-Za-z0-9]+)?)(?:/(\d+))?", re.ASCII)
 _HELP = 'five fields: minute hour day month weekday, such as "0 3 * * mon-fri" or "*/15 * * * *"'
 
 
-def parse(text: object) -> tuple[frozenset[int], ...]:
-    """The values each field admits; raises `BadValue` naming the field, also for a date that never comes."""
+def parse_cron(text: object) -> tuple[frozenset[int], ...]:
+    """The values each field admits; raises `BadValue` naming the field, also for a date that never comes.
+
+    A day fires when its day of the month and its weekday both do, or either of them where neither is written with `*`.
+    """
     if not isinstance(text, str):
         raise BadValue("a schedule is a text", _HELP)
     words = text.split()
@@ -38,8 +41,8 @@ def parse(text: object) -> tuple[frozenset[int], ...]:
         raise BadValue(f"{text!r} is not a cron schedule: it has {len(words)} fields, not 5", _HELP)
     found = tuple(_field(word, *field) for word, field in zip(words, _FIELDS, strict=True))
     days, months = found[2], found[3]
-    # A restricted weekday fires by itself, as in every cron.
-    if words[4] == "*" and min(days) > max(_LONGEST[month] for month in months):
+    # Where both kinds of day are restricted the weekday fires by itself, as in every cron.
+    if words[4].startswith("*") and min(days) > max(_LONGEST[month] for month in months):
         raise BadValue(f"{text!r} never fires: no such month has day {min(days)}", _HELP)
     return found
 

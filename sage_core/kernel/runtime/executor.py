@@ -27,6 +27,8 @@ from sage_core.kernel.runtime.metered import Metered
 from sage_core.kernel.runtime.prepared import Prepared
 from sage_core.kernel.runtime.results import Tables
 from sage_core.kernel.runtime.values import Codec
+from sage_core.kernel.scheduler.ledger import fits
+from sage_core.kernel.scheduler.node import node_name, this_node
 from sage_core.platform.artifacts import ArtifactStore
 from sage_core.platform.records import StoredRun
 from sage_core.platform.store import JobStore
@@ -65,6 +67,9 @@ class Executor:
         self.manager = JobManager(
             run.id, self.inputs, tables, order, session=run.session, queue=run.queue, priority=run.priority
         )
+        self._node = node_name(config)
+        # Only where a job needs something: it costs each claim a statement.
+        self._fits = fits(this_node(config)) if any(self.manager.needs.values()) else None
         self._artifacts = artifacts
         self._client = UnifiedInferenceClient.create(
             prepared.models,
@@ -110,7 +115,13 @@ class Executor:
     async def one(self) -> bool:
         """Claim a job and run it; False when none is ready. Raises what is no job's failure."""
         jobs = self._store.claim(
-            self._worker, run_id=self._run.id, queue=self._run.queue, limit=1, lease_ms=self._lease_ms
+            self._worker,
+            run_id=self._run.id,
+            queue=self._run.queue,
+            limit=1,
+            lease_ms=self._lease_ms,
+            node=self._node,
+            fits=self._fits,
         )
         if not jobs:
             return False

@@ -19,6 +19,7 @@ from sage_core.kernel.runtime.inputs import Inputs, Reader
 from sage_core.kernel.runtime.partition import partitions
 from sage_core.kernel.runtime.results import Result, Tables, decode_result
 from sage_core.kernel.runtime.values import digest
+from sage_core.kernel.scheduler.ledger import needs_of, needs_text
 from sage_core.platform.records import JobRow, NewJob, NewRun, OnConflict
 from sage_core.platform.transaction import Transaction
 
@@ -48,6 +49,12 @@ class JobManager:
         self._queue, self._priority = queue, priority
         self._stages = inputs.prepared.stages
         self._graph = inputs.prepared.graph
+        steps = self._graph.steps
+        #: What a job of each stage asks of a node, as the store keeps it.
+        self.needs = {
+            name: needs_text(needs_of(steps[step].needs for step in stage.steps))
+            for name, stage in self._stages.items()
+        }
 
     def submit(
         self, tx: Transaction, run: NewRun, *, delay_ms: int = 0, on_conflict: OnConflict = "error"
@@ -192,4 +199,5 @@ class JobManager:
             queue=self._queue,
             rank=self._ordering.rank(work),
             delay_ms=delay_ms,
+            needs=self.needs[stage.name],
         )

@@ -12,6 +12,11 @@ from sage_core.common.config import Config
 from sage_core.common.records import Node
 
 
+def node_name(config: Config) -> str:
+    """What this machine is called in the cluster."""
+    return config.cluster.node or os.uname().nodename
+
+
 def this_node(config: Config, *, root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> Node:
     """Describe this machine, or the slice of it that its control group leaves to SAGE.
 
@@ -21,7 +26,7 @@ def this_node(config: Config, *, root: Path = Path("/"), environ: Mapping[str, s
     said = config.cluster
     kinds = [] if said.gpu == 0 else _gpus(root, environ)
     return Node(
-        name=said.node or os.uname().nodename,
+        name=node_name(config),
         cpu=_cpu(root) if said.cpu is None else said.cpu,
         memory=_memory(root) if said.memory is None else said.memory,
         gpu=len(kinds) if said.gpu is None else said.gpu,

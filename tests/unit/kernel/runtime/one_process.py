@@ -34,7 +34,7 @@ class OneProcess:
 
     def claim(self) -> Job:
         """The next ready job."""
-        (job,) = self.store.claim("w", run_id=self.run_id, lease_ms=600_000)
+        (job,) = self.store.claim("w", run_id=self.run_id, lease_ms=600_000, fits=lambda waiting, running: waiting)
         return job
 
     def work(self, job: Job) -> Result:

@@ -303,3 +303,13 @@ def test_a_large_run_calls_workers_by_itself_and_a_small_one_does_not(manned: Fl
     )
     assert os.getpid() not in large.outputs["all"]
     assert large.status == "succeeded"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_step_with_needs_that_this_machine_has_runs_on_it(manned: Flows, workers: int) -> None:
+    needy = tree("d.plain")
+    needy["steps"]["act"]["needs"] = {"cpu": 0.5, "memory": "1MiB"}
+    report = manned.run(needy, workers=workers)
+    assert (report.status, report.outputs) == ("succeeded", {"all": ["0", "1", "2", "3"]})
+    with manned.open_store() as store:
+        assert {job.needs for job in store.jobs(report.run_id)} == {"", '{"cpu":0.5,"memory":1048576}'}

@@ -183,3 +183,23 @@ def reopen(run: OneProcess) -> None:
     with run.store.transaction() as tx:
         tx.forget_results([run.jobs("rows")[0].result_key or ""])
         assert tx.reopen_lost(run.run_id) == 1
+
+
+def test_a_job_needs_the_most_of_its_steps_and_a_job_without_needs_runs_anywhere(flows: Flows) -> None:
+    needy = {
+        "steps": {
+            "rows": rows("a", "b", partition=1),
+            "up": {"use": "f.upper", "in": {"text": "rows.text"}, "needs": {"cpu": 0.5, "memory": "1MiB"}},
+            "again": {"use": "f.upper", "in": {"text": "up.text"}, "needs": {"cpu": 0.25}},
+            "all": {"use": "f.join", "in": {"text": "again.text"}},
+        }
+    }
+    with one_process(flows, needy) as run:
+        run.submit()
+        run.all()
+        assert run.states() == {"rows": ["done"], "up": ["done"] * 2, "all": ["done"]}
+        assert {job.stage: job.needs for job in run.jobs()} == {
+            "rows": "",
+            "up": '{"cpu":0.5,"memory":1048576}',
+            "all": "",
+        }

@@ -38,6 +38,14 @@ def run_queries(s: Spelling) -> dict[str, Any]:
     run = t.run
     newest = sa.select(sa.func.max(run.c.created_at) + lit(1)).scalar_subquery()
     ended = run.c.status.in_([lit(x) for x in ("succeeded", "partial", "failed", "cancelled")])
+
+    ready = sa.exists().where(t.job.c.run_id == run.c.id, t.job.c.state == lit("ready"))
+    # Few jobs run at a time, and their own index finds them; that of the run would be read past all it has done.
+    running = sa.exists().where(t.job.c.run_id + lit("") == run.c.id, t.job.c.state == lit("running"))
+    failed = sa.exists().where(t.job.c.run_id == run.c.id, t.job.c.state == lit("failed"))
+    # What is blocked waits for one of these.
+    left = sa.or_(ready, running)
+
     return {
         "run_insert": s.insert(
             run,
@@ -77,6 +85,14 @@ def run_queries(s: Spelling) -> dict[str, Any]:
         .where(run.c.id == p("run_id"), sa.not_(ended))
         .where(sa.or_(p("in_session", sa.Integer).is_(None), run.c.session == p("in_session", sa.Integer)))
         .values(status=p("new_status"), outputs=p("new_outputs"), error=p("new_error"), finished_at=s.now),
+        "run_pulse": sa.select(run.c.status, run.c.session, run.c.supervisor, failed, left).where(run.c.id == p("of_run")),
+        "runs_over": s.first(
+            sa.select(run.c.id)
+            .where(run.c.status.in_([lit("queued"), lit("running")]))
+            .where(run.c.queue == p("queue"), run.c.supervisor == lit(""))
+            .where(sa.or_(failed, sa.not_(left)))
+            .order_by(run.c.created_at)
+        ),
         "run_resume": sa.update(run)
         .where(run.c.id == p("run_id"))
         .values(
@@ -109,15 +125,18 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
         until = s.now + p("lease_ms", sa.BigInteger)
         return sa.case((deadline < until, deadline), else_=until)
 
-    def claim(*where: Any) -> Any:
-        first = s.first(
+    def first(*where: Any) -> Any:
+        return s.first(
             sa.select(job.c.id)
             .where(ready, job.c.queue == p("queue"), job.c.run_at <= s.now, *where)
             .where(sa.not_(paused), placed, able, sa.or_(job.c.limit_key.is_(None), free))
             .order_by(job.c.rank, job.c.run_at, job.c.id)
         )
+
+    def claim(*where: Any) -> Any:
         chosen = (
-            first.with_for_update(skip_locked=True)
+            first(*where)
+            .with_for_update(skip_locked=True)
             # A nested-loop plan may otherwise evaluate the limit more than once.
             .cte("chosen")
             .prefix_with("MATERIALIZED", dialect="postgresql")
@@ -142,6 +161,12 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
     return {
         "claim": claim(),
         "claim_run": claim(job.c.run_id == p("of_run", sa.Text)),
+        "claimable": sa.select(sa.func.count()).select_from(first().subquery("first")),
+        "busy": sa.select(sa.func.count()).where(running, job.c.worker.in_(s.listed("workers", sa.Text))),
+        "queue_running": sa.select(lit(1)).where(running, job.c.queue == p("queue")).limit(lit(1)).offset(lit(0)),
+        "holds": sa.select(lit(1))
+        .select_from(job)
+        .where(fenced, sa.or_(job.c.deadline_at.is_(None), job.c.deadline_at > s.now)),
         "held_expired": s.first(
             held.where(running, job.c.lease_until <= s.now).order_by(job.c.lease_until)
         ).with_for_update(skip_locked=True),
@@ -327,6 +352,11 @@ def worker_queries(s: Spelling) -> dict[str, Any]:
         "worker_beat": sa.update(worker)
         .where(worker.c.id == p("of_worker"), worker.c.stopped_at.is_(None))
         .values(heartbeat_at=s.now),
+        "workers_beat": sa.update(worker)
+        .where(worker.c.id.in_(s.listed("workers", sa.Text)), worker.c.stopped_at.is_(None))
+        .values(heartbeat_at=s.now),
+        "worker_phases": sa.update(worker).where(worker.c.id == p("of_worker")).values(phases=p("phases")),
+        "tried": sa.select(sa.func.count()).where(t.attempt.c.worker.in_(s.listed("workers", sa.Text))),
         "worker_stop": sa.update(worker)
         .where(worker.c.id == p("of_worker"), worker.c.stopped_at.is_(None))
         .values(stopped_at=s.now),

@@ -11,7 +11,7 @@ from sage_core.common.errors import UsageError, suggest
 from sage_core.common.records import Job, JobState, RunStatus
 from sage_core.platform.cluster import ClusterReader
 from sage_core.platform.database import Database, Row
-from sage_core.platform.records import AttemptRow, FileDigest, JobRow, StoredRun, WorkerRow
+from sage_core.platform.records import AttemptRow, FileDigest, JobRow, Pulse, StoredRun, WorkerRow
 from sage_core.platform.schedules import ScheduleReader
 
 _RUN = StoredRun.__struct_fields__
@@ -118,6 +118,48 @@ class Reader(ClusterReader, ScheduleReader):
         """Fetch what is known of these files; the caller compares size, time and inode."""
         rows = self._db.fetch("files", {"keys": listed(paths)})
         return {row[0]: FileDigest(**dict(zip(_FILE, row, strict=True))) for row in rows}
+
+    # ------------------------------------------------------------ what is looked at again and again
+
+    def pulse(self, run_id: str) -> Pulse | None:
+        """How far a run is; None when there is no such run."""
+        for status, session, supervisor, failed, left in self._db.fetch("run_pulse", {"of_run": run_id}):
+            return Pulse(status=status, session=session, supervisor=supervisor, failed=bool(failed), left=bool(left))
+        return None
+
+    def runs_over(self, queue: str, *, limit: int = 8) -> list[str]:
+        """Runs without a driver that nobody has ended although nothing of them is left to run, oldest first."""
+        return [row[0] for row in self._db.fetch("runs_over", {"queue": queue, "limit": limit})]
+
+    def claimable(self, queue: str, *, node: str = "", fits: Sequence[str] = (), limit: int = 1) -> int:
+        """Count the jobs that a claim would find now, up to `limit`; `fits` are needs that the node can meet."""
+        values = {"queue": queue, "on_node": node, "fits": listed(fits), "limit": limit}
+        return int(self._db.fetch("claimable", values)[0][0])
+
+    def needs_waiting(self) -> list[str]:
+        """Needs of the jobs that are ready and need anything."""
+        return [row[0] for row in self._db.fetch("needs_waiting", {})]
+
+    def next_run_at(self, queue: str) -> int | None:
+        """Milliseconds until the first ready job of a queue is due, less than 0 where one is; None without any."""
+        moment: int | None = self._db.fetch("due_later", {"queue": queue, "run_id": None})[0][0]
+        return moment
+
+    def busy(self, workers: Sequence[str]) -> int:
+        """Count the jobs that these workers hold."""
+        return int(self._db.fetch("busy", {"workers": listed(workers)})[0][0])
+
+    def is_running(self, queue: str) -> bool:
+        """Whether a job of the queue is in the hands of a worker, here or elsewhere."""
+        return bool(self._db.fetch("queue_running", {"queue": queue}))
+
+    def tried(self, workers: Sequence[str]) -> int:
+        """Count the attempts of these workers that have ended; reads the whole history."""
+        return int(self._db.fetch("tried", {"workers": listed(workers)})[0][0])
+
+    def holds(self, job_id: int, fence: int) -> bool:
+        """Whether an attempt still owns its job, and has time left."""
+        return bool(self._db.fetch("holds", {"job_id": job_id, "fence": fence}))
 
     def live_workers(self) -> list[WorkerRow]:
         """List the processes that have not said goodbye; a killed one stays until `release_worker` or `stop_worker`."""

@@ -58,6 +58,24 @@ class StoredRun(NewRun):
     finished_at: int | None = None
 
 
+class Pulse(Record):
+    """How far a run is, at a glance."""
+
+    status: RunStatus
+    session: int
+    #: Worker id of the process that drives it; empty when the workers of its queue do.
+    supervisor: str
+    #: A job of it has failed for good.
+    failed: bool
+    #: A job of it is ready or running.
+    left: bool
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, or somebody has to end it."""
+        return self.status in ENDED or self.failed or not self.left
+
+
 class NewJob(Record):
     """A job to insert; it is ready unless `insert_edges` puts unfinished jobs before it."""
 
@@ -245,6 +263,7 @@ __all__ = [
     "NodeRow",
     "OnConflict",
     "Outcome",
+    "Pulse",
     "QueueRow",
     "ScheduleRow",
     "StoredRun",

@@ -99,6 +99,8 @@ CREATE TABLE run (
 
 CREATE INDEX ix_run_created_at ON run (created_at);
 
+CREATE INDEX ix_run_live ON run (queue, created_at) WHERE status IN ('queued', 'running');
+
 CREATE UNIQUE INDEX uq_run_idempotency_key ON run (idempotency_key);
 
 CREATE UNIQUE INDEX uq_run_unique_key ON run (unique_key) WHERE status IN ('queued', 'running');
@@ -174,6 +176,8 @@ CREATE TABLE job (
 	CONSTRAINT uq_job_run_id_stage_part UNIQUE (run_id, stage, part),
 	CONSTRAINT fk_job_run_id FOREIGN KEY(run_id) REFERENCES run (id) ON DELETE CASCADE
 );
+
+CREATE INDEX ix_job_failed ON job (run_id) WHERE state = 'failed';
 
 CREATE INDEX ix_job_lease ON job (lease_until) WHERE state = 'running';
 

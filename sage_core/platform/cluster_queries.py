@@ -60,7 +60,7 @@ def queue_queries(s: Spelling) -> dict[str, Any]:
 
 def node_queries(s: Spelling) -> dict[str, Any]:
     """Nodes that supervisors speak for, and who may start workers where."""
-    node, spawn = t.node, t.spawn
+    node, spawn, job = t.node, t.spawn, t.job
     clock = p("node_ms", sa.BigInteger) - s.now
     announce = s.insert(node, started_at=s.now, heartbeat_at=s.now, stopped_at=sa.null(), clock_ms=clock)
     lease = s.insert(spawn, until=s.now + p("lease_ms", sa.BigInteger))
@@ -81,7 +81,23 @@ def node_queries(s: Spelling) -> dict[str, Any]:
         .values(heartbeat_at=s.now, body=p("body"), clock_ms=clock),
         "node_stop": sa.update(node).where(mine).values(stopped_at=s.now),
         "nodes": sa.select(*NODE).order_by(node.c.name),
-        "node_lock": sa.select(node.c.body).where(node.c.name == p("name")).with_for_update(),
+        # Taken by name, because a machine that was never announced runs jobs too; SQLite's transaction is lock enough.
+        "node_lock": sa.select(
+            sa.func.pg_advisory_xact_lock(sa.func.hashtext(p("name", sa.Text))) if s.dialect == "postgresql" else lit(1)
+        ),
+        "nodes_serving": sa.select(*NODE)
+        .join_from(node, spawn, spawn.c.node == node.c.name)
+        .where(spawn.c.queue == p("queue"), spawn.c["until"] > s.now, node.c.stopped_at.is_(None))
+        .order_by(node.c.name),
+        "nodes_running": sa.select(job.c.node, job.c.needs, sa.func.count())
+        .where(job.c.state == lit("running"), job.c.node.is_not(None))
+        .group_by(job.c.node, job.c.needs),
+        "job_place": sa.update(job)
+        .where(job.c.id == p("job_id"), job.c.state == lit("ready"))
+        .values(
+            node=p("node"),
+            node_until=sa.case((job.c.run_at > s.now, job.c.run_at), else_=s.now) + p("patience_ms", sa.BigInteger),
+        ),
         "spawn_take": lease.on_conflict_do_update(
             index_elements=[spawn.c.node, spawn.c.queue],
             set_={"holder": lease.excluded.holder, "until": lease.excluded["until"]},
@@ -127,6 +143,10 @@ def schedule_queries(s: Spelling) -> dict[str, Any]:
         "schedules_drop": sa.delete(schedule).where(
             schedule.c.deployment == p("of_deployment"), schedule.c.id.not_in(s.listed("keep", sa.Text))
         ),
+        "schedule_runs": sa.select(t.run.c.id)
+        .join(fire, fire.c.run_id == t.run.c.id)
+        .where(fire.c.schedule == p("of_schedule"), t.run.c.status.in_([lit("queued"), lit("running")]))
+        .order_by(t.run.c.created_at, t.run.c.id),
         "fire_insert": s.insert(fire, fired_at=s.now).on_conflict_do_nothing(),
         "fires": s.first(
             sa.select(*FIRE)
@@ -149,7 +169,8 @@ def sharing_queries(s: Spelling) -> dict[str, Any]:
         ),
         "computing_drop": sa.delete(computing).where(computing.c.key == p("key"), mine),
         "blob_insert": s.insert(blob, created_at=s.now).on_conflict_do_nothing(),
-        "blob": sa.select(blob.c.body).where(blob.c.digest == p("digest")).order_by(blob.c.n),
+        "blob_piece": sa.select(blob.c.body).where(blob.c.digest == p("digest"), blob.c.n == p("n", sa.Integer)),
+        "blob_known": sa.select(lit(1)).where(blob.c.digest == p("digest"), blob.c.n == lit(0)),
         "blobs": sa.select(blob.c.digest).distinct(),
         "blobs_drop": sa.delete(blob).where(blob.c.digest.in_(s.listed("keys", sa.Text))),
     }

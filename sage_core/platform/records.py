@@ -9,6 +9,8 @@ from sage_core.common.records import Job, JobState, Record, RunStatus
 WorkerKind = Literal["supervisor", "worker", "engine_host"]
 Outcome = Literal["done", "failed", "retried", "expired", "timeout", "lost", "given_back", "cancelled"]
 
+#: A run was queued; the one before was unfinished; it was too late for it; no run could be made.
+FireOutcome = Literal["fired", "skipped", "missed", "failed"]
 #: What an enqueue does when a key is taken: keep the run that has it, cancel that one, or refuse the new one.
 OnConflict = Literal["ignore", "replace", "error"]
 
@@ -242,10 +244,11 @@ class FireRow(Record):
 
     schedule: str
     fire_at: int
-    #: ``fired``, ``skipped`` or ``missed``.
-    outcome: str
-    run_id: str | None
+    outcome: FireOutcome
+    run_id: str | None = None
     fired_at: int = 0
+    #: Why a fire time failed.
+    error: str = ""
 
 
 __all__ = [
@@ -253,6 +256,7 @@ __all__ = [
     "AttemptRow",
     "DeploymentRow",
     "FileDigest",
+    "FireOutcome",
     "FireRow",
     "Job",
     "JobRow",

@@ -35,6 +35,10 @@ class ScheduleReader:
         moment: int | None = self._db.fetch("schedule_next", {})[0][0]
         return moment
 
+    def unfinished(self: Handle, schedule: str) -> list[str]:
+        """Runs of a schedule that have not ended, oldest first."""
+        return [row[0] for row in self._db.fetch("schedule_runs", {"of_schedule": schedule})]
+
     def fires(self: Handle, schedule: str | None = None, limit: int = 50) -> list[FireRow]:
         """List fire times that were dealt with, latest first."""
         rows = self._db.fetch("fires", {"of_schedule": schedule, "limit": limit})

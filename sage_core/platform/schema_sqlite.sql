@@ -233,9 +233,12 @@ CREATE TABLE fire (
 	outcome TEXT NOT NULL,
 	run_id TEXT,
 	fired_at BIGINT NOT NULL,
+	error TEXT DEFAULT '' NOT NULL,
 	CONSTRAINT pk_fire PRIMARY KEY (schedule, fire_at),
 	CONSTRAINT fk_fire_schedule FOREIGN KEY(schedule) REFERENCES schedule (id) ON DELETE CASCADE
 );
+
+CREATE INDEX ix_fire_run_id ON fire (run_id);
 
 CREATE VIEW sage_queue_depth AS SELECT queue, SUM(CASE WHEN state = 'ready' THEN 1 ELSE 0 END) AS ready, SUM(CASE WHEN state = 'running' THEN 1 ELSE 0 END) AS running, SUM(CASE WHEN state = 'blocked' THEN 1 ELSE 0 END) AS blocked, MIN(CASE WHEN state = 'ready' THEN run_at END) AS oldest_run_at FROM job WHERE state IN ('ready', 'running', 'blocked') GROUP BY queue;
 

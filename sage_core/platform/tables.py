@@ -269,6 +269,9 @@ fire = sa.Table(
     sa.Column("outcome", sa.Text, nullable=False),
     sa.Column("run_id", sa.Text),
     sa.Column("fired_at", sa.BigInteger, nullable=False),
+    # Why no run could be made.
+    sa.Column("error", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Index("ix_fire_run_id", "run_id"),
 )
 
 # Files that machines share through the database, in pieces, where they share no disk.

@@ -112,6 +112,7 @@ def schedule_queries(s: Spelling) -> dict[str, Any]:
     deployment, schedule, fire = t.deployment, t.schedule, t.fire
     deploy = s.insert(deployment, version=lit(1), created_at=s.now)
     plan = s.insert(schedule, created_at=s.now)
+    of_run = sa.select(fire.c.schedule).where(fire.c.run_id == t.run.c.id).scalar_subquery()
     kept = sa.case((schedule.c.spec == plan.excluded.spec, schedule.c.next_at), else_=plan.excluded.next_at)
     return {
         "deploy": deploy.on_conflict_do_update(
@@ -143,9 +144,9 @@ def schedule_queries(s: Spelling) -> dict[str, Any]:
         "schedules_drop": sa.delete(schedule).where(
             schedule.c.deployment == p("of_deployment"), schedule.c.id.not_in(s.listed("keep", sa.Text))
         ),
+        # From the few runs that are live, not from the many fire times there were.
         "schedule_runs": sa.select(t.run.c.id)
-        .join(fire, fire.c.run_id == t.run.c.id)
-        .where(fire.c.schedule == p("of_schedule"), t.run.c.status.in_([lit("queued"), lit("running")]))
+        .where(t.run.c.status.in_([lit("queued"), lit("running")]), of_run == p("of_schedule"))
         .order_by(t.run.c.created_at, t.run.c.id),
         "fire_insert": s.insert(fire, fired_at=s.now).on_conflict_do_nothing(),
         "fires": s.first(

@@ -147,7 +147,7 @@ def schedule_queries(s: Spelling) -> dict[str, Any]:
         # From the few runs that are live, not from the many fire times there were.
         "schedule_runs": sa.select(t.run.c.id)
         .where(t.run.c.status.in_([lit("queued"), lit("running")]), of_run == p("of_schedule"))
-        .order_by(t.run.c.created_at, t.run.c.id),
+        .order_by(t.run.c.queue, t.run.c.created_at),
         "fire_insert": s.insert(fire, fired_at=s.now).on_conflict_do_nothing(),
         "fires": s.first(
             sa.select(*FIRE)

@@ -36,7 +36,7 @@ class ScheduleReader:
         return moment
 
     def unfinished(self: Handle, schedule: str) -> list[str]:
-        """Runs of a schedule that have not ended, oldest first."""
+        """Runs of a schedule that have not ended."""
         return [row[0] for row in self._db.fetch("schedule_runs", {"of_schedule": schedule})]
 
     def fires(self: Handle, schedule: str | None = None, limit: int = 50) -> list[FireRow]:

@@ -34,10 +34,32 @@ class ClusterReader:
         """List every node that was ever announced, by name; `stopped_at` and `heartbeat_at` tell which live."""
         return [NodeRow(**dict(zip(_NODE, row, strict=True))) for row in self._db.fetch("nodes", {})]
 
-    def blob(self: Handle, digest: str) -> bytes | None:
-        """Read a shared file whole; None when it was not shared."""
-        pieces = [bytes(row[0]) for row in self._db.fetch("blob", {"digest": digest})]
-        return b"".join(pieces) if pieces else None
+    def nodes_serving(self: Handle, queue: str) -> list[NodeRow]:
+        """List the nodes that have a living supervisor for a queue, by name."""
+        return [
+            NodeRow(**dict(zip(_NODE, row, strict=True))) for row in self._db.fetch("nodes_serving", {"queue": queue})
+        ]
+
+    def nodes_running(self: Handle) -> dict[str, dict[str, int]]:
+        """Count the running jobs of each node by what they need."""
+        found: dict[str, dict[str, int]] = {}
+        for node, needs, count in self._db.fetch("nodes_running", {}):
+            found.setdefault(node, {})[needs] = count
+        return found
+
+    @property
+    def shares_files(self: Handle) -> bool:
+        """Whether machines that share no disk may share this database, so that files travel through it."""
+        return self._db.dialect == "postgresql"
+
+    def has_blob(self: Handle, digest: str) -> bool:
+        """Whether a file is shared."""
+        return bool(self._db.fetch("blob_known", {"digest": digest}))
+
+    def blob_piece(self: Handle, digest: str, n: int) -> bytes | None:
+        """Read the `n`-th piece of a shared file; None behind the last one."""
+        rows = self._db.fetch("blob_piece", {"digest": digest, "n": n})
+        return bytes(rows[0][0]) if rows else None
 
     def blobs(self: Handle) -> set[str]:
         """Digests of the files that are shared."""
@@ -77,6 +99,12 @@ class ClusterWriter:
         """Say that a node is gone."""
         self._db.write("node_stop", {"name": name, "supervisor": supervisor})
 
+    def place_jobs(self: Handle, places: Iterable[tuple[int, str]], *, patience_ms: int) -> None:
+        """Mean ready jobs (id, node) for nodes; others may take them when `patience_ms` have passed."""
+        self._db.write_each(
+            "job_place", [{"job_id": id, "node": node, "patience_ms": patience_ms} for id, node in places]
+        )
+
     def take_spawn(self: Handle, *, node: str, queue: str, holder: str, lease_ms: int) -> bool:
         """Win the right to start workers for a queue on a node, for `lease_ms`; or keep it, if it is the holder's."""
         fields = {"node": node, "queue": queue, "holder": holder, "lease_ms": lease_ms}
@@ -96,8 +124,8 @@ class ClusterWriter:
 
     def put_blob(self: Handle, digest: str, pieces: Iterable[bytes]) -> None:
         """Share a file, in pieces of at most `PIECE` bytes; the same digest is the same file."""
-        rows = [{"digest": digest, "n": n, "body": piece} for n, piece in enumerate(pieces)]
-        self._db.write_each("blob_insert", rows)
+        for n, piece in enumerate(pieces):
+            self._db.write("blob_insert", {"digest": digest, "n": n, "body": piece})
 
     def drop_blobs(self: Handle, digests: Sequence[str]) -> int:
         """Stop sharing files; returns the number of pieces removed."""

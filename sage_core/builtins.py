@@ -1,4 +1,4 @@
-"""The defaults, offered through the same hooks as any plugin's: FIFO, and selectors of nodes and engines."""
+"""The defaults, offered through the same hooks as any plugin's: orderings, and selectors of nodes and engines."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sage_core.common.records import Candidate, Needs, Work
 
 @hookimpl
 def sage_schedulers() -> Mapping[str, str]:
-    """First come, first served."""
-    return {"fifo": f"{__name__}:Fifo"}
+    """First come, first served, and the same with a head start for what matters more."""
+    return {"fifo": f"{__name__}:Fifo", "priority": f"{__name__}:Priority"}
 
 
 @hookimpl
@@ -41,6 +41,20 @@ class Fifo:
     def rank(self, work: Work) -> float:
         # Exact up to 2**53 ns (104 days); epoch times closer than 256 ns tie, and ties fall by arrival.
         return float(work.arrival)
+
+
+#: How much earlier one unit of priority makes a work look, in ns: a minute.
+HEAD_START = 60_000_000_000
+
+
+class Priority:
+    """Orders by arrival, with a head start of a minute per unit of priority.
+
+    So nothing waits for ever: a work is overtaken only by those that arrive within the head start they have over it.
+    """
+
+    def rank(self, work: Work) -> float:
+        return float(work.arrival - work.priority * HEAD_START)
 
 
 class Capability:

@@ -27,7 +27,7 @@ class SchedulerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields
     """``[scheduler]``: which policies are active."""
 
     requests: str = "fifo"
-    jobs: str = "fifo"
+    jobs: str = "priority"
     #: Name of the selector chain for requests on engines.
     selector: str = "default"
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from sage_core.builtins import Fifo
+from sage_core.builtins import Fifo, Priority
 from sage_core.testing import OrderingContract
 
 
 class TestFifo(OrderingContract):
     make = Fifo
+
+
+class TestPriority(OrderingContract):
+    make = Priority

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sage_core import Candidate, Needs, Node, Place, Work
-from sage_core.builtins import Best, Capability, Fits, LeastLoaded, RoundRobin, default_host
+from sage_core.builtins import HEAD_START, Best, Capability, Fifo, Fits, LeastLoaded, Priority, RoundRobin, default_host
 
 WORK = Work(id="w", lane="a", kind="embed", arrival=0, tokens_in=100)
 
@@ -13,10 +13,31 @@ WORK = Work(id="w", lane="a", kind="embed", arrival=0, tokens_in=100)
 def test_the_defaults_are_offered_like_a_plugins() -> None:
     host = default_host({})
     assert host.contributions("builtins") == {
-        "schedulers": ["fifo"],
+        "schedulers": ["fifo", "priority"],
         "selectors": ["best", "capability", "fits", "least_loaded", "round_robin"],
     }
     assert host.check() == []
+
+
+#: Epoch ns of a run's jobs, where floats are exact to 256 ns.
+NOON = 1_790_000_000_000_000_000
+
+
+def queued(minute: float, priority: int) -> Work:
+    arrival = NOON + int(minute * HEAD_START)
+    return Work(id=f"{priority} at {minute}", lane="default", kind="job", arrival=arrival, priority=priority)
+
+
+def test_priority_is_a_head_start_so_what_waits_overtakes_what_comes_later() -> None:
+    low = queued(0, 0)
+    high = [queued(minute, 3) for minute in (0, 1, 2.9, 3.1, 4, 5)]
+    order = sorted([low, *high], key=Priority().rank)
+    assert [work.id for work in order] == ["3 at 0", "3 at 1", "3 at 2.9", "0 at 0", "3 at 3.1", "3 at 4", "3 at 5"]
+
+
+def test_equal_priorities_are_first_come_first_served() -> None:
+    works = [queued(minute / 1000, 0) for minute in (5, 1, 9, 2, 2)]
+    assert [Priority().rank(work) for work in works] == [Fifo().rank(work) for work in works]
 
 
 @pytest.mark.parametrize(

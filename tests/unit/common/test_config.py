@@ -37,7 +37,7 @@ backend = "onnx"
 def test_every_table_is_read() -> None:
     config = parse_config(FULL, "sage.toml")
     assert (config.store.url, config.store.synchronous) == ("sqlite:///jobs.db", "FULL")
-    assert (config.scheduler.requests, config.scheduler.jobs) == ("edf", "fifo")
+    assert (config.scheduler.requests, config.scheduler.jobs) == ("edf", "priority")
     assert config.selectors["spread"].scorers == {"least_loaded": 2.0, "affinity": 0.5}
     assert config.selectors["spread"].picker == ""
     assert (config.workers.count, config.workers.lease) == (4, 5.0)

@@ -37,10 +37,10 @@ class Offers:
 
 def quarantined(plugin: object) -> str:
     """Return the reason why a host refuses the plugin, after seeing that it took everything else."""
-    host = default_host({"bad": plugin, "good": Offers(priority=f"{HERE}:Priority")})
+    host = default_host({"bad": plugin, "good": Offers(first=f"{HERE}:Priority")})
     infos = {info.name: info for info in host.plugins()}
     assert infos["good"].error == ""
-    assert list(host.schedulers) == ["fifo", "priority"]
+    assert list(host.schedulers) == ["fifo", "first", "priority"]
     return infos["bad"].error
 
 
@@ -87,7 +87,7 @@ def test_a_name_twice_stays_with_the_first_and_is_reported() -> None:
 
 def test_a_plugin_cannot_take_the_name_of_another() -> None:
     host = default_host({"builtins": Offers(priority=f"{HERE}:Priority")})
-    assert list(host.schedulers) == ["fifo"]
+    assert list(host.schedulers) == ["fifo", "priority"]
     (problem,) = host.check()
     assert str(problem) == "The plugin 'builtins' is offered by both 'builtins' and 'builtins'. Uninstall one of them."
 
@@ -97,7 +97,8 @@ def test_an_unknown_name_is_suggested_and_absent_plugins_are_named() -> None:
     with pytest.raises(UnknownName) as caught:
         host.schedulers["fito"]
     assert str(caught.value) == (
-        "No scheduler is named 'fito'. Did you mean 'fifo'? Known: fifo. Not loaded: broken (implements no hook)."
+        "No scheduler is named 'fito'. Did you mean 'fifo'? Known: fifo, priority. "
+        "Not loaded: broken (implements no hook)."
     )
 
 

@@ -1,0 +1,212 @@
+"""Deployments: checked workflows kept in the job store under a name, with parameters and a queue, to be started by it.
+
+What is kept is the graph, not the file: a workflow file that is edited changes nothing until it is deployed again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sage_core.common.config import load_config
+from sage_core.common.errors import BadValue, SageError, UnknownName, UsageError, suggest
+from sage_core.common.host import Host
+from sage_core.common.records import Record
+from sage_core.kernel.dataflow.graph import Graph, Param, Trigger, decode, encode
+from sage_core.kernel.dataflow.options import join_path
+from sage_core.kernel.dataflow.params import coerce, variable
+from sage_core.kernel.runtime import launch
+from sage_core.kernel.runtime.launch import Project
+from sage_core.kernel.runtime.prepared import Prepared
+from sage_core.kernel.runtime.submit import Order, Place, insert
+from sage_core.kernel.runtime.triggers import next_fire
+from sage_core.kernel.runtime.values import digest
+from sage_core.platform.reader import Reader
+from sage_core.platform.records import DeploymentRow, ScheduleRow
+from sage_core.platform.transaction import Transaction
+
+_NAME = re.compile(r"\w[\w.-]*")
+
+
+class Deployed(Record):
+    """What a deployment came to."""
+
+    name: str
+    workflow: str
+    #: Counts the times it was deployed.
+    version: int
+    queue: str
+    #: Its schedules as they stand, by id.
+    schedules: tuple[ScheduleRow, ...]
+    #: Schedules of the version before that this one does not have.
+    dropped: int
+    #: What is in the way of its schedules here and may not be where they fire.
+    warnings: tuple[str, ...]
+
+
+def deploy(
+    graph: Graph, given: Mapping[str, object], *, host: Host, project: Project, name: str = "", queue: str = "default"
+) -> Deployed:
+    """Keep a workflow under a name, by default its own, with one schedule for each of its cron triggers."""
+    name = name or graph.name
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot name a deployment", "use letters, digits, '_', '-' and '.': --name NAME")
+    params = _kept(graph, given)
+    triggers = _named(graph, name)
+    place = Place(cwd=str(Path.cwd()), project=str(project.folder))
+    row = DeploymentRow(
+        name=name,
+        version=1,
+        workflow=graph.name,
+        graph=encode(graph),
+        graph_hash=digest(encode(graph)),
+        params=msgspec.msgpack.encode(params),
+        options=msgspec.msgpack.encode(place),
+        queue=queue,
+    )
+    with project.open_store() as store, store.transaction() as tx:
+        now = tx.now()
+        tx.deploy(row)
+        for id, trigger in triggers.items():
+            spec = msgspec.json.encode(trigger.settings, order="deterministic").decode()
+            at = next_fire(host, trigger.kind, trigger.settings, now)
+            tx.put_schedule(ScheduleRow(id=id, deployment=name, spec=spec, next_at=at))
+        dropped = tx.keep_schedules(name, list(triggers))
+        kept = tuple(schedule for schedule in tx.schedules() if schedule.deployment == name)
+        version = find(tx, name).version
+    warnings = _warnings(graph, [{**params, **trigger_params(t.settings)} for t in triggers.values()], host, project)
+    return Deployed(
+        name=name,
+        workflow=graph.name,
+        version=version,
+        queue=queue,
+        schedules=kept,
+        dropped=dropped,
+        warnings=warnings,
+    )
+
+
+def find(reader: Reader, name: str) -> DeploymentRow:
+    """The deployment of a name; raises `UnknownName` with those there are."""
+    rows = {row.name: row for row in reader.deployments()}
+    if name not in rows:
+        raise UnknownName("deployment", name, tuple(rows), "Make one: sage deploy WORKFLOW")
+    return rows[name]
+
+
+def remove(name: str, project: Project) -> None:
+    """Forget a deployment, its schedules and what they fired; its runs stay."""
+    with project.open_store() as store, store.transaction() as tx:
+        find(tx, name)
+        tx.drop_deployment(name)
+
+
+class Start(Record):
+    """A run of a deployment, ready to be queued."""
+
+    run_id: str
+    graph: Graph
+    prepared: Prepared
+    project: Project
+    place: Place
+    order: Order
+
+
+def prepare_start(
+    row: DeploymentRow, given: Mapping[str, object], order: Order, *, host: Host, project: Project
+) -> Start:
+    """Bind a deployment's parameters, and those given over them; raises what is wrong with either."""
+    graph, run_id = decode(row.graph), launch.new_run_id()
+    place = msgspec.msgpack.decode(row.options, type=Place)
+    folder = Path(place.project)
+    if folder.is_dir():
+        # The models and settings of where it was deployed, as for every session of its runs.
+        project = msgspec.structs.replace(project, folder=folder, config=load_config(folder))
+    params: dict[str, object] = {**msgspec.msgpack.decode(row.params), **given}
+    prepared = launch.bind(graph, params, host, project, run_id=run_id)
+    order = msgspec.structs.replace(order, deployment=row.name, queue=order.queue or row.queue)
+    return Start(run_id=run_id, graph=graph, prepared=prepared, project=project, place=place, order=order)
+
+
+def start(tx: Transaction, begun: Start, host: Host) -> str:
+    """Queue a prepared run; returns its id, or that of the run that has its key and is kept instead of it."""
+    return insert(
+        tx,
+        begun.graph,
+        begun.prepared,
+        begun.run_id,
+        host=host,
+        paths=begun.project.paths,
+        config=begun.project.config,
+        order=begun.order,
+        folder=Path(begun.place.project),
+        cwd=Path(begun.place.cwd),
+    )
+
+
+def invoke(name: str, given: Mapping[str, object], order: Order, *, host: Host, project: Project) -> str:
+    """Queue a run of a deployment; `order.queue` may be empty and then is the deployment's."""
+    with project.open_store() as store:
+        begun = prepare_start(find(store, name), given, order, host=host, project=project)
+        with store.transaction() as tx:
+            return start(tx, begun, host)
+
+
+def trigger_params(spec: Mapping[str, Any]) -> dict[str, object]:
+    """Values of params that a trigger gives its runs."""
+    return dict(spec.get("params", {}))
+
+
+def _kept(graph: Graph, given: Mapping[str, object]) -> dict[str, object]:
+    """What is given, proven to fit, as it was written: a value that has been read once cannot be read again."""
+    kept: dict[str, object] = {}
+    for name, value in given.items():
+        if name not in graph.params:
+            known = tuple(graph.params)
+            raise UsageError(f"the workflow {graph.name!r} has no param {name!r}.{suggest(name, known)}")
+        param = graph.params[name]
+        if param.secret:
+            raise UsageError(
+                f"param {name!r} is secret and is not kept with a deployment",
+                f"its runs read it where they are started: export {variable(name)}=…",
+            )
+        try:
+            coerce(param, value)
+        except BadValue as error:
+            raise UsageError(error.problem, error.help) from None
+        kept[name] = _absolute(param, value, Path.cwd())
+    return kept
+
+
+def _absolute(param: Param, value: object, folder: Path) -> object:
+    return join_path(value, folder) if param.type == "path" else value
+
+
+def _named(graph: Graph, deployment: str) -> dict[str, Trigger]:
+    """Cron triggers by the id of their schedule: the deployment's name with their own, or their place in the file."""
+    found: dict[str, Trigger] = {}
+    for number, trigger in enumerate((each for each in graph.triggers if each.kind == "cron"), 1):
+        id = f"{deployment}/{trigger.settings.get('name') or number}"
+        if id in found:
+            raise UsageError(f"two cron triggers of {graph.name!r} would be schedule {id!r}", "give one another name")
+        # Written in the workflow file, so paths start where those of its defaults do.
+        params = {
+            name: _absolute(graph.params[name], value, Path(graph.base))
+            for name, value in trigger_params(trigger.settings).items()
+        }
+        found[id] = msgspec.structs.replace(trigger, settings={**trigger.settings, "params": params})
+    return found
+
+
+def _warnings(graph: Graph, params: list[dict[str, object]], host: Host, project: Project) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for given in params:
+        try:
+            launch.bind(graph, given, host, project, run_id="")
+        except SageError as error:
+            found[f"a scheduled run could not start here: {error}"] = None
+    return tuple(found)

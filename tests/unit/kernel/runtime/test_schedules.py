@@ -1,0 +1,342 @@
+"""Tests of sage_core.kernel.runtime.schedules, on both databases: what is due is fired, once, and told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sage_core.builtins import default_host
+from sage_core.common.config import Config, StoreConfig
+from sage_core.common.errors import UnknownName, UsageError
+from sage_core.kernel.runtime import deployments, schedules
+from sage_core.kernel.runtime.schedules import Fired, backfill, fire_due, next_due_ms, pause, resume
+from sage_core.kernel.runtime.triggers import GRACE_MS
+from sage_core.testing.flows import Flows
+from tests.postgres import schema_url
+from tests.unit.kernel.runtime.schedule_operators import CRON, MINUTE, PLUGINS, WORKFLOW, Operators
+
+STEP = 5 * MINUTE
+
+
+class Field:
+    """A project with one deployment, whose schedules can be made due."""
+
+    def __init__(self, place: Path, url: str) -> None:
+        self.url = url
+        self.flows = Flows(place, PLUGINS, config=Config(store=StoreConfig(url=url)))
+        self.project, self.host = self.flows.project, self.flows.host
+
+    def deploy(self, extra: str = CRON, **options: Any) -> deployments.Deployed:
+        graph = self.flows.graph(WORKFLOW + extra)
+        return deployments.deploy(graph, options.pop("given", {}), host=self.host, project=self.project, **options)
+
+    def fire(self) -> list[Fired]:
+        return fire_due(self.project, self.host)
+
+    def now(self) -> int:
+        with self.flows.open_store() as store:
+            return store.now()
+
+    def make_due(self, ago: int, id: str = "report/1") -> int:
+        """Put the next fire time of a schedule to the multiple of five minutes that is at least `ago` ms old."""
+        at = (self.now() - ago) // STEP * STEP
+        with self.flows.open_store() as store, store.transaction() as tx:
+            tx.move_schedule(id, at)
+        return at
+
+    def fires(self) -> list[tuple[int, str, str | None]]:
+        with self.flows.open_store() as store:
+            return [(fire.fire_at, fire.outcome, fire.run_id) for fire in reversed(store.fires())]
+
+    def runs(self) -> dict[str, str]:
+        with self.flows.open_store() as store:
+            return {run.id: run.status for run in reversed(store.runs(1000))}
+
+    def end(self, run_id: str | None) -> None:
+        assert run_id is not None
+        with self.flows.open_store() as store:
+            store.finish_run(run_id, "succeeded")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def field(request: pytest.FixtureRequest, tmp_path: Path, sage_home: Path) -> Field:
+    return Field(tmp_path, f"sqlite:///{tmp_path}/sage.db" if request.param == "sqlite" else schema_url(tmp_path))
+
+
+def test_nothing_is_due_before_its_time(field: Field) -> None:
+    deployed = field.deploy()
+    (schedule,) = deployed.schedules
+    assert schedule.next_at is not None
+    assert schedule.next_at % STEP == 0
+    assert 0 < schedule.next_at - field.now() <= STEP
+    assert field.fire() == []
+    with field.flows.open_store() as store:
+        left = next_due_ms(store)
+        assert left is not None
+        assert 0 < left <= STEP
+    assert field.runs() == {}
+
+
+def test_without_schedules_nothing_is_ever_due(field: Field) -> None:
+    field.deploy("")
+    with field.flows.open_store() as store:
+        assert next_due_ms(store) is None
+    assert field.fire() == []
+
+
+def test_a_due_time_queues_one_run_and_moves_on(field: Field) -> None:
+    field.deploy(queue="nightly", given={"word": "good"})
+    at = field.make_due(0)
+    (fired,) = field.fire()
+    assert (fired.schedule, fired.fire_at, fired.outcome, fired.queue) == ("report/1", at, "fired", "nightly")
+    assert field.fire() == []
+    assert field.runs() == {fired.run_id: "queued"}
+    assert field.fires() == [(at, "fired", fired.run_id)]
+    with field.flows.open_store() as store:
+        run = store.run(fired.run_id or "")
+        assert (run.queue, run.deployment, run.supervisor, run.workflow) == ("nightly", "report", "", "report")
+        assert [(job.state, job.queue) for job in store.jobs(run.id)] == [("ready", "nightly")]
+        (schedule,) = store.schedules()
+        assert schedule.next_at == at + STEP
+
+
+def test_a_trigger_gives_params_over_those_of_the_deployment(field: Field) -> None:
+    field.deploy(CRON + 'params = { word = "trigger" }\n', given={"word": "deployed"})
+    field.make_due(0)
+    (fired,) = field.fire()
+    with field.flows.open_store() as store:
+        assert b"trigger" in store.run(fired.run_id or "").params
+
+
+@pytest.mark.parametrize(
+    ("catchup", "ago", "expected"),
+    [
+        ("none", 0, ["fired"]),
+        ("none", 3 * STEP, ["missed", "fired"]),
+        ("last", 3 * STEP, ["missed", "fired"]),
+        ("all", 3 * STEP, ["fired"] * 4),
+    ],
+)
+def test_what_is_caught_up(field: Field, catchup: str, ago: int, expected: list[str]) -> None:
+    field.deploy(f'{CRON}catchup = "{catchup}"\noverlap = "queue"\n')
+    first = field.make_due(ago)
+    # The latest time is at most STEP old, and `none` forgives as much.
+    assert STEP <= GRACE_MS
+    fired = field.fire()
+    assert [each.outcome for each in fired] == expected
+    assert fired[0].fire_at == first
+    assert fired[-1].fire_at == first + ago
+    assert len(field.runs()) == expected.count("fired")
+
+
+def test_without_catch_up_a_late_time_is_missed(field: Field) -> None:
+    field.deploy('[[triggers.cron]]\nschedule = "*/30 * * * *"\n')
+    now = field.now()
+    at = now // (30 * MINUTE) * 30 * MINUTE
+    if now - at <= GRACE_MS:
+        # A real clock: in the first minutes of each half hour the time before is the one that is too late.
+        at -= 30 * MINUTE
+        with field.flows.open_store() as store, store.transaction() as tx:
+            tx.move_schedule("report/1", at)
+        assert [each.outcome for each in field.fire()] == ["missed", "fired"]
+        return
+    with field.flows.open_store() as store, store.transaction() as tx:
+        tx.move_schedule("report/1", at)
+    assert field.fire() == [Fired(schedule="report/1", fire_at=at, outcome="missed")]
+    assert field.runs() == {}
+
+
+def test_catching_up_goes_on_over_transactions(field: Field) -> None:
+    field.deploy(f'{CRON}catchup = "all"\noverlap = "queue"\n')
+    first = field.make_due((schedules.BATCH + 20) * STEP)
+    fired = field.fire()
+    assert [each.fire_at for each in fired] == [first + n * STEP for n in range(schedules.BATCH + 21)]
+    assert len(field.runs()) == schedules.BATCH + 21
+
+
+def test_a_run_that_is_unfinished_makes_the_next_be_skipped(field: Field) -> None:
+    field.deploy()
+    field.make_due(STEP)
+    first = field.fire()[-1]
+    field.make_due(0)
+    # The time itself has been dealt with: it is not told twice.
+    assert field.fire() == []
+    with field.flows.open_store() as store, store.transaction() as tx:
+        tx.move_schedule("report/1", first.fire_at - 10 * STEP)
+    told = field.fire()
+    assert [each.outcome for each in told] == ["missed"]
+    field.deploy(CRON.replace("/5", "/4"))
+    with field.flows.open_store() as store, store.transaction() as tx:
+        tx.move_schedule("report/1", first.fire_at - 1)
+    skipped = field.fire()
+    assert "skipped" in [each.outcome for each in skipped]
+    assert list(field.runs()) == [first.run_id]
+
+
+def test_overlap_queue_fires_anyway(field: Field) -> None:
+    field.deploy(f'{CRON}catchup = "all"\noverlap = "queue"\n')
+    field.make_due(STEP)
+    assert [each.outcome for each in field.fire()] == ["fired", "fired"]
+    assert list(field.runs().values()) == ["queued", "queued"]
+
+
+def test_overlap_cancel_previous_cancels_it(field: Field) -> None:
+    field.deploy(f'{CRON}catchup = "all"\noverlap = "cancel_previous"\n')
+    field.make_due(STEP)
+    first, second = field.fire()
+    assert field.runs() == {first.run_id: "cancelled", second.run_id: "queued"}
+    with field.flows.open_store() as store:
+        assert store.run(first.run_id or "").error == f"schedule report/1 fired again: run {second.run_id}"
+        assert [job.state for job in store.jobs(first.run_id or "")] == ["cancelled"]
+
+
+def test_an_ended_run_does_not_count_as_overlapping(field: Field) -> None:
+    field.deploy(f'{CRON}catchup = "all"\n')
+    field.make_due(STEP)
+    first, second = field.fire()
+    assert (first.outcome, second.outcome) == ("fired", "skipped")
+    field.end(first.run_id)
+    with field.flows.open_store() as store, store.transaction() as tx:
+        tx.move_schedule("report/1", first.fire_at - STEP)
+    assert [each.outcome for each in field.fire()] == ["fired"]
+
+
+def test_a_schedule_is_paused_and_goes_on_from_now(field: Field) -> None:
+    field.deploy(f'{CRON}catchup = "all"\n')
+    assert pause("report/1", field.project) == ["report/1"]
+    field.make_due(3 * STEP)
+    assert field.fire() == []
+    with field.flows.open_store() as store:
+        assert next_due_ms(store) is None
+    # Deploying again keeps the switch.
+    assert [schedule.paused for schedule in field.deploy(f'{CRON}catchup = "all"\n').schedules] == [True]
+    (resumed,) = resume("report", field.host, field.project)
+    assert not resumed.paused
+    assert resumed.next_at is not None
+    assert resumed.next_at > field.now()
+    assert field.fire() == []
+
+
+def test_a_backfill_fires_each_time_once(field: Field) -> None:
+    field.deploy()
+    end = field.now() // STEP * STEP
+    fired = backfill("report/1", end - 4 * STEP, end, host=field.host, project=field.project)
+    assert [each.fire_at for each in fired] == [end - n * STEP for n in (4, 3, 2, 1, 0)]
+    assert {each.outcome for each in fired} == {"fired"}
+    more = backfill("report", end - 6 * STEP, end, host=field.host, project=field.project)
+    assert [each.fire_at for each in more] == [end - n * STEP for n in (6, 5)]
+    with field.flows.open_store() as store, store.transaction() as tx:
+        tx.move_schedule("report/1", end)
+    # What was backfilled is not fired again when it falls due.
+    assert field.fire() == []
+    assert len(field.runs()) == 7
+
+
+def test_what_cannot_be_backfilled(field: Field) -> None:
+    field.deploy(CRON + CRON)
+    now = field.now()
+    with pytest.raises(UsageError, match="'report' has 2 schedules\n  help: name one of them: report/1, report/2"):
+        backfill("report", 0, now, host=field.host, project=field.project)
+    with pytest.raises(UsageError, match="lies in the future"):
+        backfill("report/1", 0, now + STEP, host=field.host, project=field.project)
+    with pytest.raises(UsageError, match=r"more than 10,000 fire times lie between\n  help: backfill them in parts"):
+        backfill("report/1", 0, now - STEP, host=field.host, project=field.project)
+    with pytest.raises(UnknownName, match=r"No schedule is named 'report/3'\. Did you mean 'report/2'"):
+        pause("report/3", field.project)
+
+
+def test_a_run_that_cannot_be_made_is_recorded_and_not_tried_again(field: Field) -> None:
+    graph = field.flows.graph(WORKFLOW + CRON)
+    deployments.deploy(graph, {}, host=field.host, project=field.project)
+    at = field.make_due(0)
+    # Another machine, where the plugin with the operators is missing.
+    host = default_host({"triggers": PLUGINS["triggers"]})
+    (fired,) = fire_due(field.project, host)
+    assert (fired.outcome, fired.run_id) == ("failed", None)
+    assert "s.words" in fired.error
+    assert fire_due(field.project, host) == []
+    with field.flows.open_store() as store:
+        (row,) = store.fires()
+        assert (row.fire_at, row.outcome, row.error) == (at, "failed", fired.error)
+
+
+def test_a_schedule_that_cannot_be_read_here_waits_and_holds_up_no_other(field: Field) -> None:
+    field.deploy(CRON)
+    field.deploy(CRON, name="other")
+    for id in ("report/1", "other/1"):
+        field.make_due(0, id)
+    with field.flows.open_store() as store, store.transaction() as tx:
+        row = next(row for row in store.schedules() if row.id == "other/1")
+        spec = {**json.loads(row.spec), "timezone": "Mars/Olympus"}
+        tx.put_schedule(
+            schedules.ScheduleRow(id=row.id, deployment="other", spec=json.dumps(spec), next_at=row.next_at)
+        )
+    fired = {each.schedule: each for each in field.fire()}
+    assert fired["report/1"].outcome == "fired"
+    assert fired["other/1"].outcome == "failed"
+    assert fired["other/1"].error.startswith("no time zone is named 'Mars/Olympus'")
+    assert [fire[1] for fire in field.fires()] == ["fired"]
+    without = default_host({"operators": Operators()})
+    (stuck,) = fire_due(field.project, without)
+    assert stuck.error == "No plugin fires 'cron' triggers.\n  help: sage plugins install sage-cron"
+
+
+def test_a_removed_deployment_fires_nothing(field: Field) -> None:
+    field.deploy()
+    field.make_due(0)
+    deployments.remove("report", field.project)
+    assert field.fire() == []
+    with field.flows.open_store() as store:
+        assert (store.schedules(), store.fires()) == ([], [])
+
+
+def test_an_edited_file_changes_nothing_until_it_is_deployed_again(field: Field) -> None:
+    field.deploy()
+    field.flows.graph(WORKFLOW.replace("hello", "edited") + CRON)
+    field.make_due(0)
+    (fired,) = field.fire()
+    with field.flows.open_store() as store:
+        assert b"hello" in store.run(fired.run_id or "").params
+
+
+TICKS = """
+import json, sys
+from pathlib import Path
+from sage_core.common.config import Config, StoreConfig
+from sage_core.kernel.runtime.schedules import fire_due
+from sage_core.testing.flows import Flows
+from tests.unit.kernel.runtime.schedule_operators import PLUGINS
+flows = Flows(Path(sys.argv[1]), PLUGINS, config=Config(store=StoreConfig(url=sys.argv[2])))
+print("ready", flush=True)
+sys.stdin.readline()
+print(json.dumps([(each.schedule, each.fire_at) for each in fire_due(flows.project, flows.host)]))
+"""
+
+
+def test_four_processes_fire_each_time_once(field: Field, tmp_path: Path) -> None:
+    field.deploy(f'{CRON}catchup = "all"\noverlap = "queue"\n' * 2)
+    due = {(id, field.make_due(70 * STEP, id) + n * STEP) for id in ("report/1", "report/2") for n in range(71)}
+    command = [sys.executable, "-c", TICKS, str(tmp_path), field.url]
+    ticks = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    for tick in ticks:
+        assert tick.stdout is not None
+        assert tick.stdout.readline() == "ready\n"
+    for tick in ticks:
+        assert tick.stdin is not None
+        tick.stdin.write("go\n")
+        tick.stdin.flush()
+    told = [tuple(fire) for tick in ticks for fire in json.loads(tick.communicate(timeout=60)[0])]
+    assert [tick.returncode for tick in ticks] == [0] * 4
+    # A fire time may pass while the test runs.
+    assert len(told) == len(set(told))
+    assert due <= set(told)
+    with field.flows.open_store() as store:
+        rows = store.fires(limit=1000)
+        assert {(row.schedule, row.fire_at) for row in rows} == set(told)
+        assert len({row.run_id for row in rows}) == len(rows) == len(store.runs(1000))
+        assert {run.id for run in store.runs(1000)} == {row.run_id for row in rows}

@@ -75,6 +75,9 @@ class NewFolder:
 class ArtifactStore:
     """Files and folders below one root, each at ``ab/<digest>``, where ``ab`` begins the digest."""
 
+    #: What is missing here may be somewhere else.
+    is_cache = False
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self._tmp = root / "tmp"
@@ -134,6 +137,10 @@ class ArtifactStore:
         for found in place.parent.glob(f"{digest}.*"):
             return found
         raise CorruptArtifact(str(place), "missing")
+
+    def obtain(self, digest: str) -> Path:
+        """Return where an artifact lies, after fetching it from wherever else it is kept."""
+        return self.path(digest)
 
     def verify(self, digest: str) -> None:
         """Read an artifact whole and hold it against its digest."""

@@ -122,9 +122,9 @@ class ClusterWriter:
         """Forget that an attempt computed the result of `key`; one that ended counts no more in any case."""
         self._db.write("computing_drop", {"key": key, "job_id": job_id, "fence": fence})
 
-    def put_blob(self: Handle, digest: str, pieces: Iterable[bytes]) -> None:
-        """Share a file, in pieces of at most `PIECE` bytes; the same digest is the same file."""
-        for n, piece in enumerate(pieces):
+    def put_blob(self: Handle, digest: str, pieces: Iterable[bytes], *, start: int = 0) -> None:
+        """Share a file, in pieces of at most `PIECE` bytes from the `start`-th on; the same digest is the same file."""
+        for n, piece in enumerate(pieces, start):
             self._db.write("blob_insert", {"digest": digest, "n": n, "body": piece})
 
     def drop_blobs(self: Handle, digests: Sequence[str]) -> int:

@@ -29,8 +29,8 @@ from sage_core.kernel.runtime.results import Tables
 from sage_core.kernel.runtime.values import Codec
 from sage_core.kernel.scheduler.ledger import fits
 from sage_core.kernel.scheduler.node import node_name, this_node
-from sage_core.platform.artifacts import ArtifactStore
 from sage_core.platform.records import StoredRun
+from sage_core.platform.shared import artifacts_of, share
 from sage_core.platform.store import JobStore
 
 
@@ -59,7 +59,7 @@ class Executor:
         self._run = run
         self._worker = worker
         self._lease_ms = int(config.workers.lease * 1000)
-        artifacts = ArtifactStore(paths.artifacts)
+        artifacts = artifacts_of(paths.artifacts, store)
         codec = Codec(paths.artifacts)
         tables = Tables(codec, artifacts)
         self.inputs = Inputs(run.id, prepared, tables, codec)
@@ -125,15 +125,17 @@ class Executor:
         )
         if not jobs:
             return False
-        await self._attempt(jobs[0])
+        await self.attempt(jobs[0])
         return True
 
-    async def _attempt(self, job: Job) -> None:
+    async def attempt(self, job: Job) -> None:
+        """Run a claimed job and record what it came to."""
         try:
             key = self.manager.key(self._store, job)
             await self._connect(job)
             result = await JobRun(self.scope, job).run()
             result = msgspec.structs.replace(result, tokens=dict(self._usage))
+            share(self._store, self._artifacts, result.files)
             with self._store.transaction() as tx:
                 self.manager.complete(tx, job, key, result, fence=job.fence)
         except StaleAttempt as stale:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from sage_core.common.errors import CorruptArtifact
+from sage_core.common.operators import Artifact
 from sage_core.common.records import Job
 from sage_core.kernel.dataflow.graph import RUN
 from sage_core.kernel.dataflow.plan import PARAMS, Stage, root_of
 from sage_core.kernel.runtime.prepared import Prepared
-from sage_core.kernel.runtime.results import Result, Tables, decode_result, slice_table
+from sage_core.kernel.runtime.results import Result, Tables, decode_result, mentions, slice_table
 from sage_core.kernel.runtime.table import Column, Frame, Table
 from sage_core.kernel.runtime.values import Codec, digest
 from sage_core.platform.artifacts import ArtifactStore
@@ -118,6 +119,11 @@ class Inputs:
                     frame.tables[grain] = _merged(frame.tables.get(grain), self._tables.read(stored, grain, columns))
         if root != RUN and root not in frame.tables:
             frame.tables[root] = Table(root, stop - start)
+        if self._tables.artifacts.is_cache:
+            # Fetched here, because an operator opens their paths from threads that may not ask the store.
+            for found in (column.values for table in frame.tables.values() for column in table.columns.values()):
+                for artifact in mentions(found, Artifact):
+                    self._tables.artifacts.obtain(artifact.digest)
         return frame
 
     def _results_of(self, reader: Reader, stage: Stage, part: int | None) -> list[Result]:
@@ -148,8 +154,7 @@ class Inputs:
         """Keys of the results read so far whose files are damaged or gone; damaged files are moved out of the way."""
         lost = []
         for key, result in self._results.items():
-            files = [stored.file for stored in result.tables.values() if stored.file]
-            for name in (*files, *result.artifacts):
+            for name in result.files:
                 try:
                     artifacts.verify(name)
                 except CorruptArtifact:

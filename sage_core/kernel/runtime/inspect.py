@@ -13,8 +13,8 @@ from sage_core.kernel.runtime.prepared import decode_prepared
 from sage_core.kernel.runtime.report import StepReport, failures_of, results_of, step_reports
 from sage_core.kernel.runtime.results import Tables
 from sage_core.kernel.runtime.values import Codec
-from sage_core.platform.artifacts import ArtifactStore
 from sage_core.platform.records import StoredRun
+from sage_core.platform.shared import artifacts_of
 from sage_core.platform.store import JobStore
 
 
@@ -37,7 +37,7 @@ class RunView(Record):
 def inspect_run(store: JobStore, run: StoredRun, paths: Paths) -> RunView:
     """Read a run's jobs and results and sum them up."""
     codec = Codec(paths.artifacts)
-    inputs = Inputs(run.id, decode_prepared(run.plan), Tables(codec, ArtifactStore(paths.artifacts)), codec)
+    inputs = Inputs(run.id, decode_prepared(run.plan), Tables(codec, artifacts_of(paths.artifacts, store)), codec)
     jobs = store.jobs(run.id)
     results = results_of(store, jobs)
     return RunView(

@@ -48,6 +48,11 @@ class Result(Record):
     #: Tokens of generated answers: ``prompt`` and ``completion``.
     tokens: dict[str, int] = {}
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Digests of the files that it stands on."""
+        return (*(stored.file for stored in self.tables.values() if stored.file), *self.artifacts)
+
     def encode(self) -> bytes:
         """Bytes for the store."""
         return msgspec.msgpack.encode(self)
@@ -64,6 +69,11 @@ class Tables:
     def __init__(self, codec: Codec, artifacts: ArtifactStore) -> None:
         self._codec = codec
         self._artifacts = artifacts
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        """Where its files and the artifacts that values name are."""
+        return self._artifacts
 
     def digests(self, table: Table, columns: Iterable[str], marks: Iterable[str]) -> dict[str, str]:
         """Digests of these columns, and of where these steps' rows are and which parents they have."""

@@ -17,8 +17,8 @@ from sage_core.kernel.runtime.job_manager import JobManager
 from sage_core.kernel.runtime.prepared import Prepared
 from sage_core.kernel.runtime.results import Tables
 from sage_core.kernel.runtime.values import Codec, digest
-from sage_core.platform.artifacts import ArtifactStore
 from sage_core.platform.records import NewRun, OnConflict
+from sage_core.platform.shared import artifacts_of
 from sage_core.platform.transaction import Transaction
 
 
@@ -79,7 +79,7 @@ def insert(
     """Queue a run; returns its id, or the id of the run that has its key and is kept instead of it."""
     run = new_run(graph, prepared, run_id, place=Place(cwd=str(cwd), project=str(folder)), order=order)
     codec = Codec(paths.artifacts)
-    tables = Tables(codec, ArtifactStore(paths.artifacts))
+    tables = Tables(codec, artifacts_of(paths.artifacts, tx))
     ordering = ordering_named(config.scheduler.jobs, host.schedulers)
     manager = JobManager(run_id, Inputs(run_id, prepared, tables, codec), tables, ordering, session=1)
     return manager.submit(tx, run, delay_ms=order.delay_ms, on_conflict=order.on_conflict) or run_id

@@ -24,11 +24,11 @@ def print_json(value: object) -> None:
     click.echo(encode_json(value))
 
 
-def encode_json(value: object) -> str:
-    """Indented JSON of records, mappings, sequences and paths."""
+def encode_json(value: object, *, indent: int = 2) -> str:
+    """JSON of records, mappings, sequences and paths; -1 puts it on one line."""
     import msgspec  # noqa: PLC0415 - 30 ms that text output does not need
 
-    return msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain), indent=2).decode()
+    return msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain), indent=indent).decode()
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

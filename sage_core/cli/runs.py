@@ -10,12 +10,13 @@ import click
 from sage_core.cli.app import App, pass_app
 from sage_core.cli.group import Group
 from sage_core.cli.output import json_option, print_json, print_table
+from sage_core.cli.watch import present, watch_option
 from sage_core.common.errors import UsageError
 from sage_core.common.records import RunStatus
 
 if TYPE_CHECKING:
     from sage_core.kernel.runtime.launch import Project
-    from sage_core.kernel.runtime.report import Partitions
+    from sage_core.platform.store import JobStore
 
 #: Said where no run is found: runs are kept where their workflow is, which need not be here.
 ELSEWHERE = "runs are kept in the project of their workflow: change to its folder, or start one: sage run WORKFLOW"
@@ -38,8 +39,9 @@ def runs() -> None:
 @runs.command("list")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
 @click.option("--status", type=click.Choice(get_args(RunStatus)), help="Only runs with this status.")
+@watch_option
 @json_option
-def list_runs(limit: int, status: RunStatus | None, as_json: bool) -> None:
+def list_runs(limit: int, status: RunStatus | None, as_json: bool, watch: bool) -> None:
     """List runs, newest first.
 
     \b
@@ -47,33 +49,41 @@ def list_runs(limit: int, status: RunStatus | None, as_json: bool) -> None:
       sage runs list
       sage runs list --status failed --limit 5
       sage runs list --json
+      sage runs list --watch
     """
     from sage_core.kernel.runtime.inspect import iso  # noqa: PLC0415 - `--help` needs none of it
 
     project = _project()
-    found = []
-    if _has_store(project):
+
+    def read(store: JobStore) -> list[dict[str, str]]:
+        return [
+            {"run_id": run.id, "status": run.status, "workflow": run.workflow, "created_at": iso(run.created_at)}
+            for run in store.runs(limit, status=status)
+        ]
+
+    def say(rows: list[dict[str, str]]) -> None:
+        if rows:
+            print_table(["run", "status", "workflow", "created"], [list(row.values()) for row in rows])
+        else:
+            such = "No runs" if status is None else f"No runs with status {status}"
+            click.echo(f"{such} in {_place(project)}\n  help: {ELSEWHERE}", err=True)
+
+    # Watching waits for the first run, and so may make its store.
+    if _has_store(project) or watch:
         with project.open_store() as store:
-            found = store.runs(limit, status=status)
-    rows = [
-        {"run_id": run.id, "status": run.status, "workflow": run.workflow, "created_at": iso(run.created_at)}
-        for run in found
-    ]
-    if as_json:
-        print_json(rows)
-    elif rows:
-        print_table(["run", "status", "workflow", "created"], [list(row.values()) for row in rows])
+            present(store, read, say, as_json=as_json, watch=watch)
     else:
-        such = "No runs" if status is None else f"No runs with status {status}"
-        click.echo(f"{such} in {_place(project)}\n  help: {ELSEWHERE}", err=True)
+        print_json([]) if as_json else say([])
 
 
 @runs.command("show")
 @click.argument("run_id")
+@click.option("--jobs", "by_job", is_flag=True, help="Draw one line per job.")
+@watch_option
 @json_option
 @pass_app
-def show(app: App, run_id: str, as_json: bool) -> None:
-    """Show one run: its status, steps, skipped rows and what was in its way.
+def show(app: App, run_id: str, by_job: bool, as_json: bool, watch: bool) -> None:
+    """Show one run: its status, steps, timeline, skipped rows and what was in its way.
 
     RUN_ID may be cut short as long as only one run starts with it.
 
@@ -81,41 +91,16 @@ def show(app: App, run_id: str, as_json: bool) -> None:
     Examples:
       sage runs show 261122-153000-a1b2c3
       sage runs show 261122 --json
+      sage runs show 261122 --jobs --watch
     """
-    from sage_core.cli.outcome import say_skipped  # noqa: PLC0415 - `--help` needs none of it
-    from sage_core.kernel.runtime.inspect import inspect_run  # noqa: PLC0415 - see above
+    from sage_core.cli.shown import ShownRun  # noqa: PLC0415 - `--help` needs none of it
+    from sage_core.platform.records import ENDED  # noqa: PLC0415 - see above
 
     project = _project(run_id)
     with project.open_store() as store:
-        shown = inspect_run(store, store.run(run_id), project.paths)
-    if as_json:
-        print_json(shown)
-        return
-    click.echo(f"run       {shown.run_id}")
-    click.echo(f"workflow  {shown.workflow}")
-    click.echo(f"status    {shown.status}")
-    click.echo(f"started   {shown.created_at}" + (f", session {shown.session}" if shown.session > 1 else ""))
-    click.echo(f"jobs      {', '.join(f'{count} {state}' for state, count in shown.jobs.items()) or 'none'}")
-    click.echo()
-    print_table(
-        ["step", "rows in", "rows out", "absent", "failed", "seconds", "partitions"],
-        [
-            (name, s.rows_in, s.rows_out, s.absent, s.failed, f"{s.seconds:.3f}", _partitions(s.partitions))
-            for name, s in shown.steps.items()
-        ],
-    )
-    say_skipped(shown.failures, f"sage runs show {shown.run_id} --json", err=False)
-    if shown.error:
-        click.echo(f"\nerror: {shown.error}")
-    if shown.status in ("failed", "cancelled"):
-        click.echo(f"\nto continue: sage runs resume {shown.run_id}")
-
-
-def _partitions(parts: Partitions) -> str:
-    """``16: 14 reused, 2 run``, with what is left where something is."""
-    left = parts.total - parts.reused - parts.run
-    counts = {"reused": parts.reused, "run": parts.run, "left": left}
-    return f"{parts.total}: {', '.join(f'{n} {what}' for what, n in counts.items() if n)}" if parts.total else "0"
+        shown = ShownRun(store.run(run_id).id, project.paths, by_job=by_job, as_json=as_json, watch=watch)
+        over = lambda found: found["status"] in ENDED  # noqa: E731
+        present(store, shown.read, shown.say, as_json=as_json, watch=watch, over=over)
 
 
 @runs.command("cancel")

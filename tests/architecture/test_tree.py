@@ -26,6 +26,7 @@ FILE_BUDGET = 400
 #: listed: tests/contract runs its suites, on right and on wrong implementations.
 TESTED_ELSEWHERE = {
     "sage_core/cli/__main__.py": "tests/unit/cli/test_main.py runs it as a process",
+    "sage_core/cli/shown.py": "tests/unit/cli/test_runs.py, through the command",
     "sage_core/common/contracts.py": "Protocols: the suites in sage_core.testing, tests/contract",
     "plugins/sage-cron/sage_cron/trigger.py": "a gap: no test file of its name yet",
     "sage_core/kernel/dataflow/layout.py": "a gap: no test file of its name yet",

@@ -71,7 +71,8 @@ def test_show_tells_steps_errors_and_the_way_on(cli: Cli) -> None:
     assert said.err == ""
     assert f"run       {run_id}\nworkflow  gate\nstatus    failed\nstarted   2" in said.out
     assert "jobs      1 done, 1 failed\n" in said.out
-    rows = {line.split()[0]: line.split()[1:] for line in said.out.splitlines() if line.startswith(("lines ", "gate "))}
+    table = said.out.split("\n\n")[1]
+    rows = {line.split()[0]: line.split()[1:] for line in table.splitlines()[1:]}
     assert rows["lines"][:4] == ["1", "3", "0", "0"]
     assert " ".join(rows["gate"][5:]) == "1: 1 left"
     assert "error: step 'gate' (row 0): ValueError: the gate is closed" in said.out
@@ -79,6 +80,32 @@ def test_show_tells_steps_errors_and_the_way_on(cli: Cli) -> None:
 
     shown = cli("runs", "show", run_id[:-2], "--json").json
     assert (shown["run_id"], shown["status"], shown["jobs"]) == (run_id, "failed", {"done": 1, "failed": 1})
+
+
+def test_show_draws_what_happened_when(cli: Cli) -> None:
+    run_id = a_run(cli, GATE, "gate.toml", code=1)
+    *_, lines, gate, legend = cli("runs", "show", run_id).out.split("\n\n")[2].splitlines()
+    assert re.fullmatch(r"lines +·*█+ +\d+ ms", lines)
+    assert re.fullmatch(r"gate +·*x+ +\d+ ms, 1 of 1 attempts failed", gate)
+    assert legend.split() == ["·", "waiting", "█", "done", "x", "failed"]
+    assert "gate[0]" in cli("runs", "show", run_id, "--jobs").out
+
+    figures = cli("runs", "show", run_id, "--json").json["timeline"]
+    assert [(line["name"], line["jobs"], line["attempts"], line["failed"]) for line in figures] == [
+        ("lines", 1, 1, 0),
+        ("gate", 1, 1, 1),
+    ]
+    (done, failed) = cli("runs", "show", run_id, "--jobs", "--json").json["timeline"]
+    assert [span["kind"] for span in done["spans"]][-1:] == ["done"]
+    assert [(span["kind"], span["fence"]) for span in failed["spans"]][-1:] == [("failed", 1)]
+
+
+def test_a_run_that_is_over_is_not_watched_on(cli: Cli) -> None:
+    run_id = a_run(cli)
+    said = cli("runs", "show", run_id, "--watch", "--json")
+    assert said.code == 0
+    assert said.out.count("\n") == 1
+    assert said.json["status"] == "succeeded"
 
 
 def test_show_lists_skipped_rows(cli: Cli) -> None:

@@ -166,7 +166,10 @@ def sharing_queries(s: Spelling) -> dict[str, Any]:
         "computing_take": start.on_conflict_do_update(
             index_elements=[computing.c.key],
             set_={"job_id": start.excluded.job_id, "fence": start.excluded.fence},
-            where=sa.not_(holds(computing)),
+            where=sa.or_(
+                sa.not_(holds(computing)),
+                sa.and_(computing.c.job_id == start.excluded.job_id, computing.c.fence == start.excluded.fence),
+            ),
         ),
         "computing_drop": sa.delete(computing).where(computing.c.key == p("key"), mine),
         "blob_insert": s.insert(blob, created_at=s.now).on_conflict_do_nothing(),

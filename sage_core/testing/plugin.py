@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sage_core.common.host import Host
     from sage_core.testing.clock import FakeClock
 
-_STORE = ("store", "store_claims", "store_releases", "store_suite")
+_STORE = ("store", *(f"store_{part}" for part in ("claims", "cluster", "keys", "queues", "releases", "suite")))
 pytest.register_assert_rewrite(
     *(f"sage_core.testing.{suite}" for suite in ("fleet", "hosts", "operators", "schedulers", "selectors", *_STORE))
 )

@@ -9,6 +9,9 @@ from sage_core.platform.processes import this_process
 from sage_core.platform.records import FileDigest, NewJob, NewRun
 from sage_core.platform.store import JobStore
 from sage_core.testing.store_claims import ClaimContract
+from sage_core.testing.store_cluster import ClusterContract
+from sage_core.testing.store_keys import KeyContract
+from sage_core.testing.store_queues import QueueContract
 from sage_core.testing.store_releases import ReleaseContract
 from sage_core.testing.store_suite import LONG, StoreSuite, finish, row, submit
 
@@ -69,6 +72,29 @@ class RunContract(StoreSuite):
         with pytest.raises(StaleAttempt):
             finish(store, jobs[0])
         assert [a.outcome for a in store.attempts("run")] == ["cancelled"]
+
+    def test_a_run_that_ends_takes_what_is_left_with_it(self, store: JobStore) -> None:
+        ids = submit(store, 4)
+        with store.transaction() as tx:
+            tx.insert_edges([(ids[0], ids[3])])
+        done, held = store.claim("w", lease_ms=LONG, limit=2)
+        finish(store, done)
+        assert not store.finish_run("run", "failed", session=2)
+        assert store.counts("run") == {"done": 1, "running": 1, "ready": 2}
+        assert store.finish_run("run", "failed", error="boom", session=1)
+        assert [job.state for job in store.jobs("run")] == ["done", "cancelled", "cancelled", "cancelled"]
+        assert [(a.job_id, a.outcome) for a in store.attempts("run")] == [(done.id, "done"), (held.id, "cancelled")]
+        assert store.claim("w", lease_ms=LONG) == []
+        with pytest.raises(StaleAttempt):
+            finish(store, held)
+
+    def test_a_result_counts_the_rows_that_failed_in_it(self, store: JobStore) -> None:
+        first, second = submit(store, 2)
+        [job] = store.claim("w", lease_ms=LONG)
+        with store.transaction() as tx:
+            tx.finish(first, job.fence, result_key="key", session=1, failures=3)
+            tx.finish(second, None, result_key="key", reused=True, session=1, failures=2)
+        assert [job.failures for job in store.jobs("run")] == [3, 2]
 
     def test_resuming_keeps_what_is_done_and_frees_the_rest(self, store: JobStore) -> None:
         ids = submit(store, 4, max_attempts=1)
@@ -196,7 +222,7 @@ class RunContract(StoreSuite):
         assert 40_000 < due <= 50_000
 
 
-class JobStoreContract(ClaimContract, ReleaseContract, RunContract):
+class JobStoreContract(ClaimContract, ReleaseContract, QueueContract, KeyContract, ClusterContract, RunContract):
     """What every store keeps, whatever the database.
 
     Override `make`: it opens one more handle on the database kept in `place`, an empty folder when a test begins.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,10 @@ from sage_core.common.errors import StaleAttempt
 from sage_core.common.records import Job
 from sage_core.platform.records import NewJob, NewRun
 from sage_core.platform.store import HOUSEKEEPING, JobStore
-from sage_core.testing.store_suite import LONG, OVER, StoreSuite, finish, row, submit
+from sage_core.testing.store_suite import LONG, OVER, StoreSuite, at_once, finish, row, submit
+
+#: Every write about a job that carries a fence.
+VERBS = ("finish", "fail", "renew", "memo_put", "give_back", "put_result", "snooze")
 
 
 class ClaimContract(StoreSuite):
@@ -47,24 +50,15 @@ class ClaimContract(StoreSuite):
     def test_claims_from_many_threads_never_share_a_job(self, store: JobStore, tmp_path: Path) -> None:
         ids = submit(store, 120)
         taken: list[tuple[int, int]] = []
-        broken: list[BaseException] = []
 
         def work(name: str) -> None:
-            try:
-                with self.make(tmp_path) as mine:
-                    while jobs := mine.claim(name, lease_ms=LONG, limit=3):
-                        for job in jobs:
-                            finish(mine, job)
-                            taken.append((job.id, job.fence))
-            except BaseException as error:  # noqa: BLE001 - a thread's error must reach the test
-                broken.append(error)
+            with self.make(tmp_path) as mine:
+                while jobs := mine.claim(name, lease_ms=LONG, limit=3):
+                    for job in jobs:
+                        finish(mine, job)
+                        taken.append((job.id, job.fence))
 
-        threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert broken == []
+        at_once(*(partial(work, f"w{n}") for n in range(6)))
         assert sorted(taken) == [(id, 1) for id in ids]
         assert store.counts("run") == {"done": 120}
 
@@ -77,7 +71,7 @@ class ClaimContract(StoreSuite):
         assert (job.id, job.fence, job.attempt) == (id, lost.fence + 1, 2)
         assert row(store, id).worker == "b"
 
-    @pytest.mark.parametrize("verb", ["finish", "fail", "renew", "memo_put", "give_back", "put_result"])
+    @pytest.mark.parametrize("verb", VERBS)
     def test_a_stale_attempt_is_refused(self, verb: str, store: JobStore, other: JobStore) -> None:
         [id] = submit(store)
         [old] = store.claim("a", lease_ms=OVER)
@@ -89,7 +83,7 @@ class ClaimContract(StoreSuite):
         assert other.memo_get(["late"]) == {}
         assert other.renew([(id, new.fence)], LONG) == {id}
 
-    @pytest.mark.parametrize("verb", ["finish", "fail", "renew", "memo_put", "give_back", "put_result"])
+    @pytest.mark.parametrize("verb", VERBS)
     def test_an_attempt_that_is_over_is_refused(self, verb: str, store: JobStore) -> None:
         # The fence is still the job's, only the state is not.
         [id] = submit(store)
@@ -106,6 +100,7 @@ class ClaimContract(StoreSuite):
             "finish": lambda: finish(store, job, "late"),
             "put_result": lambda: finish(store, job, "late"),
             "fail": lambda: store.fail(job.id, job.fence, "late", retry_in_ms=0),
+            "snooze": lambda: store.snooze(job.id, job.fence, 0),
             "memo_put": lambda: store.memo_put({"late": b"x"}, job_id=job.id, fence=job.fence),
         }
         if verb == "renew":
@@ -195,3 +190,39 @@ class ClaimContract(StoreSuite):
         other.release_worker("dead", "exit code -9")
         assert row(store, first).error == "worker lost: exit code -9 (attempt 2 of 2)"
         assert store.renew([(kept.id, kept.fence)], LONG) == {second}
+
+    def test_renewing_by_worker_prolongs_what_each_still_holds(self, store: JobStore, other: JobStore) -> None:
+        first, second, third = submit(store, 3)
+        for worker in ("a", "b", "c"):
+            [job] = store.claim(worker, lease_ms=LONG)
+            store.renew([(job.id, job.fence)], OVER if worker == "c" else LONG)
+        assert store.renew_workers(["a", "b"], OVER) == {first: 1, second: 1}
+        # Nobody has taken them back yet, so a late beat still saves them.
+        assert store.renew_workers(["a", "b"], LONG) == {first: 1, second: 1}
+        assert [(job.id, job.fence) for job in other.claim("d", lease_ms=LONG, limit=3)] == [(third, 2)]
+        assert store.renew_workers(["c", "unknown"], LONG) == {}
+        [job] = [job for job in store.jobs("run") if job.id == first]
+        finish(store, job)
+        assert store.renew_workers(["a", "b", "d"], LONG) == {second: 1, third: 2}
+        assert store.renew_workers([], LONG) == {}
+
+    def test_renewing_by_worker_keeps_the_deadline(self, store: JobStore) -> None:
+        submit(store, timeout_ms=0)
+        store.claim("a", lease_ms=LONG)
+        assert store.renew_workers(["a"], LONG) == {}
+
+    def test_a_snoozed_job_comes_back_as_if_nothing_had_been(self, store: JobStore) -> None:
+        [id] = submit(store, max_attempts=1)
+        [job] = store.claim("a", lease_ms=LONG)
+        store.snooze(id, job.fence, 60_000)
+        assert (row(store, id).state, row(store, id).attempt, row(store, id).fence) == ("ready", 0, 1)
+        assert store.claim("a", lease_ms=LONG) == []
+        due = store.next_due()
+        assert due is not None
+        assert 50_000 < due <= 60_000
+        store.resume_run("run")
+        for fence in (2, 3, 4):
+            [job] = store.claim("a", lease_ms=LONG)
+            assert (job.attempt, job.fence) == (1, fence)
+            store.snooze(id, job.fence, 0)
+        assert store.attempts("run") == []

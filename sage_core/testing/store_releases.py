@@ -8,11 +8,7 @@ from sage_core.common.errors import StaleAttempt, StoreError
 from sage_core.common.records import Job
 from sage_core.platform.records import AttemptRow, NewJob, NewRun
 from sage_core.platform.store import JobStore
-from sage_core.testing.store_suite import LONG, StoreSuite, finish, row, submit
-
-
-class Crash(Exception):
-    """Stands for the process dying inside a transaction."""
+from sage_core.testing.store_suite import LONG, Crash, StoreSuite, finish, row, submit
 
 
 class ReleaseContract(StoreSuite):

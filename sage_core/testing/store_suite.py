@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,10 @@ from sage_core.platform.store import JobStore
 
 #: A lease that no test outlives, and one that is over when it begins: no test has to wait.
 LONG, OVER = 600_000, 0
+
+
+class Crash(Exception):
+    """Stands for the process dying inside a transaction."""
 
 
 def submit(
@@ -30,6 +35,37 @@ def submit(
     with store.transaction() as tx:
         tx.insert_run(NewRun(id=run_id, workflow="flow", status="running"))
         return tx.insert_jobs([msgspec.structs.replace(job, part=part) for part in range(count)])
+
+
+def put(store: JobStore, *jobs: NewJob) -> list[int]:
+    """Add jobs, and the runs they belong to where these are missing; return the jobs' ids."""
+    with store.transaction() as tx:
+        known = {run.id for run in tx.runs()}
+        for id in dict.fromkeys(job.run_id for job in jobs):
+            if id not in known:
+                tx.insert_run(NewRun(id=id, workflow="flow", status="running"))
+        return tx.insert_jobs(jobs)
+
+
+def at_once(*actors: Callable[[], object]) -> None:
+    """Run each in a thread of its own, all at the same time, and raise the first error of any."""
+    broken: list[BaseException] = []
+    start = threading.Barrier(len(actors))
+
+    def act(actor: Callable[[], object]) -> None:
+        try:
+            start.wait()
+            actor()
+        except BaseException as error:  # noqa: BLE001 - a thread's error must reach the test
+            broken.append(error)
+
+    threads = [threading.Thread(target=act, args=(actor,)) for actor in actors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if broken:
+        raise broken[0]
 
 
 def row(store: JobStore, job_id: int, run_id: str = "run") -> JobRow:

@@ -34,6 +34,10 @@ COMMANDS = {
             "sage_core.cli.graph:graph", "Draw the steps of WORKFLOW by grain, and what flows between them."
         ),
         "runs": Entry("sage_core.cli.runs:runs", "List, show, cancel and resume runs of this project."),
+        "worker": Entry(
+            "sage_core.cli.worker:worker",
+            "Serve queues on this machine: start worker processes as they are needed, and finish the runs they work on.",
+        ),
         "schema": Entry("sage_core.cli.schema:schema", "Print the JSON Schema of workflow files, for editors."),
     },
     "Plugins and models": {

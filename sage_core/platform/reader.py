@@ -133,12 +133,16 @@ class Reader(ClusterReader, ScheduleReader):
 
     def claimable(self, queue: str, *, node: str = "", fits: Sequence[str] = (), limit: int = 1) -> int:
         """Count the jobs that a claim would find now, up to `limit`; `fits` are needs that the node can meet."""
-        values = {"queue": queue, "on_node": node, "fits": listed(fits), "limit": limit}
+        values = {"queue": queue, "on_node": node, "fits": listed(fits), "limit": limit, "anyway": True}
         return int(self._db.fetch("claimable", values)[0][0])
 
     def needs_waiting(self) -> list[str]:
         """Needs of the jobs that are ready and need anything."""
         return [row[0] for row in self._db.fetch("needs_waiting", {})]
+
+    def waits(self, queue: str, *, fits: Sequence[str] = (), within_ms: int = 0) -> bool:
+        """Whether a job of the queue that is not paused is ready, or will be within that time, wherever it may run."""
+        return bool(self._db.fetch("waits", {"queue": queue, "fits": listed(fits), "within_ms": within_ms}))
 
     def next_run_at(self, queue: str) -> int | None:
         """Milliseconds until the first ready job of a queue is due, less than 0 where one is; None without any."""

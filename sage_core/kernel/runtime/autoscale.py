@@ -8,9 +8,10 @@ import sys
 import uuid
 from pathlib import Path
 
-from sage_core.common.config import Config, QueueConfig
+from sage_core.common.config import QueueConfig
 from sage_core.common.telemetry import log
 from sage_core.kernel.runtime.launch import Project
+from sage_core.kernel.scheduler.node import node_name
 from sage_core.platform.processes import is_alive
 from sage_core.platform.store import JobStore
 
@@ -18,11 +19,6 @@ from sage_core.platform.store import JobStore
 START_MS = 20_000
 #: Queues of driven runs: their drivers have workers of their own.
 PRIVATE = "run:"
-
-
-def node_name(config: Config) -> str:
-    """What this machine is called in the cluster."""
-    return config.cluster.node or os.uname().nodename
 
 
 def ensure_workers(project: Project, queue: str) -> bool:
@@ -54,7 +50,7 @@ def wake(project: Project) -> list[str]:
 
 def _may_start(store: JobStore, node: str, queue: str, supervisor: str) -> bool:
     for dead in (False, True):
-        if dead and not _bury(store):
+        if dead and not bury_supervisors(store):
             return False
         with store.transaction() as tx:
             if tx.take_spawn(node=node, queue=queue, holder=supervisor, lease_ms=START_MS):
@@ -62,7 +58,7 @@ def _may_start(store: JobStore, node: str, queue: str, supervisor: str) -> bool:
     return False
 
 
-def _bury(store: JobStore) -> bool:
+def bury_supervisors(store: JobStore) -> bool:
     """Take the rights of supervisors of this machine that died without goodbye; returns whether there were any."""
     gone = [worker for worker in store.live_workers() if worker.kind == "supervisor" and is_alive(worker) is False]
     for worker in gone:

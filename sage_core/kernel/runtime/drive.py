@@ -20,31 +20,22 @@ from sage_core.common.config import Config
 from sage_core.common.errors import Interrupted, RunFailed, SageError
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
-from sage_core.common.records import Record, Run, RunStatus
+from sage_core.common.records import Record, RunStatus
 from sage_core.common.telemetry import log
+from sage_core.kernel.runtime import finish
 from sage_core.kernel.runtime.crew import Crew
 from sage_core.kernel.runtime.executor import Executor
 from sage_core.kernel.runtime.heartbeat import Heartbeat
-from sage_core.kernel.runtime.inspect import iso
 from sage_core.kernel.runtime.prepared import Prepared, decode_prepared
 from sage_core.kernel.runtime.preview import decisions
 from sage_core.kernel.runtime.progress import Gauge, Planned, Stopping, Watch
-from sage_core.kernel.runtime.report import (
-    Report,
-    StepReport,
-    failures_of,
-    outputs_of,
-    results_of,
-    session_tokens,
-    silent_steps,
-    step_reports,
-    too_many,
-    written_by,
-)
+from sage_core.kernel.runtime.report import Report, StepReport, silent_steps, written_by
 from sage_core.platform.processes import this_process
 from sage_core.platform.records import ENDED, NewRun, StoredRun
 from sage_core.platform.store import JobStore
 
+#: Worker processes of one run that may die before it is given up: what kills them is then not in one job.
+DEATHS = 6
 #: Seconds between looks at the workers and the store while worker processes run.
 GLANCE = 0.01
 #: Seconds between two reports of progress, and between looks at whether another process has cancelled the run.
@@ -157,13 +148,13 @@ class Drive:
         )
         ticker = asyncio.get_running_loop().create_task(self._tick(run, gauge))
         try:
-            with Heartbeat(self._url, run.id, self._me.id, lease=self._config.workers.lease):
+            with Heartbeat(self._url, self._me.id, lease=self._config.workers.lease):
                 async with executor:
                     if run.session > 1:
                         with self._store.transaction() as tx:
                             executor.manager.settle(tx)
                     crowded = self._wants_crew(run)
-                    while not crowded and await executor.one():
+                    while not crowded and (await executor.one() or await self._later(run)):
                         if executor.failed:
                             return
                         # Jobs of quick plain operators never wait, and a signal is heard only while one does.
@@ -175,6 +166,15 @@ class Drive:
             ticker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await ticker
+
+    async def _later(self, run: StoredRun) -> bool:
+        """Wait a little where jobs are left: delayed after a failed attempt, limited, or begun before this session."""
+        now = self._store.now()
+        left = (job for job in self._store.jobs(run.id) if job.state in ("ready", "running"))
+        if not any(job.state == "running" or job.limit_key or job.run_at > now for job in left):
+            return False
+        await asyncio.sleep(DRAW)
+        return True
 
     async def _tick(self, run: StoredRun, gauge: Gauge) -> None:
         """Report progress, and stop when the run was cancelled or taken over from elsewhere."""
@@ -214,27 +214,23 @@ class Drive:
     async def _with_crew(self, run: StoredRun, executor: Executor) -> None:
         size = self._settings.workers or self._config.workers.count
         crew = self._crew = Crew(
-            run.id,
-            size,
-            url=self._url,
-            folder=self._folder,
-            host=self._host,
-            paths=self._paths,
-            config=self._config,
+            f"--run={run.id}", url=self._url, folder=self._folder, host=self._host, paths=self._paths
         )
         beat = time.monotonic()
         planned = False
         try:
             while self._left(run):
                 crew.bury(self._store)
-                crew.fill(os.getpid())
+                if crew.deaths > DEATHS:
+                    said = f"{crew.deaths} worker processes died; see {crew.log}, which ends: {crew.last_line()}"
+                    raise RunFailed(run.id, said)
+                crew.fill(size)
                 planned = planned or self._tell_plan(run, executor, size)
                 # The change is made by another process, so there is no event to wait for.
                 while not self._store.changed() and crew.all_alive() and not self._due(beat):  # noqa: ASYNC110
                     await asyncio.sleep(GLANCE)
                 if self._due(beat):
-                    crew.beat(self._store)
-                    self._store.beat(self._me.id)
+                    self._store.renew_workers([self._me.id, *crew.workers()], int(1000 * self._config.workers.lease))
                     beat = time.monotonic()
         finally:
             crew.stop(self._store)
@@ -293,48 +289,30 @@ class Drive:
         self._warnings[message] = None
 
     def _finish(self, run: StoredRun, executor: Executor) -> Report:
-        jobs = self._store.jobs(run.id)
-        results = results_of(self._store, jobs)
-        steps = step_reports(executor.inputs, jobs, results, run.session)
-        failures = failures_of(executor.inputs, jobs, results)
-        broken = [job for job in jobs if job.state == "failed"]
-        error = "; ".join(dict.fromkeys(job.error for job in broken)) or too_many(executor.inputs, steps)
-        if not error and any(job.state != "done" for job in jobs):
-            # The run was cancelled from elsewhere, and `_end` finds that out; anything else is a defect.
-            error = "jobs were left that nothing will make ready"
-        outputs = {} if error else outputs_of(executor.inputs, self._store)
-        wanted: RunStatus = "failed" if error else "partial" if failures else "succeeded"
-        status = self._end(run, wanted, msgspec.msgpack.encode(outputs), error)
+        found = finish.conclude(self._store, executor.inputs, run)
+        status = self._end(run, found.status, found.outputs, found.error)
         return Report(
             run_id=run.id,
             status=status,
-            outputs=outputs,
-            steps=steps,
-            tokens=session_tokens(jobs, results, run.session),
-            written_by=_writers(executor, steps),
-            error=error if status == wanted else "it was cancelled from elsewhere",
-            failures=failures,
-            warnings=(*self._warnings, *silent_steps(executor.inputs.prepared.graph, steps)),
+            outputs=found.outputs,
+            steps=found.steps,
+            tokens=dict(found.tokens),
+            written_by=_writers(executor, found.steps),
+            error=found.error if status == found.status else "it was cancelled from elsewhere",
+            failures=found.failures,
+            warnings=(*self._warnings, *silent_steps(executor.inputs.prepared.graph, found.steps)),
         )
 
-    def _end(self, run: StoredRun, status: RunStatus, outputs: bytes | None = None, error: str = "") -> RunStatus:
+    def _end(
+        self, run: StoredRun, status: RunStatus, outputs: Mapping[str, object] | None = None, error: str = ""
+    ) -> RunStatus:
         """End the run and tell the plugins; returns the status it has, which another process may have given it."""
-        ours = self._store.finish_run(run.id, status, outputs, error, session=run.session)
+        ours = finish.end(self._store, run, status, outputs, error)
         stored = self._store.run(run.id)
         if not ours and stored.session != run.session:
             log("run_taken_over", run=run.id, session=run.session, by=stored.session)
             raise RunFailed(run.id, "another process took this run over, because this one seemed to be gone")
-        self._host.hook.sage_on_run_finished(
-            run=Run(
-                id=run.id,
-                workflow=run.workflow,
-                status=stored.status,
-                created_at=iso(stored.created_at),
-                finished_at=iso(stored.finished_at or stored.created_at),
-                session=run.session,
-                error=stored.error,
-            )
-        )
+        finish.announce(self._host, stored)
         return stored.status
 
 

@@ -14,9 +14,8 @@ from sage_core.platform.store import JobStore
 class Heartbeat:
     """A context manager; the thread opens its own handle on the store when the first beat is due."""
 
-    def __init__(self, url: str, run_id: str, worker: str, *, lease: float) -> None:
+    def __init__(self, url: str, worker: str, *, lease: float) -> None:
         self._url = url
-        self._run_id = run_id
         self._worker = worker
         self._lease = lease
         self._over = threading.Event()
@@ -36,9 +35,7 @@ class Heartbeat:
         while not self._over.wait(self._lease / 3):
             try:
                 with JobStore.open(self._url) as store:
-                    store.beat(self._worker)
-                    mine = [j for j in store.jobs(self._run_id) if j.state == "running" and j.worker == self._worker]
-                    store.renew([(job.id, job.fence) for job in mine], int(self._lease * 1000))
+                    store.renew_workers([self._worker], int(self._lease * 1000))
             except SageError as error:
                 # A missed beat is survivable; the next one, or the lease's end, decides.
                 log("heartbeat_missed", worker=self._worker, error=error)

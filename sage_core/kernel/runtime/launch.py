@@ -147,7 +147,8 @@ def enqueue(graph: Graph, prepared: Prepared, run_id: str, *, host: Host, projec
 
 def _new_run(graph: Graph, prepared: Prepared, run_id: str, project: Project) -> NewRun:
     place = Place(cwd=str(Path.cwd()), project=str(project.folder))
-    return new_run(graph, prepared, run_id, place=place, order=Order())
+    # A queue of its own: workers of other queues leave a run to whoever drives it.
+    return new_run(graph, prepared, run_id, place=place, order=Order(queue=f"run:{run_id}"))
 
 
 def _drive(store: JobStore, host: Host, project: Project, settings: Settings, watch: Watch) -> Drive:

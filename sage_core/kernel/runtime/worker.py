@@ -1,6 +1,7 @@
-"""A worker process: claims jobs of one run until the run is over, its parent is gone, or it is told to stop.
+"""A worker process: claims jobs of one run or of queues until there is nothing left for it, or it is told to stop.
 
-Started by the run's driver as ``python -m sage_core.kernel.runtime.worker``; holds no model and sends no heartbeat.
+Started by a run's driver or a node's supervisor as ``python -m sage_core.kernel.runtime.worker``; holds no model and
+sends no heartbeat. What runs a job is imported when the first one is claimed.
 """
 
 from __future__ import annotations
@@ -13,66 +14,205 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from sage_core.common.config import load_config
-from sage_core.common.host import Host
+from sage_core.common.config import Config, load_config
+from sage_core.common.errors import StoreUnavailable
 from sage_core.common.paths import Paths
+from sage_core.common.records import Job
 from sage_core.common.telemetry import log
-from sage_core.kernel.runtime.executor import Executor
-from sage_core.kernel.runtime.prepared import decode_prepared
+from sage_core.kernel.scheduler.ledger import fits
+from sage_core.kernel.scheduler.node import this_node
 from sage_core.platform.processes import this_process
 from sage_core.platform.records import ENDED
 from sage_core.platform.store import JobStore
 
-#: Seconds between looks at the database's version counter (4 µs a look), and between looks at the jobs themselves.
-GLANCE, LOOK = 0.01, 1.0
+if TYPE_CHECKING:
+    from sage_core.kernel.runtime.runs import Runs
+
+#: Seconds between looks at the database's version counter: at first, and after a while without work.
+GLANCE, DROWSY = 0.005, 0.05
+#: Seconds between looks at the jobs themselves.
+LOOK = 1.0
+#: Seconds before a store that is away is asked again: at first, and at most.
+AWAY, LONGEST = 0.05, 2.0
+#: Exit status of a worker that cannot run any job: its install is broken, not the job it gave back.
+BROKEN = 3
 
 
-async def work(executor: Executor, store: JobStore, run_id: str, *, parent: int) -> None:
-    """Run jobs as they become ready, until the run has ended or the parent process is gone."""
-    while os.getppid() == parent:
-        if await executor.one():
-            continue
-        if store.run(run_id).status in ENDED:
-            return
-        waited = 0.0
-        while waited < LOOK and not store.changed() and os.getppid() == parent:
-            await asyncio.sleep(GLANCE)
-            waited += GLANCE
+class Duty(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker is there for."""
+
+    #: The one run whose jobs it claims; empty means any run of its queues.
+    run: str = ""
+    queues: tuple[str, ...] = ()
+    #: Process to outlive which would be wrong.
+    parent: int
+    #: Seconds without a job after which it leaves; 0 means never.
+    idle: float = 0.0
+    #: Jobs after which it leaves; 0 means never.
+    max_jobs: int = 0
 
 
-async def _main(options: argparse.Namespace, host: Host) -> None:
-    paths = Paths(project=options.project, data=options.data, runtime=options.runtime)
-    config = load_config(options.folder)
+class Worker:
+    """Claims and runs jobs, one after another."""
+
+    def __init__(self, store: JobStore, id: str, duty: Duty, config: Config, node: str, options: Options) -> None:
+        self._store = store
+        self._id = id
+        self._duty = duty
+        self._lease_ms = int(config.workers.lease * 1000)
+        here = this_node(config)
+        self._node = msgspec.structs.replace(here, name=node or here.name)
+        self._fits = fits(self._node)
+        self._queues = (store.run(duty.run).queue,) if duty.run else duty.queues
+        self._options = options
+        self._runs: Runs | None = None
+
+    async def work(self) -> None:
+        """Run jobs as they become ready, until there is nothing left to do here."""
+        last, tried, away = time.monotonic(), 0, AWAY
+        try:
+            while os.getppid() == self._duty.parent:
+                try:
+                    if await self._step():
+                        last, tried, away = time.monotonic(), tried + 1, AWAY
+                        if tried == self._duty.max_jobs:
+                            return
+                        continue
+                    if self._is_over() or 0 < self._duty.idle < time.monotonic() - last:
+                        return
+                    await self._wait()
+                except StoreUnavailable as error:
+                    log("store_away", worker=self._id, error=error)
+                    await asyncio.sleep(away)
+                    away = min(away * 2, LONGEST)
+        finally:
+            if self._runs is not None:
+                await self._runs.close()
+
+    async def _step(self) -> bool:
+        """Run a job, if one can be claimed, else end what runs are left; returns whether a job was claimed."""
+        job = self._claim()
+        if job is not None:
+            await self._opened(job).attempt(job)
+            return True
+        for queue in self._duty.queues:
+            over = self._store.runs_over(queue)
+            if over:
+                await self._opened(None).finish(over)
+        return False
+
+    def _claim(self) -> Job | None:
+        for queue in self._queues:
+            jobs = self._store.claim(
+                self._id,
+                lease_ms=self._lease_ms,
+                run_id=self._duty.run or None,
+                queue=queue,
+                node=self._node.name,
+                fits=self._fits,
+            )
+            if jobs:
+                return jobs[0]
+        return None
+
+    def _opened(self, job: Job | None) -> Runs:
+        if self._runs is None:
+            try:
+                self._runs = self._options.runs(self._store, self._id)
+            except Exception as error:
+                if job is not None:
+                    self._store.give_back([(job.id, job.fence)])
+                log("worker_broken", worker=self._id, error=error)
+                raise SystemExit(BROKEN) from error
+            self._store.tell_phases(self._id, self._options.phases)
+        return self._runs
+
+    def _is_over(self) -> bool:
+        if not self._duty.run:
+            return False
+        pulse = self._store.pulse(self._duty.run)
+        return pulse is None or pulse.status in ENDED
+
+    async def _wait(self) -> None:
+        """Until something was committed that may be work, until the next job is due, or until the next look."""
+        queues = self._duty.queues
+        due = [moment for queue in queues if (moment := self._store.next_run_at(queue)) is not None and moment > 0]
+        until = time.monotonic() + min([LOOK, *(moment / 1000 for moment in due)])
+        glance = GLANCE
+        while (left := until - time.monotonic()) > 0 and os.getppid() == self._duty.parent:
+            await asyncio.sleep(min(glance, left))
+            glance = min(glance * 1.5, DROWSY)
+            if self._store.changed() and (not queues or any(map(self._may_claim, queues))):
+                return
+
+    def _may_claim(self, queue: str) -> bool:
+        able = self._fits(self._store.needs_waiting(), {})
+        return self._store.claimable(queue, node=self._node.name, fits=able) > 0 or bool(self._store.runs_over(queue))
+
+
+class Options:
+    """The command line, and how long each phase of the cold start took."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given = given
+        self.paths = Paths(project=given.project, data=given.data, runtime=given.runtime)
+        #: Milliseconds by phase.
+        self.phases: dict[str, int] = {}
+
+    def runs(self, store: JobStore, worker: str) -> Runs:
+        """Import what runs jobs."""
+        began = time.monotonic()
+        # A worker that waits for its first job holds none of this in memory.
+        from sage_core.kernel.runtime.runs import Runs  # noqa: PLC0415
+
+        imported = time.monotonic()
+        plugins = dict(plugin.split("=", 1) for plugin in self.given.plugin)
+        modules: dict[str, object] = {name: importlib.import_module(module) for name, module in plugins.items()}
+        defaults = modules.pop("builtins", None)
+        runs = Runs(
+            store, worker=worker, modules=modules, defaults=defaults, paths=self.paths, folder=self.given.folder
+        )
+        self.phases |= {
+            "import": round(1000 * (imported - began)),
+            "plugins": round(1000 * (time.monotonic() - imported)),
+        }
+        return runs
+
+
+async def _main(options: Options) -> None:
+    given = options.given
+    config = load_config(given.folder)
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    # Ctrl-C reaches the whole process group; the driver decides what it means and sends SIGTERM.
+    # Ctrl-C reaches the whole process group; whoever started this process decides what it means and sends SIGTERM.
     loop.add_signal_handler(signal.SIGINT, lambda: None)
-    with JobStore.open(options.store, synchronous=config.store.synchronous) as store:
-        store.register_worker(msgspec.structs.replace(this_process("worker"), id=options.id))
-        run = store.run(options.run)
-        executor = Executor(
-            store,
-            run,
-            decode_prepared(run.plan),
-            worker=options.id,
-            host=host,
-            paths=paths,
-            config=config,
-            inline=False,
-            warn=lambda message: log("step_warned", level=logging.WARNING, message=message),
+    with JobStore.open(given.store, synchronous=config.store.synchronous) as store:
+        me = this_process("worker")
+        queue = ",".join(given.queue) or f"run:{given.run}"
+        store.register_worker(msgspec.structs.replace(me, id=given.id, node=given.node, queue=queue))
+        if given.born:
+            options.phases["spawn"] = round(1000 * (time.time() - given.born))
+        duty = Duty(
+            run=given.run,
+            queues=tuple(given.queue),
+            parent=given.parent,
+            idle=given.idle,
+            max_jobs=given.max_jobs,
         )
         try:
-            async with executor:
-                await work(executor, store, run.id, parent=options.parent)
+            await Worker(store, given.id, duty, config, given.node, options).work()
         finally:
-            store.stop_worker(options.id)
+            with contextlib.suppress(StoreUnavailable):
+                store.stop_worker(given.id)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,16 +222,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{folder}", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True, help="where sage.toml is looked for")
     parser.add_argument("--store", required=True, help="URL of the job store")
-    parser.add_argument("--run", required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", default="", help="run whose jobs are claimed")
+    what.add_argument("--queue", action="append", default=[], help="queue whose jobs are claimed; may be repeated")
     parser.add_argument("--id", required=True, help="incarnation under which jobs are claimed")
     parser.add_argument("--parent", type=int, required=True, help="process to outlive which would be wrong")
+    parser.add_argument("--node", default="", help="name of this node")
+    parser.add_argument("--idle", type=float, default=0.0, help="seconds without a job after which to leave")
+    parser.add_argument("--max-jobs", type=int, default=0, help="jobs after which to leave")
+    parser.add_argument("--born", type=float, default=0.0, help="when the process was started, in epoch seconds")
     parser.add_argument("--plugin", action="append", default=[], metavar="NAME=MODULE")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {os.getpid()} %(message)s", stream=sys.stderr)
-    modules = {name: importlib.import_module(module) for name, module in (p.split("=", 1) for p in options.plugin)}
-    defaults = modules.pop("builtins", None)
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(_main(options, Host(modules, builtins=defaults)))
+        asyncio.run(_main(Options(options)))
     return 0
 
 

@@ -16,7 +16,7 @@ def test_leases_are_prolonged_while_the_body_runs_and_the_thread_ends_with_it(fl
         (job,) = store.claim("me", run_id="r", lease_ms=60)
         before = store.jobs("r")[0].lease_until
         assert before is not None
-        with Heartbeat(flows.project.url, "r", "me", lease=0.06):
+        with Heartbeat(flows.project.url, "me", lease=0.06):
             while (until := store.jobs("r")[0].lease_until) == before:
                 store.changed()
         assert until is not None

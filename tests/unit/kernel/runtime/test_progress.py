@@ -62,7 +62,7 @@ def test_a_claimed_job_is_running(tmp_path: Path) -> None:
         with store.transaction() as tx:
             tx.forget_results([job.result_key for job in store.jobs(run_id) if job.result_key])
         store.resume_run(run_id)
-        store.claim("w", lease_ms=1000)
+        store.claim("w", lease_ms=1000, queue=f"run:{run_id}")
     progress = read(flows, run_id)
     assert progress.running == ("items",)
     assert progress.counts["running"] == 1

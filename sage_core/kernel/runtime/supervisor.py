@@ -1,0 +1,344 @@
+"""Speaks for a node: keeps as many worker processes as its queues need, sends their heartbeats, notices their deaths.
+
+It runs no job and holds no model, so nothing keeps it from its heartbeats.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import msgspec
+
+from sage_core.common.config import QueueConfig
+from sage_core.common.errors import SageError, StoreUnavailable, UsageError
+from sage_core.common.host import Host
+from sage_core.common.records import Node, Record
+from sage_core.common.telemetry import log
+from sage_core.kernel.runtime.autoscale import bury_supervisors
+from sage_core.kernel.runtime.crew import GRACE, Crew
+from sage_core.kernel.runtime.launch import Project
+from sage_core.kernel.scheduler.ledger import fits
+from sage_core.platform.processes import this_process
+from sage_core.platform.store import JobStore
+
+#: Seconds between looks at whether anything was committed, and between looks at the queues themselves.
+GLANCE, LOOK = 0.05, 1.0
+#: Workers of a queue that may die in a row without having held a job, before the queue is given up.
+DEATHS = 5
+#: Seconds until a worker that held no job is replaced, after the first such death; doubled by each further one.
+PAUSE = 0.1
+
+Reason = Literal["idle", "max_jobs", "stopped", "gave_up"]
+
+
+class QueueReport(Record):
+    """What a supervisor did for one queue."""
+
+    started: int
+    died: int
+    #: Why the queue is left alone, where it is.
+    error: str = ""
+
+
+class Farewell(Record):
+    """Why a supervisor left, as ``sage worker --json`` prints it."""
+
+    node: str
+    reason: Reason
+    queues: dict[str, QueueReport]
+
+
+class Team:
+    """The workers of one queue."""
+
+    def __init__(self, name: str, config: QueueConfig, crew: Crew, *, count: int) -> None:
+        self.name = name
+        self.crew = crew
+        self.started = 0
+        self.error = ""
+        self._min, self._max = config.min, max(config.max or count, config.min, 1)
+        self._buffer, self._idle = config.buffer, config.idle
+        #: Deaths in a row that cost no job, and when the next worker may be started.
+        self._fruitless, self._not_before = 0, 0.0
+        #: Workers that stay however long there is nothing to do.
+        self._staying: set[str] = set()
+
+    def bury(self, store: JobStore) -> bool:
+        """Free what dead workers held; returns whether there were any. A queue that kills them all is given up."""
+        ends = self.crew.bury(store)
+        for end in ends:
+            self._staying.discard(end.worker)
+            if end.code == 0:
+                continue
+            self._fruitless = 0 if end.jobs else self._fruitless + 1
+            if self._fruitless:
+                self._not_before = time.monotonic() + PAUSE * 2 ** (self._fruitless - 1)
+        if self._fruitless >= DEATHS and not self.error:
+            self.error = f"{self._fruitless} workers died without running a job; see {self.crew.log}, which ends: "
+            self.error += self.crew.last_line()
+            log("queue_given_up", queue=self.name, error=self.error)
+        return bool(ends)
+
+    def staff(self, store: JobStore, able: Sequence[str], node: str) -> None:
+        """Start the workers that the queue needs; those that it needs no more leave by themselves."""
+        if self.error or time.monotonic() < self._not_before:
+            return
+        busy = store.busy(self.crew.workers()) if self.crew else 0
+        if busy:
+            self._fruitless = 0
+        ready = store.claimable(self.name, node=node, fits=able, limit=self._max * self._buffer)
+        needed = busy + math.ceil(ready / self._buffer)
+        if not needed and store.runs_over(self.name, limit=1):
+            needed = 1
+        for _ in range(min(max(needed, self._min), self._max) - len(self.crew)):
+            stays = len(self._staying) < self._min
+            worker = self.crew.start(f"--idle={0 if stays else self._idle}")
+            self.started += 1
+            if stays:
+                self._staying.add(worker)
+
+    def is_quiet(self, store: JobStore, able: Sequence[str], soon_ms: int) -> bool:
+        """Whether nothing of the queue runs anywhere, is ready for this node, or will be within `soon_ms`."""
+        return not (
+            store.is_running(self.name)
+            or store.waits(self.name, fits=able, within_ms=soon_ms)
+            or store.runs_over(self.name, limit=1)
+        )
+
+
+class Supervisor:
+    """A node's supervisor, for some queues.
+
+    Args:
+        until_idle: seconds without anything to do after which it leaves; None means never.
+        id: under which the right to start workers was taken for it already.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        host: Host,
+        node: Node,
+        queues: Sequence[str],
+        *,
+        until_idle: float | None = None,
+        max_jobs: int | None = None,
+        grace: float = GRACE,
+        id: str = "",
+    ) -> None:
+        self._project = project
+        self._node = node
+        self._until_idle = until_idle
+        self._grace = grace
+        me = this_process("supervisor")
+        self._me = msgspec.structs.replace(me, id=id or me.id, node=node.name, queue=",".join(queues))
+        self._lease_ms = int(1000 * project.config.workers.lease)
+        self._able = fits(node)
+        self._teams = [
+            Team(
+                queue,
+                project.config.queues.get(queue, QueueConfig()),
+                Crew(
+                    f"--queue={queue}",
+                    f"--node={node.name}",
+                    url=project.url,
+                    folder=project.folder,
+                    host=host,
+                    paths=project.paths,
+                ),
+                count=project.config.workers.count,
+            )
+            for queue in queues
+        ]
+        self._signals = 0
+        self._reason: Reason | None = None
+        self._speaks = False
+        self._beat = self._looked = 0.0
+        self._busy_at = time.monotonic()
+
+    def run(self) -> Farewell:
+        """Serve the queues until there is a reason to leave."""
+        with self._project.open_store() as store, self._woken() as wake:
+            self._enter(store)
+            try:
+                while self._reason is None:
+                    try:
+                        self._step(store)
+                        pause = GLANCE
+                    except StoreUnavailable as error:
+                        # Workers go on with what they have; their leases outlive a short absence.
+                        log("store_away", worker=self._me.id, error=error)
+                        pause = LOOK
+                    self._sleep(wake, pause)
+            finally:
+                self._leave(store)
+        queues = {
+            team.name: QueueReport(started=team.started, died=team.crew.deaths, error=team.error)
+            for team in self._teams
+        }
+        return Farewell(node=self._node.name, reason=self._reason, queues=queues)
+
+    @property
+    def hurried(self) -> bool:
+        """Whether it was told twice to leave, and killed its workers."""
+        return self._signals > 1
+
+    # ------------------------------------------------------------ coming and going
+
+    def _enter(self, store: JobStore) -> None:
+        bury_supervisors(store)
+        store.bury_dead_workers()
+        store.register_worker(self._me)
+        try:
+            for team in self._teams:
+                if not self._take(store, team.name):
+                    raise UsageError(
+                        f"Workers of node {self._node.name!r} serve queue {team.name!r} already.",
+                        "wait for them, or give this one another name: --node NAME",
+                    )
+            self._announce(store)
+        except BaseException:
+            self._goodbye(store)
+            raise
+
+    def _take(self, store: JobStore, queue: str) -> bool:
+        with store.transaction() as tx:
+            return tx.take_spawn(node=self._node.name, queue=queue, holder=self._me.id, lease_ms=self._lease_ms)
+
+    def _announce(self, store: JobStore) -> None:
+        """Speak for the node; processes of one machine may share a name, and then one of them speaks."""
+        with store.transaction() as tx:
+            self._speaks = tx.announce_node(
+                name=self._node.name,
+                supervisor=self._me.id,
+                host=self._me.host,
+                body=self._body(),
+                node_ms=int(time.time() * 1000),
+                silence_ms=int(1000 * self._project.config.cluster.silence),
+            )
+        if self._speaks:
+            return
+        (other,) = [node for node in store.nodes() if node.name == self._node.name]
+        if other.host != self._me.host:
+            raise UsageError(
+                f"Node {self._node.name!r} is announced by {other.host} already.",
+                "names are unique in a cluster: set [cluster] node, or --node NAME",
+            )
+
+    def _leave(self, store: JobStore) -> None:
+        for team in self._teams:
+            team.crew.stop(store, grace=self._grace)
+        with contextlib.suppress(SageError):
+            self._goodbye(store)
+
+    def _goodbye(self, store: JobStore) -> None:
+        with store.transaction() as tx:
+            tx.drop_spawn(self._me.id)
+            tx.stop_node(name=self._node.name, supervisor=self._me.id)
+        store.stop_worker(self._me.id)
+
+    # ------------------------------------------------------------ serving
+
+    def _step(self, store: JobStore) -> None:
+        if self._signals:
+            self._reason = "stopped"
+            return
+        now = time.monotonic()
+        if now - self._beat > self._lease_ms / 3000:
+            self._heartbeat(store)
+            self._beat = now
+        died = [team.bury(store) for team in self._teams]
+        if not (any(died) or store.changed() or now - self._looked > self._look):
+            return
+        self._looked = now
+        able = self._able(store.needs_waiting(), {})
+        for team in self._teams:
+            team.staff(store, able, self._node.name)
+        if all(team.error for team in self._teams):
+            self._reason = "gave_up"
+        elif self._until_idle is not None:
+            self._idle(store, able, self._until_idle)
+
+    @property
+    def _look(self) -> float:
+        return LOOK if self._until_idle is None else min(LOOK, self._until_idle / 4)
+
+    def _heartbeat(self, store: JobStore) -> None:
+        workers = [worker for team in self._teams for worker in team.crew.workers()]
+        store.renew_workers([self._me.id, *workers], self._lease_ms)
+        for team in self._teams:
+            if not self._take(store, team.name):
+                # This process was silent for so long that another serves the queue by now.
+                team.error = team.error or "another supervisor of this node serves the queue"
+        with store.transaction() as tx:
+            self._speaks = self._speaks and tx.beat_node(
+                name=self._node.name,
+                supervisor=self._me.id,
+                body=self._body(),
+                node_ms=int(time.time() * 1000),
+            )
+        if not self._speaks:
+            self._announce(store)
+
+    def _body(self) -> str:
+        return msgspec.json.encode(self._node).decode()
+
+    def _idle(self, store: JobStore, able: Sequence[str], until_idle: float) -> None:
+        """Leave when everything has been quiet for long enough, and still is when others may start workers again."""
+        soon = int(1000 * until_idle)
+        if not all(team.is_quiet(store, able, soon) for team in self._teams):
+            self._busy_at = time.monotonic()
+        elif time.monotonic() - self._busy_at >= until_idle:
+            with store.transaction() as tx:
+                tx.drop_spawn(self._me.id)
+            # Who enqueued before this found the right taken, so what it left must be looked for once more.
+            quiet = all(team.is_quiet(store, able, soon) for team in self._teams)
+            if quiet or not all(self._take(store, team.name) for team in self._teams):
+                self._reason = "idle"
+
+    # ------------------------------------------------------------ waiting
+
+    def _sleep(self, wake: socket.socket | None, seconds: float) -> None:
+        if wake is None:
+            threading.Event().wait(seconds)
+        elif select.select([wake], [], [], seconds)[0]:
+            with contextlib.suppress(BlockingIOError):
+                wake.recv(4096)
+
+    @contextlib.contextmanager
+    def _woken(self) -> Iterator[socket.socket | None]:
+        """Take the signals that end this process or a child, and a socket that each of them wakes; where possible."""
+        if threading.current_thread() is not threading.main_thread():
+            yield None
+            return
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        reader.setblocking(False)
+        stops = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._signalled) for number in stops}
+        # A child's death must only wake: without a handler, the signal does not reach the socket.
+        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield reader
+        finally:
+            signal.set_wakeup_fd(fd)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            reader.close()
+            writer.close()
+
+    def _signalled(self, number: int, frame: object) -> None:
+        """First signal: leave after the workers have given their jobs back. Second: kill them."""
+        self._signals += 1
+        if self._signals > 1:
+            for team in self._teams:
+                team.crew.kill()

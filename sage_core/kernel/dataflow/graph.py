@@ -131,7 +131,7 @@ class Retry(Record):
     max: int = 0
     base: float = 1.0
     cap: float = 60.0
-    on: tuple[str, ...] = ("rate_limit", "timeout", "worker_lost")
+    on: tuple[str, ...] = ("rate_limit", "timeout", "connection", "worker_lost")
 
 
 class Repeat(Record):

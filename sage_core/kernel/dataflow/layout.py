@@ -17,7 +17,7 @@ Table = Mapping[str, Key]
 #: How the columns of a join are written.
 PAIRS = 'write on = { "left.column" = "right.column" }'
 _SIDES = 'write in = { left = "step", right = "step" }'
-_CAUSES = ["rate_limit", "timeout", "worker_lost", "error"]
+_CAUSES = ["rate_limit", "timeout", "connection", "worker_lost", "error"]
 
 
 def _causes(value: Any) -> tuple[str, ...]:

@@ -11,22 +11,16 @@ import contextlib
 import copy
 import errno
 import itertools
-import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from sage_core.common.errors import (
-    CorruptArtifact,
-    ModelError,
-    OperatorError,
-    PluginError,
-    RequestRejected,
-    StoreError,
-)
+from sage_core.common.errors import CorruptArtifact, ModelError, OperatorError, PluginError, StoreError
 from sage_core.common.operators import RowError
 from sage_core.kernel.dataflow.graph import Retry
+from sage_core.kernel.runtime import retries
+from sage_core.kernel.runtime.retries import RowFailed
 
 #: Rows in one call of a batch operator when the workflow does not say.
 BATCH = 256
@@ -227,40 +221,16 @@ class Call:
 
     async def _again(self, args: Sequence[Any], error: Exception) -> Any:
         """Retry as the step says; return the result, or the last error."""
-        for attempt in range(self._retry.max):
-            if cause(error) not in self._retry.on and "any" not in self._retry.on:
+        for attempt in range(1, self._retry.max + 1):
+            if not retries.named(error, self._retry):
                 break
-            delay = min(self._retry.cap, self._retry.base * 2**attempt) * (0.5 + random.random() / 2)
-            if isinstance(error, RequestRejected) and error.retry_after is not None:
-                delay = max(delay, error.retry_after)
-            await asyncio.sleep(delay)
+            await asyncio.sleep(retries.backoff(error, attempt, self._retry))
             try:
                 return await self._once(args)
             except Exception as again:  # noqa: BLE001 - the next failure of the same row
                 raise_if_fatal(again)
                 error = again
         return error
-
-
-class RowFailed(Exception):
-    """A failure that a batch operator reported for one row with `RowError`."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(kind, message)
-        self.kind = kind
-
-    def __str__(self) -> str:
-        message: str = self.args[1]
-        return message
-
-
-def cause(error: Exception) -> str:
-    """Why a call failed: rate_limit, timeout or user; ``retry.on`` lists these."""
-    if isinstance(error, RequestRejected):
-        return "rate_limit"
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    return error.kind if isinstance(error, RowFailed) else "user"
 
 
 def kind_of(error: Exception) -> str:

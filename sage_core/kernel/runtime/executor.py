@@ -20,6 +20,7 @@ from sage_core.common.policies import ordering_named
 from sage_core.common.records import Caller, Job
 from sage_core.common.telemetry import log
 from sage_core.kernel.control_plane.client import UnifiedInferenceClient
+from sage_core.kernel.runtime import retries
 from sage_core.kernel.runtime.inputs import Inputs
 from sage_core.kernel.runtime.job_manager import JobManager
 from sage_core.kernel.runtime.job_runner import JobRun, RunScope
@@ -158,10 +159,11 @@ class Executor:
             with self._store.transaction() as tx:
                 tx.forget_results(lost)
             text += "\n  help: what it held will be computed again"
-        log("job_failed", job=job.id, stage=job.stage, part=job.part, error=text)
+        delay = retries.job_delay_ms(error, job.attempt, self.inputs.prepared.graph.steps)
         try:
-            self._store.fail(job.id, job.fence, text, retry_in_ms=None)
-            self.failed = True
+            state = self._store.fail(job.id, job.fence, text, retry_in_ms=delay)
+            log(f"job_{'failed' if state == 'failed' else 'delayed'}", job=job.id, stage=job.stage, error=text)
+            self.failed |= state == "failed"
         except StaleAttempt as stale:
             log("attempt_stale", job=job.id, fence=job.fence, error=stale)
 

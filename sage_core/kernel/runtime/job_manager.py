@@ -18,6 +18,7 @@ from sage_core.kernel.dataflow.plan import PARAMS, Stage
 from sage_core.kernel.runtime.inputs import Inputs, Reader
 from sage_core.kernel.runtime.partition import partitions
 from sage_core.kernel.runtime.results import Result, Tables, decode_result
+from sage_core.kernel.runtime.retries import max_attempts
 from sage_core.kernel.runtime.values import digest
 from sage_core.kernel.scheduler.ledger import needs_of, needs_text
 from sage_core.platform.records import JobRow, NewJob, NewRun, OnConflict
@@ -199,5 +200,6 @@ class JobManager:
             queue=self._queue,
             rank=self._ordering.rank(work),
             delay_ms=delay_ms,
+            max_attempts=max_attempts(self._graph.steps[name] for name in stage.steps),
             needs=self.needs[stage.name],
         )

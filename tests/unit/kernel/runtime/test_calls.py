@@ -11,7 +11,8 @@ import pytest
 from sage_core.common.errors import ModelError, OperatorError, RequestRejected
 from sage_core.common.operators import RowError
 from sage_core.kernel.dataflow.graph import Retry
-from sage_core.kernel.runtime.calls import CONCURRENT_ROWS, Call, Outcome, RowFailed, cause, describe, kind_of
+from sage_core.kernel.runtime.calls import CONCURRENT_ROWS, Call, Outcome, describe, kind_of
+from sage_core.kernel.runtime.retries import RowFailed
 
 
 def rows(call: Call, *columns: list[Any]) -> Outcome:
@@ -123,14 +124,7 @@ def test_a_batch_that_gives_no_list_is_the_operators_error() -> None:
         asyncio.run(Call(lambda texts: 5, step="s").batches([["a", "b"]], 2, 8))
 
 
-def test_causes_kinds_and_texts_of_failures() -> None:
-    rejected = RequestRejected("queue_full", retry_after=1.0)
-    assert [cause(error) for error in (rejected, TimeoutError(), ValueError(), RowFailed("rate_limit", "m"))] == [
-        "rate_limit",
-        "timeout",
-        "user",
-        "rate_limit",
-    ]
+def test_kinds_and_texts_of_failures() -> None:
     assert (kind_of(ValueError()), kind_of(RowFailed("odd", "m"))) == ("ValueError", "odd")
     assert describe(TimeoutError()) == "took longer than its timeout"
     assert describe(ValueError()) == "ValueError"

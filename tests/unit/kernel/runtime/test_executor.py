@@ -24,6 +24,11 @@ def fail(text: str) -> str:
     raise ValueError(f"no {text}")
 
 
+@operator("e.late", returns="text")
+def late(text: str) -> str:
+    raise ConnectionError(f"no {text}")
+
+
 @operator("e.say", returns="text", pure=False)
 async def say(text: str, *, model: str, ctx: Context) -> str:
     return "".join([token.text async for token in ctx.client.generate(model, [{"role": "user", "content": text}])])
@@ -46,7 +51,7 @@ async def wait(text: str) -> str:
 class Operators:
     @hookimpl
     def sage_operators(self) -> Mapping[str, str]:
-        return {f"e.{name}": f"{__name__}:{name}" for name in ("fail", "say", "take", "wait")}
+        return {f"e.{name}": f"{__name__}:{name}" for name in ("fail", "late", "say", "take", "wait")}
 
 
 @pytest.fixture
@@ -100,6 +105,22 @@ def test_a_failed_job_is_told_to_the_store_and_remembered(flows: Flows) -> None:
         (job,) = store.jobs("r")
         assert job.state == "failed"
         assert job.error.startswith("step 'act': ValueError: no two words")
+
+    with flows.open_store() as store:
+        asyncio.run(use(store))
+
+
+def test_a_job_that_failed_for_what_may_pass_is_tried_again_later_and_no_oftener_than_it_may(flows: Flows) -> None:
+    async def use(store: JobStore) -> None:
+        async with executor_of(flows, store, "e.late") as executor:
+            assert await executor.one()
+            assert not executor.failed
+            (job,) = store.jobs("r")
+            assert (job.state, job.attempt, job.max_attempts) == ("ready", 1, 3)
+            assert 400 < job.run_at - store.now() <= 1000
+            assert job.error.startswith("step 'act': ConnectionError: no two words")
+            # Nobody else claims it before.
+            assert not await executor.one()
 
     with flows.open_store() as store:
         asyncio.run(use(store))

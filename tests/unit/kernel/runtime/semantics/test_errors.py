@@ -164,6 +164,22 @@ def test_keys_that_were_not_declared_end_the_run(flows: Flows) -> None:
     )
 
 
+def test_a_job_waits_and_is_tried_again_where_its_step_says_nothing(flows: Flows) -> None:
+    report = flows.run(
+        {
+            "steps": {
+                "items": items("a", "flaky b"),
+                "flaky": step("f.flaky", {"text": "items.text"}, **{"with": with_log(flows, kind="timeout")}),
+            }
+        }
+    )
+    assert report.status == "succeeded"
+    assert lines(flows).count("flaky b") == 2
+    with flows.open_store() as store:
+        tried = [(a.attempt, a.outcome) for a in store.attempts(report.run_id)]
+    assert tried == [(1, "done"), (1, "retried"), (2, "done")]
+
+
 def test_only_named_causes_are_tried_again(flows: Flows) -> None:
     def run(kind: str, on: list[str]) -> tuple[str, int]:
         (flows.home / "log").unlink(missing_ok=True)
@@ -186,6 +202,7 @@ def test_only_named_causes_are_tried_again(flows: Flows) -> None:
     assert run("timeout", ["timeout"]) == ("succeeded", 3)
     assert run("timeout", ["rate_limit"]) == ("failed", 1)
     assert run("user", ["timeout"]) == ("failed", 1)
+    assert run("user", ["error"]) == ("succeeded", 3)
 
 
 @pytest.mark.parametrize("use", ["f.late", "f.late_sync"])

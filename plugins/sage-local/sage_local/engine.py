@@ -147,12 +147,17 @@ def _serve(name: str, weights: Weights, options: Options, key: str) -> Any:
     params.offline = True
     params.fit_params = False
     params.verbosity = -1
+    params.endpoint_metrics = True
     try:
-        return xllamacpp.Server(params)
+        server = xllamacpp.Server(params)
     except RuntimeError as error:
         raise ModelError(
             name, f"llama.cpp cannot load {weights.model}: {error}", "is the file complete, and its architecture known?"
         ) from error
+    # Answered by llama.cpp's own loop, so it runs from here on: a server that is freed before it does never ends, and
+    # keeps every thread of this process waiting.
+    server.handle_metrics()
+    return server
 
 
 def _body(request: Request) -> dict[str, object]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -219,3 +221,22 @@ def test_however_bytes_are_parted_spans_cover_the_text_in_order(text: str, data:
     assert {place for start, end in found for place in range(start, end)} == set(range(len(text)))
     assert found == sorted(found)
     assert all(text[start:end].encode().find(piece) >= 0 for (start, end), piece in zip(found, pieces, strict=False))
+
+
+OPEN_AND_CLOSE = """
+from sage_core import ModelSpec
+from sage_local.engine import LlamaEngine
+from sage_local.weights import find_weights, read_options
+
+spec = ModelSpec(name="smollm2", backend="local")
+for _ in range(3):
+    LlamaEngine("smollm2", find_weights(spec), read_options(spec)).close()
+print("closed")
+"""
+
+
+@needs_weights
+def test_an_engine_may_be_closed_as_soon_as_it_is_open() -> None:
+    # In a process of its own: one that hangs holds the interpreter's lock, and no time limit inside could fire.
+    done = subprocess.run([sys.executable, "-c", OPEN_AND_CLOSE], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "closed\n", done.stderr

@@ -57,7 +57,7 @@ class KeyContract(StoreSuite):
         assert begin(store, "two", "ignore", once="order-7") == "one"
         for policy in ("error", "replace"):
             with pytest.raises(UsageError, match=r"Run one \(succeeded\) has the idempotency key 'order-7' already"):
-                begin(store, "two", policy, once="order-7")  # type: ignore[arg-type]
+                begin(store, "two", policy, once="order-7")
         assert begin(store, "two", once="order-8") is None
 
     def test_runs_without_keys_and_with_other_keys_do_not_meet(self, store: JobStore) -> None:
@@ -71,7 +71,7 @@ class KeyContract(StoreSuite):
         begin(store, "one", unique="nightly")
         for policy in ("ignore", "replace", "error"):
             with pytest.raises(StoreError, match=r"run one exists \(refused by a constraint\)"):
-                begin(store, "one", policy, unique="other")  # type: ignore[arg-type]
+                begin(store, "one", policy, unique="other")
 
     @pytest.mark.parametrize("policy", ["ignore", "replace", "error"])
     def test_a_race_for_a_unique_key_leaves_one_run(self, policy: OnConflict, store: JobStore, tmp_path: Path) -> None:

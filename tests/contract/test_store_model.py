@@ -16,7 +16,7 @@ from sage_core.common.errors import StaleAttempt, StoreError
 from sage_core.platform.records import NewJob, NewRun
 from sage_core.platform.store import JobStore
 from sage_core.testing.store_suite import LONG, OVER
-from tests.contract.test_store_mutants import MUTANTS
+from tests.contract.mutants import MUTANTS
 
 RUNS = ("one", "two")
 WORKERS = ("a", "b")

@@ -38,6 +38,12 @@ COMMANDS = {
             "sage_core.cli.worker:worker",
             "Serve queues on this machine: start worker processes as they are needed, and finish the runs they work on.",
         ),
+        "deploy": Entry("sage_core.cli.deploy:deploy", "Keep WORKFLOW in the job store, with its schedules."),
+        "invoke": Entry("sage_core.cli.invoke:invoke", "Queue a run of the deployment NAME and print its id."),
+        "schedules": Entry(
+            "sage_core.cli.schedules:schedules", "List, pause, resume and backfill schedules, and have them fired."
+        ),
+        "tick": Entry("sage_core.cli.tick:tick", "Fire what is due, start workers where jobs wait, and leave."),
         "schema": Entry("sage_core.cli.schema:schema", "Print the JSON Schema of workflow files, for editors."),
     },
     "Plugins and models": {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from datetime import datetime, tzinfo
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from sage_core.common.host import Host
 from sage_core.common.records import Record
 from sage_core.common.telemetry import log
 from sage_core.kernel.runtime.deployments import find, prepare_start, start, trigger_params
+from sage_core.kernel.runtime.inspect import iso
 from sage_core.kernel.runtime.launch import Project
 from sage_core.kernel.runtime.submit import Order
 from sage_core.kernel.runtime.triggers import Kind, due, kind_of, times
@@ -83,6 +85,44 @@ def _fire_due(project: Project, host: Host, store: JobStore) -> list[Fired]:
             if each is not None:
                 log("schedule_fired", **msgspec.structs.asdict(each))
                 found.append(each)
+    return found
+
+
+class View(Record):
+    """A schedule as ``sage schedules list`` shows it; times are ISO 8601, empty where there is none."""
+
+    id: str
+    deployment: str
+    schedule: str
+    timezone: str
+    overlap: str
+    catchup: str
+    paused: bool
+    next_at: str
+    #: The last fire time that was dealt with, and how.
+    last_at: str = ""
+    outcome: str = ""
+    run_id: str | None = None
+    error: str = ""
+
+
+def listed(store: JobStore) -> list[View]:
+    """Every schedule with its last fire time."""
+    found = []
+    for row in store.schedules():
+        spec = _spec(row)
+        last = next(iter(store.fires(row.id, limit=1)), None)
+        view = View(
+            id=row.id,
+            deployment=row.deployment,
+            paused=row.paused,
+            next_at="" if row.next_at is None else iso(row.next_at),
+            **{name: str(spec.get(name, "")) for name in ("schedule", "timezone", "overlap", "catchup")},
+        )
+        if last is not None:
+            at, run_id = iso(last.fire_at), last.run_id
+            view = msgspec.structs.replace(view, last_at=at, outcome=last.outcome, run_id=run_id, error=last.error)
+        found.append(view)
     return found
 
 
@@ -156,22 +196,28 @@ def resume(name: str, host: Host, project: Project) -> list[ScheduleRow]:
         return select(tx, name)
 
 
-def backfill(name: str, begin: int, end: int, *, host: Host, project: Project) -> list[Fired]:
-    """Fire the times from `begin` to `end` that have not been dealt with, whatever the schedule says of overlaps."""
+def backfill(name: str, begin: datetime, end: datetime | None, *, host: Host, project: Project) -> list[Fired]:
+    """Fire the times from `begin` to `end` that have not been dealt with, whatever the schedule says of overlaps.
+
+    Args:
+        begin: in the schedule's zone where it names none.
+        end: None is now.
+    """
     with project.open_store() as store:
         rows = select(store, name)
         if len(rows) != 1:
             ids = ", ".join(row.id for row in rows)
             raise UsageError(f"{name!r} has {len(rows)} schedules", f"name one of them: {ids}")
-        if end > store.now():
+        kind, now = _kind(rows[0], host), store.now()
+        last = now if end is None else _ms(end, kind.zone)
+        if last > now:
             raise UsageError(
                 "the end of a backfill lies in the future", "what is to come fires by itself: leave out --to"
             )
-        row = rows[0]
-        moments = times(_kind(row, host), begin, end, limit=BACKFILL + 1)
+        moments = times(kind, _ms(begin, kind.zone), last, limit=BACKFILL + 1)
         if len(moments) > BACKFILL:
             raise UsageError(f"more than {BACKFILL:,} fire times lie between", "backfill them in parts: --from, --to")
-        return list(_backfill(store, row, moments, host, project))
+        return list(_backfill(store, rows[0], moments, host, project))
 
 
 def _backfill(store: JobStore, row: ScheduleRow, moments: list[int], host: Host, project: Project) -> Iterator[Fired]:
@@ -180,6 +226,10 @@ def _backfill(store: JobStore, row: ScheduleRow, moments: list[int], host: Host,
             fires = Fires(tx, row, host, project)
             told = [fires.fire(at, alone=False) for at in moments[first : first + BATCH]]
         yield from (each for each in told if each is not None)
+
+
+def _ms(moment: datetime, zone: tzinfo) -> int:
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp() * 1000)
 
 
 def _spec(row: ScheduleRow) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sage_core.common.errors import UnknownName, UsageError
 from sage_core.kernel.runtime import deployments, schedules
 from sage_core.kernel.runtime.schedules import Fired, backfill, fire_due, next_due_ms, pause, resume
 from sage_core.kernel.runtime.triggers import GRACE_MS
+from sage_core.platform.records import ScheduleRow
 from sage_core.testing.flows import Flows
 from tests.postgres import schema_url
 from tests.unit.kernel.runtime.schedule_operators import CRON, MINUTE, PLUGINS, WORKFLOW, Operators
@@ -159,22 +161,21 @@ def test_catching_up_goes_on_over_transactions(field: Field) -> None:
     assert len(field.runs()) == schedules.BATCH + 21
 
 
-def test_a_run_that_is_unfinished_makes_the_next_be_skipped(field: Field) -> None:
-    field.deploy()
+def test_a_time_that_was_dealt_with_is_not_fired_again(field: Field) -> None:
+    field.deploy(f'{CRON}catchup = "all"\noverlap = "queue"\n')
     field.make_due(STEP)
-    first = field.fire()[-1]
-    field.make_due(0)
-    # The time itself has been dealt with: it is not told twice.
+    first, second = field.fire()
+    with field.flows.open_store() as store, store.transaction() as tx:
+        tx.move_schedule("report/1", first.fire_at)
     assert field.fire() == []
-    with field.flows.open_store() as store, store.transaction() as tx:
-        tx.move_schedule("report/1", first.fire_at - 10 * STEP)
-    told = field.fire()
-    assert [each.outcome for each in told] == ["missed"]
-    field.deploy(CRON.replace("/5", "/4"))
-    with field.flows.open_store() as store, store.transaction() as tx:
-        tx.move_schedule("report/1", first.fire_at - 1)
-    skipped = field.fire()
-    assert "skipped" in [each.outcome for each in skipped]
+    assert list(field.runs()) == [first.run_id, second.run_id]
+
+
+def test_a_run_that_is_unfinished_makes_the_next_be_skipped(field: Field) -> None:
+    field.deploy(f'{CRON}catchup = "all"\n')
+    at = field.make_due(2 * STEP)
+    first, *others = field.fire()
+    assert others == [Fired(schedule="report/1", fire_at=at + n * STEP, outcome="skipped") for n in (1, 2)]
     assert list(field.runs()) == [first.run_id]
 
 
@@ -222,13 +223,17 @@ def test_a_schedule_is_paused_and_goes_on_from_now(field: Field) -> None:
     assert field.fire() == []
 
 
+def moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
 def test_a_backfill_fires_each_time_once(field: Field) -> None:
     field.deploy()
     end = field.now() // STEP * STEP
-    fired = backfill("report/1", end - 4 * STEP, end, host=field.host, project=field.project)
+    fired = backfill("report/1", moment(end - 4 * STEP), None, host=field.host, project=field.project)
     assert [each.fire_at for each in fired] == [end - n * STEP for n in (4, 3, 2, 1, 0)]
     assert {each.outcome for each in fired} == {"fired"}
-    more = backfill("report", end - 6 * STEP, end, host=field.host, project=field.project)
+    more = backfill("report", moment(end - 6 * STEP), moment(end), host=field.host, project=field.project)
     assert [each.fire_at for each in more] == [end - n * STEP for n in (6, 5)]
     with field.flows.open_store() as store, store.transaction() as tx:
         tx.move_schedule("report/1", end)
@@ -237,15 +242,22 @@ def test_a_backfill_fires_each_time_once(field: Field) -> None:
     assert len(field.runs()) == 7
 
 
+def test_a_backfill_reads_times_in_the_zone_of_the_schedule(field: Field) -> None:
+    field.deploy(f'{CRON}timezone = "Asia/Kolkata"\n')
+    local = datetime(2026, 1, 1, 6, 0)
+    (fired,) = backfill("report/1", local, local + timedelta(minutes=4), host=field.host, project=field.project)
+    assert moment(fired.fire_at) == datetime(2026, 1, 1, 0, 30, tzinfo=UTC)
+
+
 def test_what_cannot_be_backfilled(field: Field) -> None:
     field.deploy(CRON + CRON)
     now = field.now()
     with pytest.raises(UsageError, match="'report' has 2 schedules\n  help: name one of them: report/1, report/2"):
-        backfill("report", 0, now, host=field.host, project=field.project)
+        backfill("report", moment(0), None, host=field.host, project=field.project)
     with pytest.raises(UsageError, match="lies in the future"):
-        backfill("report/1", 0, now + STEP, host=field.host, project=field.project)
+        backfill("report/1", moment(0), moment(now + STEP), host=field.host, project=field.project)
     with pytest.raises(UsageError, match=r"more than 10,000 fire times lie between\n  help: backfill them in parts"):
-        backfill("report/1", 0, now - STEP, host=field.host, project=field.project)
+        backfill("report/1", moment(0), None, host=field.host, project=field.project)
     with pytest.raises(UnknownName, match=r"No schedule is named 'report/3'\. Did you mean 'report/2'"):
         pause("report/3", field.project)
 
@@ -273,9 +285,7 @@ def test_a_schedule_that_cannot_be_read_here_waits_and_holds_up_no_other(field: 
     with field.flows.open_store() as store, store.transaction() as tx:
         row = next(row for row in store.schedules() if row.id == "other/1")
         spec = {**json.loads(row.spec), "timezone": "Mars/Olympus"}
-        tx.put_schedule(
-            schedules.ScheduleRow(id=row.id, deployment="other", spec=json.dumps(spec), next_at=row.next_at)
-        )
+        tx.put_schedule(ScheduleRow(id=row.id, deployment="other", spec=json.dumps(spec), next_at=row.next_at))
     fired = {each.schedule: each for each in field.fire()}
     assert fired["report/1"].outcome == "fired"
     assert fired["other/1"].outcome == "failed"

@@ -1,0 +1,64 @@
+"""`sage tick`: fire what is due, tidy up, start workers where jobs wait, and leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sage_core.cli.app import App, pass_app
+from sage_core.cli.output import json_option, print_json
+
+
+@click.command()
+@click.option("--no-spawn", is_flag=True, help="Start no workers.")
+@json_option
+@pass_app
+def tick(app: App, no_spawn: bool, as_json: bool) -> None:
+    """Fire what is due, start workers where jobs wait, and leave.
+
+    It also frees the jobs of dead workers. This is what keeps a project going while none of its processes runs: a systemd timer, crontab line or pod calls it,
+    see `sage schedules install`. Any number of ticks may run at once; each fire time starts one run. It works on the
+    project of the current folder. Exit code 1: a schedule could not be fired.
+
+    \b
+    Examples:
+      sage tick
+      sage tick --no-spawn --json
+    """
+    from sage_core.kernel.runtime import launch  # noqa: PLC0415 - `--help` needs none of it
+    from sage_core.kernel.runtime.autoscale import wake  # noqa: PLC0415 - see above
+    from sage_core.kernel.runtime.inspect import iso  # noqa: PLC0415 - see above
+    from sage_core.kernel.runtime.schedules import fire_due, next_due_ms  # noqa: PLC0415 - see above
+
+    project = launch.find_project(Path.cwd())
+    with project.open_store() as store:
+        fired = fire_due(project, app.host, store=store)
+        expired = store.expire()
+        store.bury_dead_workers()
+        next_due = next_due_ms(store)
+    started = [] if no_spawn else wake(project)
+    if as_json:
+        rows = [
+            {
+                "schedule": each.schedule,
+                "fire_at": iso(each.fire_at),
+                "outcome": each.outcome,
+                "run_id": each.run_id,
+                "error": each.error,
+            }
+            for each in fired
+        ]
+        print_json({"fired": rows, "expired": expired, "started": started, "next_due_ms": next_due})
+    else:
+        for each in fired:
+            click.echo(
+                f"{each.schedule} {iso(each.fire_at)}: {each.outcome}{f', run {each.run_id}' if each.run_id else ''}"
+            )
+        for queue in started:
+            click.echo(f"started workers for queue {queue}")
+    for each in fired:
+        if each.error:
+            click.echo(f"Error: schedule {each.schedule}: {each.error}", err=True)
+    if any(each.error for each in fired):
+        raise click.exceptions.Exit(1)

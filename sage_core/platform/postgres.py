@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -101,8 +101,11 @@ class PostgresDatabase(Database):
     def rollback(self) -> None:
         """Drop the transaction's writes; a broken connection has dropped them."""
         if not self._connection.closed and self.in_transaction():
-            with self._explained():
+            try:
                 self._connection.execute("ROLLBACK")
+            except psycopg.Error:
+                # Whatever state a cut connection is in, the server has dropped its transaction.
+                self._connection.close()
 
     def run(self, text: str) -> list[Row]:
         """Run a statement given as text."""
@@ -166,7 +169,9 @@ class PostgresDatabase(Database):
     def _tell(self) -> None:
         if self._owed and time.monotonic() - self._told >= QUIET_S and not self._connection.closed:
             self._owed, self._told = False, time.monotonic()
-            self.run(f"NOTIFY {CHANNEL}")
+            # What the word is about has been committed; a connection lost since is for the next statement to find.
+            with suppress(StoreUnavailable):
+                self.run(f"NOTIFY {CHANNEL}")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from sage_core.common.paths import find_paths as find_paths
     from sage_core.common.policies import KeyedScheduler as KeyedScheduler
     from sage_core.common.policies import prefer_low as prefer_low
+    from sage_core.common.records import Attempt as Attempt
     from sage_core.common.records import Candidate as Candidate
     from sage_core.common.records import Capacity as Capacity
     from sage_core.common.records import Decision as Decision
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from sage_core.common.records import Request as Request
     from sage_core.common.records import Run as Run
     from sage_core.common.records import Shed as Shed
+    from sage_core.common.records import StepTime as StepTime
     from sage_core.common.records import Token as Token
     from sage_core.common.records import Verdict as Verdict
     from sage_core.common.records import Withdrawn as Withdrawn
@@ -99,8 +101,9 @@ _OWNERS = {
     "common.operators": "Artifact ArtifactDir Batch Context Dataset Keep RowError Vector Vectors operator",
     "common.paths": "Paths find_paths",
     "common.policies": "KeyedScheduler prefer_low",
-    "common.records": "Candidate Capacity Decision Dispatch EngineDown EngineInfo EngineUp Event Finished First Idle "
-    "Kind ModelSpec Needs Node Place Progress Queued Rejected Request Run Shed Token Verdict Withdrawn Work",
+    "common.records": "Attempt Candidate Capacity Decision Dispatch EngineDown EngineInfo EngineUp Event Finished "
+    "First Idle Kind ModelSpec Needs Node Place Progress Queued Rejected Request Run Shed "
+    "StepTime Token Verdict Withdrawn Work",
     "kernel.dataflow.stream": "Value Workflow",
 }
 _MODULES = {name: f"sage_core.{module}" for module, names in _OWNERS.items() for name in names.split()}

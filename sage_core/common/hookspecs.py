@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import pluggy
 
-from sage_core.common.records import Request, Run
+from sage_core.common.records import Attempt, Request, Run
 
 #: Name of the entry-point group and of the pluggy project.
 PROJECT = "sage"
@@ -53,6 +53,11 @@ def sage_commands() -> Mapping[str, str]:  # type: ignore[empty-body]
 @hookspec
 def sage_on_run_finished(run: Run) -> None:
     """A run ended, in any status; called once, by the process that saw it end, after the commit."""
+
+
+@hookspec
+def sage_on_job_finished(attempt: Attempt) -> None:
+    """An attempt at a job ended, in any way; called by the process that made it, after the commit."""
 
 
 @hookspec

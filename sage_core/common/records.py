@@ -275,6 +275,8 @@ class Candidate(Record):
     load: float = 0.0
     node: Node | None = None
     place: Place | None = None
+    #: Share of what the work will use that is there: loaded models, what it reads; in [0, 1].
+    local: float = 0.0
 
 
 # ---------------------------------------------------------------- runs and jobs
@@ -310,6 +312,43 @@ class Job(Record):
     #: First and last-plus-one row of the opener's table this partition holds; (0, 0) for unpartitioned jobs.
     start: int = 0
     stop: int = 0
+
+
+class StepTime(Record):
+    """What one step did in one attempt at a job."""
+
+    name: str
+    seconds: float = 0.0
+    rows_in: int = 0
+    rows_out: int = 0
+    #: Rows that failed and were skipped.
+    failed: int = 0
+
+
+class Attempt(Record):
+    """An attempt at a job that has ended, as the process that made it tells it."""
+
+    job: int
+    run: str
+    workflow: str
+    #: Which start of the run it belongs to; 1 is the first.
+    session: int
+    stage: str
+    part: int
+    #: The steps of the stage in the order they ran; empty for an attempt that gave no result.
+    steps: tuple[StepTime, ...] = ()
+    queue: str = "default"
+    fence: int
+    #: How often the job was tried, this time included.
+    attempt: int
+    worker: str
+    node: str = ""
+    #: ``stale``: the job was somebody else's by then, and what the attempt did is dropped.
+    outcome: Literal["done", "failed", "retried", "given_back", "stale"]
+    error: str = ""
+    #: Epoch ns of this machine's clock.
+    started_at: int
+    finished_at: int
 
 
 class RowFailure(Record):

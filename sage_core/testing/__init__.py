@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sage_core.testing.flows import Flows as Flows
     from sage_core.testing.hosts import PluginContract as PluginContract
     from sage_core.testing.hosts import install_wheel as install_wheel
+    from sage_core.testing.observers import JobObserverContract as JobObserverContract
     from sage_core.testing.operators import Example as Example
     from sage_core.testing.operators import OperatorContract as OperatorContract
     from sage_core.testing.schedulers import OrderingContract as OrderingContract
@@ -42,6 +43,7 @@ _OWNERS = {
     "fleet": "Driven FakeFleet drive",
     "flows": "Flows",
     "hosts": "PluginContract install_wheel",
+    "observers": "JobObserverContract",
     "operators": "Example OperatorContract",
     "schedulers": "OrderingContract SchedulerContract",
     "selectors": "NodeFilterContract NodePickerContract NodeScorerContract",

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from sage_core.common.errors import OperatorError
-from sage_core.common.records import Record, RowFailure
+from sage_core.common.records import Record, RowFailure, StepTime
 from sage_core.kernel.runtime.steps import StepStats
 from sage_core.kernel.runtime.table import Column, Mask, Table, rows_of, take
 from sage_core.kernel.runtime.values import Codec, digest
@@ -52,6 +52,13 @@ class Result(Record):
     def files(self) -> tuple[str, ...]:
         """Digests of the files that it stands on."""
         return (*(stored.file for stored in self.tables.values() if stored.file), *self.artifacts)
+
+    def step_times(self) -> tuple[StepTime, ...]:
+        """What each step did, in the order they ran."""
+        return tuple(
+            StepTime(name=name, seconds=s.seconds, rows_in=s.rows_in, rows_out=s.rows_out, failed=s.failed)
+            for name, s in self.stats.items()
+        )
 
     def encode(self) -> bytes:
         """Bytes for the store."""

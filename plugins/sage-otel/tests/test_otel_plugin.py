@@ -1,0 +1,133 @@
+"""The plugin as the host sees it, and as processes pay for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sage_otel
+
+from sage_core.testing import JobObserverContract, PluginContract, install_wheel
+
+OPERATORS = """
+from sage_core import hookimpl, operator
+
+@operator("p.upper", returns="text")
+def upper(text: str) -> str:
+    return text.upper()
+
+@hookimpl
+def sage_operators():
+    return {"p.upper": "pieces:upper"}
+"""
+WORKFLOW = """
+sage = 1
+name = "w"
+
+[steps.first]
+use = "p.upper"
+in = { text = { value = "two words" } }
+
+[steps.second]
+use = "p.upper"
+in = { text = "first.text" }
+"""
+
+
+class TestPlugin(PluginContract):
+    plugin = sage_otel
+    name = "otel"
+
+
+class TestObserver(JobObserverContract):
+    plugin = sage_otel
+
+
+@pytest.mark.parametrize(
+    ("environ", "names"),
+    [
+        ({}, []),
+        ({"OTEL_TRACES_EXPORTER": "none"}, []),
+        ({"OTEL_TRACES_EXPORTER": "", "OTEL_EXPORTER_OTLP_ENDPOINT": ""}, []),
+        ({"OTEL_TRACES_EXPORTER": "console, otlp"}, ["console", "otlp"]),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}, ["otlp"]),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://localhost:4318"}, ["otlp"]),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", "OTEL_TRACES_EXPORTER": "none"}, []),
+        ({"OTEL_TRACES_EXPORTER": "console", "OTEL_SDK_DISABLED": "true"}, []),
+    ],
+)
+def test_the_environment_decides(environ: dict[str, str], names: list[str]) -> None:
+    assert sage_otel.exporters(environ) == names
+
+
+class Flow:
+    """A workflow of two steps, run by `sage` processes that have this plugin and one with its operator."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        install_wheel(folder / "site", "pieces", {"pieces.py": OPERATORS}, entry_points={"pieces": "pieces"})
+        (folder / "w.toml").write_text(WORKFLOW)
+
+    def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SAGE_", "OTEL_"))}
+        sage = {"SAGE_HOME": str(self.folder / "home"), "PYTHONPATH": str(self.folder / "site")}
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env={**inherited, **sage, **environ},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+
+@pytest.fixture
+def flow(tmp_path: Path) -> Flow:
+    return Flow(tmp_path)
+
+
+RUN = """
+import sys
+from sage_core.cli.main import run
+assert run(["run", "w.toml"]) == 0
+import sage_otel
+print("imported:", sorted(name for name in sys.modules if name.startswith(("opentelemetry", "sage_otel."))))
+"""
+
+
+def test_without_a_request_for_traces_nothing_is_imported(flow: Flow) -> None:
+    assert flow.run("-c", RUN).stdout.endswith("imported: []\n")
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    """The console exporter's JSON objects in what a process printed among other lines."""
+    found, decoder, place = [], json.JSONDecoder(), text.find("{\n")
+    while place >= 0:
+        value, end = decoder.raw_decode(text, place)
+        found.append(value)
+        place = text.find("{\n", end)
+    return found
+
+
+def test_spans_of_a_driver_and_of_its_workers_make_one_tree(flow: Flow) -> None:
+    done = flow.run("-m", "sage_core.cli", "run", "w.toml", "--workers", "1", OTEL_TRACES_EXPORTER="console")
+    (root,) = documents(done.stdout)
+    assert (root["name"], root["parent_id"]) == ("run w", None)
+    below = documents((flow.folder / "home" / "project" / "logs" / "workers.log").read_text())
+    jobs = [span for span in below if span["name"].startswith("job ")]
+    steps = [span for span in below if span["name"].startswith("step ")]
+    assert {span["parent_id"] for span in jobs} == {root["context"]["span_id"]}
+    assert {span["context"]["trace_id"] for span in below} == {root["context"]["trace_id"]}
+    assert {span["name"] for span in steps} == {"step first", "step second"}
+    assert {span["parent_id"] for span in steps} <= {span["context"]["span_id"] for span in jobs}
+    assert {span["attributes"]["sage.outcome"] for span in jobs} == {"done"}
+
+
+def test_an_exporter_that_is_missing_is_named_and_the_run_goes_on(flow: Flow) -> None:
+    done = flow.run("-m", "sage_core.cli", "run", "w.toml", OTEL_TRACES_EXPORTER="zipkin")
+    assert done.stderr.count("traces_not_exported exporter=zipkin problem=pip install sage-otel[otlp]") == 1

@@ -11,14 +11,13 @@ from pathlib import Path
 from sage_core.common.config import QueueConfig
 from sage_core.common.telemetry import log
 from sage_core.kernel.runtime.launch import Project
+from sage_core.kernel.runtime.submit import PRIVATE
 from sage_core.kernel.scheduler.node import node_name
 from sage_core.platform.processes import is_alive
 from sage_core.platform.store import JobStore
 
 #: Milliseconds a supervisor that was just started may take until it renews its right by itself.
 START_MS = 20_000
-#: Queues of driven runs: their drivers have workers of their own.
-PRIVATE = "run:"
 
 
 def ensure_workers(project: Project, queue: str) -> bool:

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -26,10 +27,12 @@ from sage_core.kernel.runtime import finish
 from sage_core.kernel.runtime.crew import Crew
 from sage_core.kernel.runtime.executor import Executor
 from sage_core.kernel.runtime.heartbeat import Heartbeat
+from sage_core.kernel.runtime.patience import patiently
 from sage_core.kernel.runtime.prepared import Prepared, decode_prepared
 from sage_core.kernel.runtime.preview import decisions
 from sage_core.kernel.runtime.progress import Gauge, Planned, Stopping, Watch
 from sage_core.kernel.runtime.report import Report, StepReport, silent_steps, written_by
+from sage_core.kernel.runtime.watchdog import Watchdog
 from sage_core.platform.processes import this_process
 from sage_core.platform.records import ENDED, NewRun, StoredRun
 from sage_core.platform.store import JobStore
@@ -79,6 +82,7 @@ class Drive:
         #: Jobs of the run when the work left was last summed up.
         self._known = 0
         self._crew: Crew | None = None
+        self._watchdog = Watchdog(url)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, run_id: str, prepared: Prepared, run: NewRun) -> Report:
@@ -119,6 +123,7 @@ class Drive:
             config=self._config,
             inline=True,
             warn=self._warn,
+            watchdog=self._watchdog,
         )
 
     def _leave(self) -> None:
@@ -140,7 +145,7 @@ class Drive:
                 with contextlib.suppress(SageError):
                     self._end(run, "failed", error=str(error) or type(error).__name__)
                 raise
-            return self._finish(run, executor)
+            return await patiently(partial(self._finish, run, executor))
 
     async def _work(self, run: StoredRun, executor: Executor) -> None:
         gauge = Gauge(
@@ -153,16 +158,17 @@ class Drive:
                     if run.session > 1:
                         with self._store.transaction() as tx:
                             executor.manager.settle(tx)
-                    crowded = self._wants_crew(run)
+                    crowded = await patiently(partial(self._wants_crew, run))
                     while not crowded and (await executor.one() or await self._later(run)):
                         if executor.failed:
                             return
                         # Jobs of quick plain operators never wait, and a signal is heard only while one does.
                         await asyncio.sleep(0)
-                        crowded = self._wants_crew(run)
+                        crowded = await patiently(partial(self._wants_crew, run))
             if crowded:
                 await self._with_crew(run, executor)
         finally:
+            self._watchdog.close()
             ticker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await ticker
@@ -219,18 +225,19 @@ class Drive:
         beat = time.monotonic()
         planned = False
         try:
-            while self._left(run):
-                crew.bury(self._store)
+            while await patiently(partial(self._left, run)):
+                await patiently(partial(crew.bury, self._store))
                 if crew.deaths > DEATHS:
                     said = f"{crew.deaths} worker processes died; see {crew.log}, which ends: {crew.last_line()}"
                     raise RunFailed(run.id, said)
                 crew.fill(size)
                 planned = planned or self._tell_plan(run, executor, size)
                 # The change is made by another process, so there is no event to wait for.
-                while not self._store.changed() and crew.all_alive() and not self._due(beat):  # noqa: ASYNC110
+                while not await patiently(self._store.changed) and crew.all_alive() and not self._due(beat):  # noqa: ASYNC110
                     await asyncio.sleep(GLANCE)
                 if self._due(beat):
-                    self._store.renew_workers([self._me.id, *crew.workers()], int(1000 * self._config.workers.lease))
+                    held = [self._me.id, *crew.workers()]
+                    await patiently(partial(self._store.renew_workers, held, int(1000 * self._config.workers.lease)))
                     beat = time.monotonic()
         finally:
             crew.stop(self._store)

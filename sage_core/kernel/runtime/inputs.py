@@ -150,6 +150,11 @@ class Inputs:
         self._results[key] = result
         self._done.setdefault(job.stage, {})[job.part] = key
 
+    def forget(self, job: Job, key: str) -> None:
+        """Undo `remember`: what was to be kept with it was not."""
+        self._results.pop(key, None)
+        self._done.get(job.stage, {}).pop(job.part, None)
+
     def lost_results(self, artifacts: ArtifactStore) -> list[str]:
         """Keys of the results read so far whose files are damaged or gone; damaged files are moved out of the way."""
         lost = []

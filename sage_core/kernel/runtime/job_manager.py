@@ -15,12 +15,13 @@ from sage_core.common.errors import RunFailed
 from sage_core.common.records import Job, Work
 from sage_core.kernel.dataflow.graph import RUN
 from sage_core.kernel.dataflow.plan import PARAMS, Stage
+from sage_core.kernel.runtime.demands import demands
 from sage_core.kernel.runtime.inputs import Inputs, Reader
 from sage_core.kernel.runtime.partition import partitions
 from sage_core.kernel.runtime.results import Result, Tables, decode_result
 from sage_core.kernel.runtime.retries import max_attempts
 from sage_core.kernel.runtime.values import digest
-from sage_core.kernel.scheduler.ledger import needs_of, needs_text
+from sage_core.kernel.scheduler.placement import Placement, Waiting
 from sage_core.platform.records import JobRow, NewJob, NewRun, OnConflict
 from sage_core.platform.transaction import Transaction
 
@@ -29,7 +30,12 @@ TRANSIENT = frozenset({"RequestRejected", "TimeoutError", "ConnectionError", "Br
 
 
 class JobManager:
-    """Moves the jobs of one run."""
+    """Moves the jobs of one run.
+
+    Args:
+        placement: where jobs go that become ready here; without it, whoever comes first takes them.
+        node: the node this is on.
+    """
 
     def __init__(
         self,
@@ -41,6 +47,8 @@ class JobManager:
         session: int,
         queue: str = "default",
         priority: int = 0,
+        placement: Placement | None = None,
+        node: str = "",
     ) -> None:
         self._run_id = run_id
         self._inputs = inputs
@@ -48,14 +56,11 @@ class JobManager:
         self._ordering = ordering
         self._session = session
         self._queue, self._priority = queue, priority
+        self._placement, self._node = placement, node
         self._stages = inputs.prepared.stages
         self._graph = inputs.prepared.graph
-        steps = self._graph.steps
-        #: What a job of each stage asks of a node, as the store keeps it.
-        self.needs = {
-            name: needs_text(needs_of(steps[step].needs for step in stage.steps))
-            for name, stage in self._stages.items()
-        }
+        #: What a job of each stage asks of a node.
+        self.demands = demands(inputs.prepared)
 
     def submit(
         self, tx: Transaction, run: NewRun, *, delay_ms: int = 0, on_conflict: OnConflict = "error"
@@ -101,21 +106,35 @@ class JobManager:
         """The key under which a claimed job's result is kept."""
         return self._inputs.key(reader, self._stages[job.stage], job)
 
+    def reuse(self, tx: Transaction, job: Job, key: str, body: bytes) -> None:
+        """Record that a claimed job's result has come from elsewhere; raises `StaleAttempt` when it is not ours."""
+        self._settle(tx, self._reuse(tx, job, key, body, fence=job.fence))
+
+    def _reuse(self, tx: Transaction, job: Job, key: str, body: bytes, *, fence: int | None) -> list[JobRow]:
+        result = decode_result(body)
+        failures = len(result.failures)
+        tx.finish(job.id, fence, result_key=key, session=self._session, reused=True, failures=failures)
+        self._inputs.remember(job, key, result)
+        return [*self._expand(tx, self._stages[job.stage], result), *tx.release([job.id])]
+
     def _settle(self, tx: Transaction, ready: Iterable[JobRow]) -> None:
-        waiting = deque(ready)
+        waiting, left = deque(ready), []
         while waiting:
             job = waiting.popleft()
             stage = self._stages[job.stage]
             key = self._inputs.key(tx, stage, job)
             body = tx.results([key]).get(key)
             if body is None:
+                left.append(job)
                 continue
-            result = decode_result(body)
-            self._inputs.remember(job, key, result)
-            failures = len(result.failures)
-            tx.finish(job.id, None, result_key=key, session=self._session, reused=True, failures=failures)
-            waiting += self._expand(tx, stage, result)
-            waiting += tx.release([job.id])
+            waiting += self._reuse(tx, job, key, body, fence=None)
+        if self._placement is not None:
+            self._placement.place(tx, self._queue, [self._waiting(job) for job in left], here=self._node)
+
+    def _waiting(self, job: JobRow) -> Waiting:
+        demand = self.demands[job.stage]
+        work = self._work(job.stage, job.part, job.run_at, job.stop - job.start)
+        return Waiting(id=job.id, work=work, needs=demand.needs, models=demand.models)
 
     def _expand(self, tx: Transaction, opener: Stage, result: Result) -> list[JobRow]:
         """Insert the jobs of every stage over the grain this stage opened; return those that are ready."""
@@ -180,17 +199,20 @@ class JobManager:
         stage = self._stages[name]
         return name if stage.single else self._graph.grains[stage.root].name
 
-    def _new_job(
-        self, stage: Stage, part: int, now: int, start: int = 0, stop: int = 0, *, delay_ms: int = 0
-    ) -> NewJob:
-        work = Work(
-            id=f"{stage.name}/{part}",
+    def _work(self, stage: str, part: int, now: int, rows: int) -> Work:
+        return Work(
+            id=f"{stage}/{part}",
             lane=self._queue,
             kind="job",
             arrival=now * 1_000_000,
             priority=self._priority,
-            rows=stop - start,
+            rows=rows,
         )
+
+    def _new_job(
+        self, stage: Stage, part: int, now: int, start: int = 0, stop: int = 0, *, delay_ms: int = 0
+    ) -> NewJob:
+        work = self._work(stage.name, part, now, stop - start)
         return NewJob(
             run_id=self._run_id,
             stage=stage.name,
@@ -201,5 +223,5 @@ class JobManager:
             rank=self._ordering.rank(work),
             delay_ms=delay_ms,
             max_attempts=max_attempts(self._graph.steps[name] for name in stage.steps),
-            needs=self.needs[stage.name],
+            needs=self.demands[stage.name].text,
         )

@@ -28,7 +28,7 @@ from sage_core.kernel.runtime.prepared import Prepared, prepare
 from sage_core.kernel.runtime.preview import Decision, preview
 from sage_core.kernel.runtime.progress import Watch
 from sage_core.kernel.runtime.report import Report
-from sage_core.kernel.runtime.submit import Order, Place, insert, new_run
+from sage_core.kernel.runtime.submit import PRIVATE, Order, Place, insert, new_run
 from sage_core.platform.records import NewRun, StoredRun
 from sage_core.platform.store import JobStore
 
@@ -148,7 +148,7 @@ def enqueue(graph: Graph, prepared: Prepared, run_id: str, *, host: Host, projec
 def _new_run(graph: Graph, prepared: Prepared, run_id: str, project: Project) -> NewRun:
     place = Place(cwd=str(Path.cwd()), project=str(project.folder))
     # A queue of its own: workers of other queues leave a run to whoever drives it.
-    return new_run(graph, prepared, run_id, place=place, order=Order(queue=f"run:{run_id}"))
+    return new_run(graph, prepared, run_id, place=place, order=Order(queue=f"{PRIVATE}{run_id}"))
 
 
 def _drive(store: JobStore, host: Host, project: Project, settings: Settings, watch: Watch) -> Drive:

@@ -25,6 +25,7 @@ from sage_core.kernel.runtime import finish
 from sage_core.kernel.runtime.executor import Executor
 from sage_core.kernel.runtime.prepared import decode_prepared
 from sage_core.kernel.runtime.submit import Place
+from sage_core.kernel.runtime.watchdog import Watchdog
 from sage_core.platform.records import StoredRun
 from sage_core.platform.store import JobStore
 
@@ -45,6 +46,7 @@ class Runs:
     """Attempts at jobs of any run, in one process.
 
     Args:
+        store_url: where it is, for a thread that opens a handle of its own.
         worker: incarnation of this process in the store.
         modules: plugins by name; `defaults` is the one of the builtins.
         folder: where sage.toml is looked for, where a run does not say.
@@ -54,6 +56,7 @@ class Runs:
         self,
         store: JobStore,
         *,
+        store_url: str,
         worker: str,
         modules: dict[str, object],
         defaults: object | None,
@@ -68,6 +71,7 @@ class Runs:
         self._folder = folder
         self._open: OrderedDict[str, Open] = OrderedDict()
         self._looked: dict[str, float] = {}
+        self._watchdog = Watchdog(store_url, leave=True)
 
     async def attempt(self, job: Job) -> None:
         """Run a claimed job, and end its run if that was the last of it."""
@@ -99,6 +103,7 @@ class Runs:
 
     async def close(self) -> None:
         """Close every executor."""
+        self._watchdog.close()
         for run_id in list(self._open):
             await self._close(run_id)
 
@@ -120,14 +125,7 @@ class Runs:
 
     async def _new(self, run_id: str) -> Open:
         run = self._store.run(run_id)
-        place = Place(cwd=str(Path.cwd()), project=str(self._folder))
-        if run.options:
-            place = msgspec.msgpack.decode(run.options, type=Place)
-        if not os.path.isdir(place.cwd):
-            raise UsageError(
-                f"run {run.id} was started in {place.cwd}, which is not there on {os.uname().nodename}",
-                "put the folder there, then: sage runs resume",
-            )
+        place = self._place(run)
         prepared = decode_prepared(run.plan)
         if not run.supervisor:
             with self._store.transaction() as tx:
@@ -142,11 +140,23 @@ class Runs:
             paths=self._paths,
             config=load_config(Path(place.project)),
             inline=False,
+            watchdog=self._watchdog,
             warn=lambda message: log("step_warned", level=logging.WARNING, run=run_id, message=message),
         )
         stack = AsyncExitStack()
         await stack.enter_async_context(executor)
         return Open(run=run, executor=executor, place=place, stack=stack)
+
+    def _place(self, run: StoredRun) -> Place:
+        if not run.options:
+            return Place(cwd=str(Path.cwd()), project=str(self._folder))
+        place = msgspec.msgpack.decode(run.options, type=Place)
+        if not Path(place.cwd).is_dir():
+            raise UsageError(
+                f"run {run.id} was started in {place.cwd}, which is not there on {os.uname().nodename}",
+                f"put the folder there, then: sage runs resume {run.id}",
+            )
+        return place
 
     async def _look(self, opened: Open) -> None:
         """End the run if nothing is left of it; forget it if it has ended or goes on in another session."""

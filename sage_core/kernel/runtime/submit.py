@@ -21,6 +21,9 @@ from sage_core.platform.records import NewRun, OnConflict
 from sage_core.platform.shared import artifacts_of
 from sage_core.platform.transaction import Transaction
 
+#: Queues of driven runs start so: their drivers have workers of their own, and nobody else claims from them.
+PRIVATE = "run:"
+
 
 class Order(Record):
     """How a run is to be queued."""

@@ -26,6 +26,7 @@ from sage_core.common.errors import StoreUnavailable
 from sage_core.common.paths import Paths
 from sage_core.common.records import Job
 from sage_core.common.telemetry import log
+from sage_core.kernel.runtime.patience import AWAY, LONGEST
 from sage_core.kernel.scheduler.ledger import fits
 from sage_core.kernel.scheduler.node import this_node
 from sage_core.platform.processes import this_process
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 GLANCE, DROWSY = 0.005, 0.05
 #: Seconds between looks at the jobs themselves.
 LOOK = 1.0
-#: Seconds before a store that is away is asked again: at first, and at most.
-AWAY, LONGEST = 0.05, 2.0
 #: Exit status of a worker that cannot run any job: its install is broken, not the job it gave back.
 BROKEN = 3
 
@@ -73,6 +72,8 @@ class Worker:
         self._queues = (store.run(duty.run).queue,) if duty.run else duty.queues
         self._options = options
         self._runs: Runs | None = None
+        #: Whether the store was away, so that a claim may have been made that was not answered.
+        self._unsure = False
 
     async def work(self) -> None:
         """Run jobs as they become ready, until there is nothing left to do here."""
@@ -80,8 +81,12 @@ class Worker:
         try:
             while os.getppid() == self._duty.parent:
                 try:
+                    if self._unsure:
+                        # A claim that was not heard of may have been committed, and its lease is prolonged for ever.
+                        self._store.give_back_all(self._id)
+                        self._unsure, away = False, AWAY
                     if await self._step():
-                        last, tried, away = time.monotonic(), tried + 1, AWAY
+                        last, tried = time.monotonic(), tried + 1
                         if tried == self._duty.max_jobs:
                             return
                         continue
@@ -90,6 +95,7 @@ class Worker:
                     await self._wait()
                 except StoreUnavailable as error:
                     log("store_away", worker=self._id, error=error)
+                    self._unsure = True
                     await asyncio.sleep(away)
                     away = min(away * 2, LONGEST)
         finally:
@@ -177,7 +183,13 @@ class Options:
         modules: dict[str, object] = {name: importlib.import_module(module) for name, module in plugins.items()}
         defaults = modules.pop("builtins", None)
         runs = Runs(
-            store, worker=worker, modules=modules, defaults=defaults, paths=self.paths, folder=self.given.folder
+            store,
+            store_url=self.given.store,
+            worker=worker,
+            modules=modules,
+            defaults=defaults,
+            paths=self.paths,
+            folder=self.given.folder,
         )
         self.phases |= {
             "import": round(1000 * (imported - began)),

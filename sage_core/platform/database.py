@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from sage_core.common.errors import StoreError
@@ -15,6 +15,8 @@ SCHEMA_LOCK = 7_243_104_119
 
 Row = tuple[Any, ...]
 Parameters = Mapping[str, Any]
+#: A statement by name, and its parameters.
+Step = tuple[str, Parameters]
 
 
 def mask(url: str) -> str:
@@ -102,6 +104,19 @@ class Database(ABC):
         """Run a writing statement and return the rows it gives back."""
         self._require_transaction()
         return self.fetch(name, parameters)
+
+    def alone(self, name: str, parameters: Parameters) -> list[Row]:
+        """Run a writing statement as a transaction of its own and return the rows it gives back."""
+        self._require_no_transaction()
+        return self.fetch(name, parameters)
+
+    def together(self, steps: Sequence[Step]) -> list[list[Row]]:
+        """Run writing statements one after another, in one round trip where there is one; return the rows of each."""
+        return [self.write_fetch(name, parameters) for name, parameters in steps]
+
+    def spread(self, name: str, rows: Sequence[Parameters]) -> list[Step]:
+        """Steps of a statement over rows, one a row; the statement was made with `Spelling.spread`."""
+        return [(name, row) for row in rows]
 
     def _require_no_transaction(self) -> None:
         if self.in_transaction():

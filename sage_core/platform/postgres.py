@@ -13,7 +13,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from sage_core.common.errors import StoreError, StoreUnavailable
-from sage_core.platform.database import Database, Parameters, Row, mask
+from sage_core.platform.database import Database, Parameters, Row, Step, mask
 
 #: Oldest server with everything the statements use, as `server_version` counts.
 MINIMUM = 140_000
@@ -74,6 +74,25 @@ class PostgresDatabase(Database):
                 ids += [row[0] for row in cursor.fetchall()]
                 more = cursor.nextset()
         return ids
+
+    def alone(self, name: str, parameters: Parameters) -> list[Row]:
+        """Run a writing statement as a transaction of its own and return the rows it gives back."""
+        rows = super().alone(name, parameters)
+        self._owed = True
+        self._tell()
+        return rows
+
+    def together(self, steps: Sequence[Step]) -> list[list[Row]]:
+        """Run writing statements in one round trip and return the rows of each."""
+        self._require_transaction()
+        with self._explained():
+            with self._connection.pipeline():
+                cursors = [self._connection.execute(self.statements[name], values) for name, values in steps]
+            return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+
+    def spread(self, name: str, rows: Sequence[Parameters]) -> list[Step]:
+        """One step for all rows, each parameter a list."""
+        return [(name, {column: [row[column] for row in rows] for column in rows[0]})] if rows else []
 
     def in_transaction(self) -> bool:
         """Whether a transaction is open, be it a failed one."""

@@ -15,6 +15,7 @@ from sage_core.platform.cluster_queries import cluster_queries
 from sage_core.platform.database import Dialect
 from sage_core.platform.records import AttemptRow, FileDigest, JobRow, StoredRun, WorkerRow
 from sage_core.platform.spelling import SKIP, Spelling, holds, lit, p
+from sage_core.platform.upkeep_queries import upkeep_queries
 
 # The column order of a statement is the field order of the record it fills.
 JOB = [t.job.c[name] for name in JobRow.__struct_fields__]
@@ -22,6 +23,8 @@ RUN = [t.run.c[name] for name in StoredRun.__struct_fields__]
 ATTEMPT = [t.attempt.c[name] for name in AttemptRow.__struct_fields__]
 WORKER = [t.worker.c[name] for name in WorkerRow.__struct_fields__]
 FILE = [t.file_digest.c[name] for name in FileDigest.__struct_fields__]
+#: What a worker is told of a job it claimed, and what decides whether it may keep it: `reader.claimed_job`.
+CLAIMED = [*JOB[:10], t.job.c.rank, t.job.c.run_at, t.job.c.limit_key]
 #: What the end of an attempt is decided from: `attempts.Held`.
 HELD = [t.job.c[name] for name in ("id", "fence", "attempt", "max_attempts", "worker", "claimed_at", "deadline_at")]
 
@@ -29,7 +32,7 @@ HELD = [t.job.c[name] for name in ("id", "fence", "attempt", "max_attempts", "wo
 def queries(dialect: Dialect) -> dict[str, Any]:
     """Every statement the store runs, by name."""
     s = Spelling(dialect)
-    made = (run_queries, claim_queries, job_queries, value_queries, worker_queries, cluster_queries)
+    made = (run_queries, claim_queries, job_queries, value_queries, worker_queries, cluster_queries, upkeep_queries)
     return {name: statement for make in made for name, statement in make(s).items()}
 
 
@@ -85,7 +88,9 @@ def run_queries(s: Spelling) -> dict[str, Any]:
         .where(run.c.id == p("run_id"), sa.not_(ended))
         .where(sa.or_(p("in_session", sa.Integer).is_(None), run.c.session == p("in_session", sa.Integer)))
         .values(status=p("new_status"), outputs=p("new_outputs"), error=p("new_error"), finished_at=s.now),
-        "run_pulse": sa.select(run.c.status, run.c.session, run.c.supervisor, failed, left).where(run.c.id == p("of_run")),
+        "run_pulse": sa.select(run.c.status, run.c.session, run.c.supervisor, failed, left).where(
+            run.c.id == p("of_run")
+        ),
         "runs_over": s.first(
             sa.select(run.c.id)
             .where(run.c.status.in_([lit("queued"), lit("running")]))
@@ -112,10 +117,19 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
     job = t.job
     ready, running = job.c.state == lit("ready"), job.c.state == lit("running")
     held = sa.select(*HELD)
+    given = s.given("given", sa.BigInteger, sa.BigInteger, sa.Text, sa.Boolean, sa.Integer, sa.Integer)
     here = p("on_node", sa.Text)
     paused = sa.exists().where(t.queue.c.name == p("queue"), t.queue.c.paused)
-    placed = sa.or_(job.c.node.is_(None), job.c.node == here, job.c.node_until <= s.now)
+    # A job that ran before keeps its node, and has no patience left with it.
+    meant = sa.func.coalesce(job.c.node_until, lit(0)) > s.now
+    placed = sa.or_(job.c.node.is_(None), job.c.node == here, sa.not_(meant))
     able = sa.or_(job.c.needs == lit(""), job.c.needs.in_(s.listed("fits", sa.Text)))
+    waits = t.job.alias("waits")
+    # Nothing to take back from others, and no job that asks for a node of its kind: then one statement is a claim.
+    late = sa.exists().where(waits.c.state == lit("running"), waits.c.lease_until <= s.now)
+    # Twice: the one names the partial index to SQLite, the other is what it can search it by.
+    asks = sa.exists().where(waits.c.state == lit("ready"), waits.c.needs != lit(""), waits.c.needs > lit(""))
+    calm = sa.or_(p("anyway", sa.Boolean), sa.not_(sa.or_(late, asks)))
     free = sa.exists().where(t.slot.c.key == job.c.limit_key, sa.not_(holds(t.slot)))
     fenced = sa.and_(job.c.id == p("job_id"), job.c.fence == p("fence"), running)
     named = sa.tuple_(job.c.id, job.c.fence).in_(s.pairs("pairs"))
@@ -129,7 +143,7 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
         return s.first(
             sa.select(job.c.id)
             .where(ready, job.c.queue == p("queue"), job.c.run_at <= s.now, *where)
-            .where(sa.not_(paused), placed, able, sa.or_(job.c.limit_key.is_(None), free))
+            .where(calm, sa.not_(paused), placed, able, sa.or_(job.c.limit_key.is_(None), free))
             .order_by(job.c.rank, job.c.run_at, job.c.id)
         )
 
@@ -154,7 +168,7 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
                 deadline_at=s.now + job.c.timeout_ms,
                 lease_until=lease(s.now + job.c.timeout_ms),
             )
-            .returning(*JOB)
+            .returning(*CLAIMED)
         )
 
     mine = sa.or_(p("run_id", sa.Text).is_(None), job.c.run_id == p("run_id", sa.Text))
@@ -162,6 +176,11 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
         "claim": claim(),
         "claim_run": claim(job.c.run_id == p("of_run", sa.Text)),
         "claimable": sa.select(sa.func.count()).select_from(first().subquery("first")),
+        "waits": sa.select(lit(1))
+        .where(ready, job.c.queue == p("queue"), job.c.run_at <= s.now + p("within_ms", sa.BigInteger))
+        .where(sa.not_(paused), able)
+        .limit(lit(1))
+        .offset(lit(0)),
         "busy": sa.select(sa.func.count()).where(running, job.c.worker.in_(s.listed("workers", sa.Text))),
         "queue_running": sa.select(lit(1)).where(running, job.c.queue == p("queue")).limit(lit(1)).offset(lit(0)),
         "holds": sa.select(lit(1))
@@ -206,18 +225,30 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
             node_until=sa.null(),
         ),
         "finish": sa.update(job)
-        .where(fenced)
+        .where(job.c.id == given[0], job.c.fence == given[1], running)
         .values(
             state=lit("done"),
-            result_key=p("new_result_key"),
-            reused=p("new_reused", sa.Boolean),
-            session=p("new_session"),
-            failures=p("failures", sa.Integer),
+            result_key=given[2],
+            reused=given[3],
+            session=given[4],
+            failures=given[5],
             error=lit(""),
             lease_until=sa.null(),
             deadline_at=sa.null(),
         )
-        .returning(*HELD),
+        .returning(job.c.id),
+        # A completion that comes twice has left its line already.
+        "attempt_done": s.insert_from(t.attempt)
+        .from_select(
+            t.attempt.c.keys(),
+            sa.select(
+                *(job.c[name] for name in ("id", "fence", "attempt", "worker", "claimed_at")),
+                s.now,
+                lit("done"),
+                lit(""),
+            ).where(job.c.id == given[0], job.c.fence == given[1], job.c.state == lit("done")),
+        )
+        .on_conflict_do_nothing(),
         "finish_unclaimed": sa.update(job)
         .where(job.c.id == p("job_id"), job.c.state.in_([lit("ready"), lit("blocked")]))
         .values(
@@ -329,9 +360,21 @@ def value_queries(s: Spelling) -> dict[str, Any]:
         p("for_run", sa.Text).is_(None), result.c.scope_run.is_(None), result.c.scope_run == p("for_run", sa.Text)
     )
     put_file = s.insert(file)
+    types = {c.name: c.type for c in result.c if c.name != "created_at"}
+    new = s.spread(**types, job_id=sa.BigInteger, fence=sa.BigInteger)
+    # Of an attempt that has just recorded its end, or of nobody in particular.
+    ended = sa.exists().where(t.job.c.id == new["job_id"], t.job.c.fence == new["fence"], t.job.c.state == lit("done"))
     return {
-        "result_insert": s.insert(result, created_at=s.now).on_conflict_do_nothing(),
-        "result_scope": sa.select(result.c.scope_run).where(result.c.key == p("key")),
+        "result_insert": s.insert_from(result)
+        .from_select(
+            result.c.keys(),
+            sa.select(*({**new, "created_at": s.now}[column.name] for column in result.c)).where(
+                sa.or_(new["job_id"].is_(None), ended)
+            ),
+        )
+        .on_conflict_do_nothing()
+        .returning(result.c.key),
+        "result_scopes": sa.select(result.c.key, result.c.scope_run).where(result.c.key.in_(keys)),
         "results": sa.select(result.c.key, result.c.body).where(result.c.key.in_(keys), reusable),
         "results_forget": sa.delete(result).where(result.c.key.in_(keys)),
         "memo_insert": s.insert(memo, created_at=s.now).on_conflict_do_nothing(),

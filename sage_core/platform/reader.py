@@ -13,6 +13,7 @@ from sage_core.platform.cluster import ClusterReader
 from sage_core.platform.database import Database, Row
 from sage_core.platform.records import AttemptRow, FileDigest, JobRow, Pulse, StoredRun, WorkerRow
 from sage_core.platform.schedules import ScheduleReader
+from sage_core.platform.upkeep import UpkeepReader
 
 _RUN = StoredRun.__struct_fields__
 _JOB = JobRow.__struct_fields__
@@ -52,7 +53,7 @@ def claimed_job(row: Row) -> Job:
     )
 
 
-class Reader(ClusterReader, ScheduleReader):
+class Reader(ClusterReader, ScheduleReader, UpkeepReader):
     """The store's questions; each is one statement and sees one consistent state."""
 
     def __init__(self, database: Database) -> None:

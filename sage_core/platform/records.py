@@ -103,6 +103,23 @@ class NewJob(Record):
     limit_key: str | None = None
 
 
+class Completion(Record):
+    """What an attempt that ran to its end leaves: its result, whole or partial."""
+
+    job_id: int
+    fence: int
+    run_id: str
+    #: Session of the run in which it ran.
+    session: int
+    result_key: str | None = None
+    #: The result itself; None when it is kept already.
+    body: bytes | None = None
+    #: The only run that may reuse it; its key must be of that run's own.
+    scope_run: str | None = None
+    #: Rows that failed and were skipped.
+    failures: int = 0
+
+
 class JobRow(Job):
     """A job with everything the store knows about it."""
 
@@ -254,6 +271,7 @@ class FireRow(Record):
 __all__ = [
     "ENDED",
     "AttemptRow",
+    "Completion",
     "DeploymentRow",
     "FileDigest",
     "FireOutcome",

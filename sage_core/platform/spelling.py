@@ -56,6 +56,27 @@ class Spelling:
         each = sa.func.jsonb_array_elements(sa.cast(p(name, sa.Text), postgresql.JSONB)).table_valued("value")
         return sa.select(*(sa.cast(each.c.value.op("->>")(lit(i)), sa.BigInteger) for i in (0, 1)))
 
+    def given(self, name: str, *types: Any) -> list[Any]:
+        """Read the columns of a JSON list of lists, as a table to join with."""
+        if self.dialect == "sqlite":
+            value = sa.func.json_each(p(name)).table_valued("value", name=name).c.value
+            return [sa.func.json_extract(value, lit(f"$[{i}]")) for i in range(len(types))]
+        value = (
+            sa.func.jsonb_array_elements(sa.cast(p(name, sa.Text), postgresql.JSONB))
+            .table_valued(sa.column("value", postgresql.JSONB), name=name)
+            .c.value
+        )
+        return [sa.cast(value.op("->>")(lit(i)), type_) for i, type_ in enumerate(types)]
+
+    def spread(self, **types: Any) -> dict[str, Any]:
+        """Name the values of rows that `Database.spread` hands over: a row a statement, or all rows in one."""
+        if self.dialect == "sqlite":
+            return {name: p(name) for name in types}
+        arrays = [p(name, postgresql.ARRAY(type_)) for name, type_ in types.items()]
+        columns = [sa.column(name, type_) for name, type_ in types.items()]
+        rows = sa.func.unnest(*arrays).table_valued(*columns, name="spread").render_derived(name="spread")
+        return {name: rows.c[name] for name in types}
+
     def first(self, statement: sa.Select[Any]) -> sa.Select[Any]:
         """Return the first `:limit` rows; SQLite's compiler would otherwise bind an offset of its own."""
         limited = statement.limit(p("limit", sa.Integer))
@@ -63,9 +84,12 @@ class Spelling:
 
     def insert(self, table: sa.Table, **special: Any) -> Any:
         """Insert a row of parameters named as columns, save for the `special` ones."""
-        make: Any = sqlite.insert if self.dialect == "sqlite" else postgresql.insert
         values = {c.name: special.get(c.name, p(c.name, c.type)) for c in table.c if special.get(c.name) is not SKIP}
-        return make(table).values(values)
+        return self.insert_from(table).values(values)
+
+    def insert_from(self, table: sa.Table) -> Any:
+        """Start an insert that knows what to do about conflicts."""
+        return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
 
 
 def holds(claim: sa.Table) -> Any:

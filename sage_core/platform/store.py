@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +21,7 @@ from sage_core.platform.attempts import expired, held_from, refunded, retried
 from sage_core.platform.database import Database, Dialect, Row, dialect_of, mask
 from sage_core.platform.processes import is_alive
 from sage_core.platform.reader import Reader, claimed_job, listed
-from sage_core.platform.records import FileDigest, JobRow, NewWorker, WorkerRow
+from sage_core.platform.records import FileDigest, NewWorker, WorkerRow
 from sage_core.platform.schema import prepare
 from sage_core.platform.transaction import Transaction
 
@@ -29,8 +30,8 @@ HOUSEKEEPING = 64
 #: A worker on another machine that has been silent this long, in ms, is taken for dead.
 SILENCE_MS = 90_000
 
-#: Where a claim's row has its limit key.
-LIMIT_KEY = JobRow.__struct_fields__.index("limit_key")
+#: Rank, run_at and id of a claimed row.
+BY_RANK = itemgetter(10, 11, 0)
 
 Pair = tuple[int, int]
 #: Of these waiting needs, which fit beside those that run (needs → how many).
@@ -120,23 +121,25 @@ class JobStore(Reader):
             fits: which needs the node can meet besides what runs on it, asked only while jobs with needs wait;
                 without it such jobs are left to others.
         """
+        name = "claim" if run_id is None else "claim_run"
         values = {"queue": queue, "limit": limit, "by_worker": worker, "lease_ms": lease_ms, "on_node": node}
-        with self.transaction() as tx:
-            late = self._db.write_fetch("held_expired", {"limit": HOUSEKEEPING})
-            if late:
-                now = self.now()
-                tx.settle([expired(held_from(row), now) for row in late])
-            values["fits"] = "[]"
-            if fits is not None:
-                values |= self._fitting(node, fits, limit)
-            if run_id is None:
-                rows = self._db.write_fetch("claim", values)
-            else:
-                rows = self._db.write_fetch("claim_run", {**values, "of_run": run_id})
-            rows = [row for row in rows if row[LIMIT_KEY] is None or self._has_slot(row)]
+        values |= {"of_run": run_id, "fits": "[]", "anyway": False}
+        rows = self._db.alone(name, values)
+        if not rows:
+            # Nothing is ready, or there is something to see to first.
+            with self.transaction() as tx:
+                self._expire(tx)
+                values["anyway"] = True
+                if fits is not None:
+                    values |= self._fitting(node, fits, limit)
+                rows = self._with_slots(self._db.write_fetch(name, values))
+        elif any(row[-1] is not None for row in rows):
+            # Whoever is killed before this leaves a job that runs without a slot until its lease is over.
+            with self.transaction():
+                rows = self._with_slots(rows)
         if len(rows) > 1:
-            # RETURNING promises no order. Columns 11 and 12 of a job are its rank and run_at.
-            rows.sort(key=lambda row: (row[11], row[12], row[0]))
+            # RETURNING promises no order.
+            rows.sort(key=BY_RANK)
         return [claimed_job(row) for row in rows]
 
     def _fitting(self, node: str, fits: Fits, limit: int) -> dict[str, Any]:
@@ -150,9 +153,13 @@ class JobStore(Reader):
         able = fits(waiting, running)
         return {"fits": listed(able), "limit": 1 if able else limit}
 
+    def _with_slots(self, rows: Sequence[Row]) -> list[Row]:
+        # The best rank is the first to get a slot.
+        return [row for row in sorted(rows, key=BY_RANK) if row[-1] is None or self._has_slot(row)]
+
     def _has_slot(self, row: Row) -> bool:
         """Take a slot for a claimed job whose key is limited; without a free one the claim is undone."""
-        key = {"key": row[LIMIT_KEY]}
+        key = {"key": row[-1]}
         self._db.write_fetch("slot_lock", key)
         mine = {"job_id": row[0], "fence": row[5]}
         if self._db.write("slot_take", {**key, **mine}) == 1:
@@ -186,6 +193,12 @@ class JobStore(Reader):
         with self.transaction() as tx:
             held = [held_from(row) for row in self._db.write_fetch("held_pairs", _pairs(pairs))]
             return tx.settle([refunded(h) if refund else retried(h, "given_back", "given back") for h in held])
+
+    def give_back_all(self, worker_id: str) -> int:
+        """Return every job that a worker holds unharmed, known to it or not."""
+        with self.transaction() as tx:
+            held = [held_from(row) for row in self._db.write_fetch("held_worker", {"of_worker": worker_id})]
+            return tx.settle([refunded(h) for h in held])
 
     def fail(self, job_id: int, fence: int, error: str, *, retry_in_ms: int | None) -> JobState:
         """End an attempt with an error; return ``ready`` when another follows, else ``failed``."""
@@ -290,6 +303,16 @@ class JobStore(Reader):
     def stop_worker(self, worker_id: str) -> None:
         """Say goodbye; jobs the worker still holds are given back with their attempts."""
         self.release_worker(worker_id, "stopped", refund=True)
+
+    def expire(self) -> int:
+        """Take back jobs whose lease ran out, as every claim does, where nobody claims; a bounded number."""
+        with self.transaction() as tx:
+            return self._expire(tx)
+
+    def _expire(self, tx: Transaction) -> int:
+        late = self._db.write_fetch("held_expired", {"limit": HOUSEKEEPING})
+        now = self.now() if late else 0
+        return tx.settle([expired(held_from(row), now) for row in late])
 
     def bury_dead_workers(self) -> list[WorkerRow]:
         """Free the jobs of processes that died without goodbye, and return those that live."""

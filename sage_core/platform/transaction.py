@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -11,12 +12,14 @@ from sage_core.common.errors import StaleAttempt, StoreError, UsageError
 from sage_core.common.records import RunStatus
 from sage_core.platform.attempts import Ending, Held, held_from, history_row, settle_row
 from sage_core.platform.cluster import ClusterWriter
+from sage_core.platform.database import Row
 from sage_core.platform.reader import Reader, job_row, listed
-from sage_core.platform.records import FileDigest, JobRow, NewJob, NewRun, OnConflict
+from sage_core.platform.records import Completion, FileDigest, JobRow, NewJob, NewRun, OnConflict, StoredRun
 from sage_core.platform.schedules import ScheduleWriter
+from sage_core.platform.upkeep import UpkeepWriter
 
 
-class Transaction(ClusterWriter, ScheduleWriter, Reader):
+class Transaction(ClusterWriter, ScheduleWriter, UpkeepWriter, Reader):
     """One open write transaction; made by `JobStore.transaction` and useless after it."""
 
     def insert_run(self, run: NewRun, *, on_conflict: OnConflict = "error") -> str | None:
@@ -27,21 +30,27 @@ class Transaction(ClusterWriter, ScheduleWriter, Reader):
                 only the unique key is shared, ``error`` raises `UsageError`. An id that exists is always refused.
         """
         fields = {name: getattr(run, name) for name in NewRun.__struct_fields__}
-        if self._db.write("run_insert", fields) == 1:
-            return None
         keys = {"idempotency_key": run.idempotency_key, "unique_key": run.unique_key}
-        found = [str(row[0]) for row in self._db.fetch("run_of_keys", keys)]
-        if not found or self._db.fetch("run_get", {"id": run.id}):
-            raise StoreError(self.url, f"run {run.id} exists (refused by a constraint)")
-        if on_conflict == "ignore":
-            return found[0]
-        holder = self.run(found[0])
-        same = run.idempotency_key is not None and holder.idempotency_key == run.idempotency_key
-        if on_conflict == "replace" and not same:
+        while self._db.write("run_insert", fields) != 1:
+            if self._db.fetch("run_get", {"id": run.id}):
+                raise StoreError(self.url, f"run {run.id} exists (refused by a constraint)")
+            found = [str(row[0]) for row in self._db.fetch("run_of_keys", keys)]
+            if not found:
+                # Whoever had the key has ended since.
+                continue
+            if on_conflict == "ignore":
+                return found[0]
+            holder = self.run(found[0])
+            same = run.idempotency_key is not None and holder.idempotency_key == run.idempotency_key
+            if on_conflict == "error" or same:
+                raise self._key_taken(run, holder, same=same)
+            # Another process that replaces it too may be quicker; then its run is replaced in turn.
             self.finish_run(holder.id, "cancelled", error=f"replaced by run {run.id}")
-            return self.insert_run(run)
+        return None
+
+    def _key_taken(self, run: NewRun, holder: StoredRun, *, same: bool) -> UsageError:
         which, key = ("idempotency", run.idempotency_key) if same else ("unique", run.unique_key)
-        raise UsageError(
+        return UsageError(
             f"Run {holder.id} ({holder.status}) has the {which} key {key!r} already.",
             "use another key, or say what to do: ignore keeps that run, replace cancels it while it is unfinished",
         )
@@ -104,27 +113,55 @@ class Transaction(ClusterWriter, ScheduleWriter, Reader):
         Args:
             failures: rows that failed and were skipped.
         """
-        values = {"job_id": job_id, "new_result_key": result_key, "new_reused": reused, "new_session": session}
-        values["failures"] = failures
         if fence is None:
-            if not self._db.write_fetch("finish_unclaimed", values):
+            values = {"job_id": job_id, "new_result_key": result_key, "new_reused": reused, "new_session": session}
+            if not self._db.write_fetch("finish_unclaimed", {**values, "failures": failures}):
                 raise StaleAttempt(self.url, job_id, 0)
             return
-        rows = self._db.write_fetch("finish", {**values, "fence": fence})
-        if not rows:
+        given = listed([(job_id, fence, result_key, reused, session, failures)])
+        if not self._db.together([("finish", {"given": given}), ("attempt_done", {"given": given})])[0]:
             raise StaleAttempt(self.url, job_id, fence)
-        self._db.write("attempt_insert", history_row(held_from(rows[0]), "done"))
+
+    def complete(self, ends: Sequence[Completion]) -> set[int]:
+        """Record the results of attempts that still own their jobs, and return the jobs of the others.
+
+        Of an attempt that does not own its job nothing is recorded.
+        """
+        given = listed(
+            (end.job_id, end.fence, end.result_key, False, end.session, end.failures)
+            # Everybody locks jobs in this order.
+            for end in sorted(ends, key=lambda end: end.job_id)
+        )
+        results = [_result(e, e.result_key, e.body) for e in ends if e.result_key is not None and e.body is not None]
+        done, _, *kept = self._db.together(
+            [
+                ("finish", {"given": given}),
+                ("attempt_done", {"given": given}),
+                *self._db.spread("result_insert", results),
+            ]
+        )
+        held = {row[0] for row in done}
+        self._mind_scopes([result for result in results if result["job_id"] in held], kept)
+        return {end.job_id for end in ends} - held
 
     def put_result(self, key: str, body: bytes, *, run_id: str, scope_run: str | None = None) -> None:
         """Keep a result under its key; the first one stays. One scoped to a run needs a key of that run's own."""
-        fields = {"key": key, "run_id": run_id, "body": body, "bytes": len(body), "scope_run": scope_run}
-        if self._db.write("result_insert", fields) == 1:
+        nobody = Completion(job_id=0, fence=0, run_id=run_id, session=0, scope_run=scope_run)
+        results = [{**_result(nobody, key, body), "job_id": None}]
+        self._mind_scopes(results, self._db.together(self._db.spread("result_insert", results)))
+
+    def _mind_scopes(self, results: Sequence[Mapping[str, Any]], kept: Sequence[Sequence[Row]]) -> None:
+        """Refuse a result whose key is taken by one that belongs to another run alone."""
+        known = {result["key"]: result["scope_run"] for result in results}
+        for row in (row for rows in kept for row in rows):
+            known.pop(row[0], None)
+        if not known:
             return
-        scope = self._db.fetch("result_scope", {"key": key})[0][0]
-        if scope not in (None, scope_run):
-            raise StoreError(
-                self.url, f"result {key} belongs to run {scope} alone", "put the run's id into scoped keys"
-            )
+        for key, scope in self._db.fetch("result_scopes", {"keys": listed(known)}):
+            if scope not in (None, known[key]):
+                raise StoreError(
+                    self.url, f"result {key} belongs to run {scope} alone", "put the run's id into scoped keys"
+                )
 
     def release(self, done: Sequence[int]) -> list[JobRow]:
         """Count finished jobs off their successors, once, and return those that became ready."""
@@ -170,3 +207,15 @@ class Transaction(ClusterWriter, ScheduleWriter, Reader):
             return settled
         self._db.write_each("attempt_insert", [history_row(e.held, e.outcome, e.error) for e in endings])
         return settled
+
+
+def _result(end: Completion, key: str, body: bytes) -> dict[str, Any]:
+    return {
+        "key": key,
+        "run_id": end.run_id,
+        "body": body,
+        "bytes": len(body),
+        "scope_run": end.scope_run,
+        "job_id": end.job_id,
+        "fence": end.fence,
+    }

@@ -10,6 +10,7 @@ from sage_core.platform.records import FileDigest, NewJob, NewRun
 from sage_core.platform.store import JobStore
 from sage_core.testing.store_claims import ClaimContract
 from sage_core.testing.store_cluster import ClusterContract
+from sage_core.testing.store_completions import CompletionContract
 from sage_core.testing.store_keys import KeyContract
 from sage_core.testing.store_queues import QueueContract
 from sage_core.testing.store_releases import ReleaseContract
@@ -222,7 +223,9 @@ class RunContract(StoreSuite):
         assert 40_000 < due <= 50_000
 
 
-class JobStoreContract(ClaimContract, ReleaseContract, QueueContract, KeyContract, ClusterContract, RunContract):
+class JobStoreContract(
+    ClaimContract, CompletionContract, ReleaseContract, QueueContract, KeyContract, ClusterContract, RunContract
+):
     """What every store keeps, whatever the database.
 
     Override `make`: it opens one more handle on the database kept in `place`, an empty folder when a test begins.

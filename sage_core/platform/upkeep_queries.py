@@ -1,0 +1,62 @@
+"""Statements about the past: jobs found by what became of them, work opened again, old rows removed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from sage_core.platform import tables as t
+from sage_core.platform.records import AttemptRow, JobRow
+from sage_core.platform.spelling import Spelling, lit, p
+
+JOB = [t.job.c[name] for name in JobRow.__struct_fields__]
+ATTEMPT = [t.attempt.c[name] for name in AttemptRow.__struct_fields__]
+
+
+def upkeep_queries(s: Spelling) -> dict[str, Any]:
+    """Every statement of this module, by name."""
+    return {**found_queries(s), **prune_queries(s)}
+
+
+def found_queries(s: Spelling) -> dict[str, Any]:
+    """Jobs by what became of them, and done ones made ready once more."""
+    job = t.job
+
+    def is_or_any(column: Any, name: str) -> Any:
+        return sa.or_(p(name, sa.Text).is_(None), column == p(name, sa.Text))
+
+    return {
+        "jobs_found": s.first(
+            sa.select(*JOB)
+            .where(is_or_any(job.c.state, "in_state"), is_or_any(job.c.run_id, "of_run"))
+            .where(is_or_any(job.c.queue, "in_queue"))
+            .order_by(job.c.id.desc())
+        ),
+        "job_get": sa.select(*JOB).where(job.c.id == p("job_id")),
+        "attempts_of": sa.select(*ATTEMPT).where(t.attempt.c.job_id == p("job_id")).order_by(t.attempt.c.fence),
+        # The result stays named: whoever runs the job again keeps what was right in it.
+        "jobs_reopen": sa.update(job)
+        .where(job.c.id.in_(s.listed("ids")), job.c.state == lit("done"))
+        .values(state=lit("ready"), attempt=lit(0), session=sa.null(), reused=s.false, run_at=s.now),
+    }
+
+
+def prune_queries(s: Spelling) -> dict[str, Any]:
+    """What is old and what nothing refers to."""
+    run, job, result = t.run, t.job, t.result
+    before = s.now - p("keep_ms", sa.BigInteger)
+    ended = run.c.status.in_([lit(x) for x in ("succeeded", "partial", "failed", "cancelled")])
+    used = sa.exists().where(job.c.result_key == result.c.key)
+    return {
+        # Jobs, edges and attempts go with their run.
+        "runs_prune": sa.delete(run).where(ended, run.c.finished_at <= before),
+        "results_prune": sa.delete(result).where(sa.not_(used), result.c.created_at <= before),
+        "memos_prune": sa.delete(t.memo).where(t.memo.c.created_at <= before),
+        "fires_prune": sa.delete(t.fire).where(t.fire.c.fired_at <= before),
+        "workers_prune": sa.delete(t.worker).where(t.worker.c.stopped_at <= before),
+        "results_page": s.first(
+            sa.select(result.c.key, result.c.body).where(result.c.key > p("after", sa.Text)).order_by(result.c.key)
+        ),
+        "blobs_old": sa.select(t.blob.c.digest).distinct().where(t.blob.c.created_at <= before),
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,13 @@ def _cache(value: object) -> bool:
 def _schedule(text: object) -> object:
     cron.parse_cron(text)
     return text
+
+
+def _trigger_name(value: Any) -> str:
+    name: str = keys.read(TEXT, "name", value)
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise BadValue(f"{name!r} cannot name a trigger", "use letters, digits, '_', '-' and '.'")
+    return name
 
 
 def _route(value: Any) -> str:
@@ -131,6 +139,7 @@ CRON: Table = {
     "overlap": Key({"enum": ["skip", "queue", "cancel_previous"]}),
     "catchup": Key({"enum": ["none", "last", "all"]}),
     "params": Key(TABLE, "Values of params for these runs."),
+    "name": Key({**TEXT, "pattern": r"^[\w.-]+$"}, "Names its schedule; default: its place in the file.", _trigger_name),
 }
 HTTP: Table = {
     "path": Key({**TEXT, "pattern": r"^/\S*$"}, read=_route, needed='such as path = "/ask"'),

@@ -15,6 +15,7 @@ from sage_core.cli.app import App
 from sage_core.cli.lazy import Entry, LazyGroup
 from sage_core.common.errors import InvalidWorkflow, SageError
 from sage_core.common.registry import Registry
+from sage_core.common.telemetry import log_to_stderr
 
 #: Unix's statuses for a defect in the program, an interrupt, and a reader that closed the pipe.
 DEFECT, INTERRUPTED, READER_LEFT = 70, 130, 141
@@ -79,6 +80,7 @@ Environment:
   SAGE_HOME         keep runs, models and sockets below this folder
   SAGE_CONFIG       use this sage.toml
   SAGE_PLUGINS      load only these plugins (comma-separated; empty: none)
+  SAGE_LOG          text or json: log on stderr; what workers log is json too
   SAGE_TRACE_HOOKS  1 prints every plugin hook call
 """
 
@@ -114,6 +116,9 @@ def run(arguments: Sequence[str], app: App | None = None) -> int:
     app = app or App()
     cli = make_cli(app)
     try:
+        if os.environ.get("SAGE_LOG"):
+            # Without a wish for logs a command's standard error is for people.
+            log_to_stderr()
         with cli.make_context("sage", list(arguments), obj=app) as context:
             cli.invoke(context)
         sys.stdout.flush()

@@ -241,7 +241,7 @@ def _figures(line: Line, end: int) -> str:
         told.append(took(max(_until(span, end) for span in ran) - min(span.start_ms for span in ran)))
     elif line.spans:
         told.append("not started")
-    if line.jobs != 1:
+    if line.jobs > 1:
         told.append(f"{line.jobs} jobs")
     if line.reused:
         told.append(f"{line.reused} reused" if line.jobs > 1 else "reused")

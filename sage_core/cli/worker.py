@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
 from pathlib import Path
 
 import click
@@ -77,11 +74,12 @@ def worker(
     """
     import msgspec  # noqa: PLC0415 - `--help` needs none of it
 
+    from sage_core.common.telemetry import log_to_stderr  # noqa: PLC0415 - see above
     from sage_core.kernel.runtime.launch import find_project  # noqa: PLC0415 - see above
     from sage_core.kernel.runtime.supervisor import Supervisor  # noqa: PLC0415 - see above
     from sage_core.kernel.scheduler.node import this_node  # noqa: PLC0415 - see above
 
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {os.getpid()} %(message)s", stream=sys.stderr)
+    log_to_stderr()
     project = find_project(Path.cwd())
     here = this_node(project.config)
     supervisor = Supervisor(

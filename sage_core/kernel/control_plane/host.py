@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import fcntl
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -22,7 +21,7 @@ from sage_core.common.errors import EngineHostError, ModelError
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
 from sage_core.common.records import Request
-from sage_core.common.telemetry import log
+from sage_core.common.telemetry import log, log_to_stderr
 from sage_core.kernel.control_plane.decisions import DecisionLog
 from sage_core.kernel.control_plane.driver import Driver
 from sage_core.kernel.control_plane.frames import (
@@ -234,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--idle", type=float, default=IDLE, help="seconds to stay without clients")
     parser.add_argument("--plugin", action="append", default=[], metavar="NAME=MODULE")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {os.getpid()} %(message)s", stream=sys.stderr)
+    log_to_stderr()
     paths = Paths(project=options.project, data=options.data, runtime=options.runtime)
     path = socket_path(paths)
     private_folder(path.parent)

@@ -62,6 +62,7 @@ class Runs:
         defaults: object | None,
         paths: Paths,
         folder: Path,
+        node: str = "",
     ) -> None:
         self._store = store
         self._worker = worker
@@ -69,21 +70,23 @@ class Runs:
         self._host = Host(modules, builtins=defaults)
         self._paths = paths
         self._folder = folder
+        self._node = node
         self._open: OrderedDict[str, Open] = OrderedDict()
         self._looked: dict[str, float] = {}
         self._watchdog = Watchdog(store_url, leave=True)
 
-    async def attempt(self, job: Job) -> None:
-        """Run a claimed job, and end its run if that was the last of it."""
+    async def attempt(self, job: Job) -> float | None:
+        """Run a claimed job, and end its run if that was the last of it; returns how long a model's first answer took."""
         try:
             opened = await self._opened(job.run_id)
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a run cannot be opened for is the run's, not the worker's
             self._refuse(job, error)
-            return
+            return None
         await opened.executor.attempt(job)
         await self._look(opened)
+        return opened.executor.first_answer
 
     async def finish(self, run_ids: list[str]) -> bool:
         """End runs that nothing is left of; returns whether any was ended here."""
@@ -141,6 +144,7 @@ class Runs:
             config=load_config(Path(place.project)),
             inline=False,
             watchdog=self._watchdog,
+            node=self._node,
             warn=lambda message: log("step_warned", level=logging.WARNING, run=run_id, message=message),
         )
         stack = AsyncExitStack()

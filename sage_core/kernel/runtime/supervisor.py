@@ -56,12 +56,28 @@ class Farewell(Record):
     queues: dict[str, QueueReport]
 
 
+class Quota:
+    """Jobs that may still be given to workers; None is as many as there are."""
+
+    def __init__(self, jobs: int | None) -> None:
+        self.left = jobs
+
+    def take(self, workers: int) -> int:
+        """A worker's share, where so many may be started."""
+        share = math.ceil((self.left or 0) / workers)
+        self.left = (self.left or 0) - share
+        return share
+
+
 class Team:
     """The workers of one queue."""
 
-    def __init__(self, name: str, config: QueueConfig, crew: Crew, *, count: int) -> None:
+    def __init__(self, name: str, config: QueueConfig, crew: Crew, quota: Quota, *, count: int) -> None:
         self.name = name
         self.crew = crew
+        self._quota = quota
+        #: Jobs that each worker may take, where they are counted.
+        self._shares: dict[str, int] = {}
         self.started = 0
         self.error = ""
         self._min, self._max = config.min, max(config.max or count, config.min, 1)
@@ -76,6 +92,8 @@ class Team:
         ends = self.crew.bury(store)
         for end in ends:
             self._staying.discard(end.worker)
+            if self._quota.left is not None:
+                self._quota.left += max(0, self._shares.pop(end.worker) - store.tried([end.worker]))
             if end.code == 0:
                 continue
             self._fruitless = 0 if end.jobs else self._fruitless + 1
@@ -99,9 +117,13 @@ class Team:
         if not needed and store.runs_over(self.name, limit=1):
             needed = 1
         for _ in range(min(max(needed, self._min), self._max) - len(self.crew)):
+            if self._quota.left == 0:
+                return
+            share = 0 if self._quota.left is None else self._quota.take(self._max - len(self.crew))
             stays = len(self._staying) < self._min
-            worker = self.crew.start(f"--idle={0 if stays else self._idle}")
+            worker = self.crew.start(f"--idle={0 if stays else self._idle}", f"--max-jobs={share}")
             self.started += 1
+            self._shares[worker] = share
             if stays:
                 self._staying.add(worker)
 
@@ -142,6 +164,7 @@ class Supervisor:
         self._me = msgspec.structs.replace(me, id=id or me.id, node=node.name, queue=",".join(queues))
         self._lease_ms = int(1000 * project.config.workers.lease)
         self._able = fits(node)
+        self._quota = Quota(max_jobs)
         self._teams = [
             Team(
                 queue,
@@ -154,6 +177,7 @@ class Supervisor:
                     host=host,
                     paths=project.paths,
                 ),
+                self._quota,
                 count=project.config.workers.count,
             )
             for queue in queues
@@ -264,6 +288,8 @@ class Supervisor:
             team.staff(store, able, self._node.name)
         if all(team.error for team in self._teams):
             self._reason = "gave_up"
+        elif self._quota.left == 0 and not any(team.crew for team in self._teams):
+            self._reason = "max_jobs"
         elif self._until_idle is not None:
             self._idle(store, able, self._until_idle)
 

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -25,8 +24,8 @@ from sage_core.common.config import Config, load_config
 from sage_core.common.errors import StoreUnavailable
 from sage_core.common.paths import Paths
 from sage_core.common.records import Job
-from sage_core.common.telemetry import log
-from sage_core.kernel.runtime.patience import AWAY, LONGEST
+from sage_core.common.telemetry import log, log_to_stderr
+from sage_core.kernel.runtime.patience import AWAY, LONGEST, patiently
 from sage_core.kernel.scheduler.ledger import fits
 from sage_core.kernel.scheduler.node import this_node
 from sage_core.platform.processes import this_process
@@ -106,7 +105,10 @@ class Worker:
         """Run a job, if one can be claimed, else end what runs are left; returns whether a job was claimed."""
         job = self._claim()
         if job is not None:
-            await self._opened(job).attempt(job)
+            answer = await self._opened(job).attempt(job)
+            if answer is not None and "model" not in self._options.phases:
+                self._options.phases["model"] = round(1000 * answer)
+                self._store.tell_phases(self._id, self._options.phases)
             return True
         for queue in self._duty.queues:
             over = self._store.runs_over(queue)
@@ -190,6 +192,7 @@ class Options:
             defaults=defaults,
             paths=self.paths,
             folder=self.given.folder,
+            node=self.given.node,
         )
         self.phases |= {
             "import": round(1000 * (imported - began)),
@@ -207,10 +210,10 @@ async def _main(options: Options) -> None:
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
     # Ctrl-C reaches the whole process group; whoever started this process decides what it means and sends SIGTERM.
     loop.add_signal_handler(signal.SIGINT, lambda: None)
-    with JobStore.open(given.store, synchronous=config.store.synchronous) as store:
-        me = this_process("worker")
-        queue = ",".join(given.queue) or f"run:{given.run}"
-        store.register_worker(msgspec.structs.replace(me, id=given.id, node=given.node, queue=queue))
+    me = msgspec.structs.replace(this_process("worker"), id=given.id, node=given.node, queue=",".join(given.queue))
+    opened = await patiently(lambda: JobStore.open(given.store, synchronous=config.store.synchronous))
+    with opened as store:
+        await patiently(lambda: store.register_worker(me))
         if given.born:
             options.phases["spawn"] = round(1000 * (time.time() - given.born))
         duty = Duty(
@@ -245,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--born", type=float, default=0.0, help="when the process was started, in epoch seconds")
     parser.add_argument("--plugin", action="append", default=[], metavar="NAME=MODULE")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {os.getpid()} %(message)s", stream=sys.stderr)
+    log_to_stderr()
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_main(Options(options)))
     return 0

@@ -24,7 +24,7 @@ def with_client(home: Path, use: Callable[[Metered, Counter[str]], Awaitable[Non
         models = {"m": ModelSpec(name="m", backend="fake")}
         client = UnifiedInferenceClient.create(models, paths=paths, host=default_host({"fake": fake}), inline=True)
         async with client:
-            await use(Metered(client, usage), usage)
+            await use(Metered(client, usage, lambda seconds: None), usage)
 
     asyncio.run(go())
     return usage

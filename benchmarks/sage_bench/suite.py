@@ -20,6 +20,7 @@ MEASURES = {
     "indexing": "sage_bench.measures.indexing:Indexing",
     "rows": "sage_bench.measures.rows:Rows",
     "jobs": "sage_bench.measures.jobs:Jobs",
+    "queue": "sage_bench.measures.queue:Queue",
     "commands": "sage_bench.measures.commands:Commands",
     "phases": "sage_bench.measures.phases:Phases",
 }

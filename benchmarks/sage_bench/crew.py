@@ -1,0 +1,106 @@
+"""The worker processes of a case: started once, then given one queue after another to drain together."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from sage_bench.drain import Order
+from sage_bench.home import clean_environment
+from sage_core import SageError
+from sage_core.platform.records import NewJob, NewRun
+from sage_core.platform.store import JobStore
+
+
+class Drained(msgspec.Struct, frozen=True, kw_only=True):
+    """How a queue was drained."""
+
+    jobs: int
+    #: From the word to start until the last worker had found nothing more.
+    seconds: float
+    #: Processor seconds of the workers.
+    cpu: float
+    statements: int
+    rss_mib: float
+
+    @property
+    def rate(self) -> float:
+        """Jobs a second."""
+        return self.jobs / self.seconds
+
+
+class Crew:
+    """Worker processes that wait on a pipe between orders."""
+
+    def __init__(self, command: Sequence[str], size: int) -> None:
+        pipe = subprocess.PIPE
+        self._children = [
+            subprocess.Popen([*command, f"worker-{n}"], stdin=pipe, stdout=pipe, text=True, env=clean_environment())
+            for n in range(size)
+        ]
+
+    def drain(self, order: Order, workers: int, jobs: int) -> Drained:
+        """Let some of the workers drain a queue of so many jobs."""
+        chosen = self._children[:workers]
+        self._say(chosen, msgspec.json.encode(order).decode())
+        self._hear(chosen)
+        began = time.monotonic()
+        self._say(chosen, "go")
+        answers = self._hear(chosen)
+        if sum(answer["done"] for answer in answers) != jobs:
+            raise SageError(f"of {jobs} jobs, {[answer['done'] for answer in answers]} were done")
+        return Drained(
+            jobs=jobs,
+            seconds=max(answer["ended"] for answer in answers) - began,
+            cpu=sum(answer["cpu"] for answer in answers),
+            statements=sum(answer["statements"] for answer in answers),
+            rss_mib=max(answer["rss_mib"] for answer in answers),
+        )
+
+    def close(self) -> None:
+        """End the workers."""
+        for child in self._children:
+            child.communicate()
+
+    def _say(self, chosen: Sequence[subprocess.Popen[str]], text: str) -> None:
+        for child in chosen:
+            assert child.stdin is not None
+            child.stdin.write(text + "\n")
+            child.stdin.flush()
+
+    def _hear(self, chosen: Sequence[subprocess.Popen[str]]) -> list[dict[str, Any]]:
+        answers = []
+        for child in chosen:
+            assert child.stdout is not None
+            line = child.stdout.readline()
+            if not line:
+                raise SageError(f"a worker ended with status {child.wait()}")
+            answers.append(json.loads(line))
+        return answers
+
+
+@contextmanager
+def crew(url: str, size: int) -> Iterator[Crew]:
+    """Workers of the suite's own loops on a store."""
+    found = Crew([sys.executable, "-m", "sage_bench.drain", url], size)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def fill(store: JobStore, jobs: int) -> str:
+    """Queue ready jobs of a run of their own, and return the name of their queue."""
+    queue = uuid.uuid4().hex
+    with store.transaction() as tx:
+        tx.insert_run(NewRun(id=queue, workflow="jobs", status="running", queue=queue))
+        tx.insert_jobs([NewJob(run_id=queue, stage="nothing", part=part, queue=queue) for part in range(jobs)])
+    return queue

@@ -15,7 +15,6 @@ from sage_core.cli.app import App
 from sage_core.cli.lazy import Entry, LazyGroup
 from sage_core.common.errors import InvalidWorkflow, SageError
 from sage_core.common.registry import Registry
-from sage_core.common.telemetry import log_to_stderr
 
 #: Unix's statuses for a defect in the program, an interrupt, and a reader that closed the pipe.
 DEFECT, INTERRUPTED, READER_LEFT = 70, 130, 141
@@ -117,7 +116,9 @@ def run(arguments: Sequence[str], app: App | None = None) -> int:
     cli = make_cli(app)
     try:
         if os.environ.get("SAGE_LOG"):
-            # Without a wish for logs a command's standard error is for people.
+            # Without a wish for logs a command's standard error is for people, and `sage --version` is spared the import.
+            from sage_core.common.telemetry import log_to_stderr  # noqa: PLC0415 - see above
+
             log_to_stderr()
         with cli.make_context("sage", list(arguments), obj=app) as context:
             cli.invoke(context)

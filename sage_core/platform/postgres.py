@@ -170,7 +170,9 @@ class PostgresDatabase(Database):
                 application_name="sage",
             )
             # Not as a connection option: the URL may have options of its own, such as a search_path.
-            self._connection.execute(f"SET lock_timeout = {LOCK_S * 1000}")
+            # A process that is stopped inside a transaction would keep its locks for as long as it stays stopped.
+            for limit in ("lock_timeout", "idle_in_transaction_session_timeout"):
+                self._connection.execute(f"SET {limit} = {LOCK_S * 1000}")
         self._listening = False
         if self._connection.info.server_version < MINIMUM:
             found = self._connection.info.parameter_status("server_version")
@@ -210,8 +212,8 @@ _EXPLAINED: Sequence[tuple[str, str, str]] = (
     ("23", "refused by a constraint", ""),
     ("22021", "text that the database cannot keep", "remove NUL bytes from it"),
 )
-#: SQLSTATE prefixes of what passes: connection lost, shutdown, too many connections, deadlock, lock timeout.
-_PASSING = ("08", "57P", "53300", "40P01", "40001", "55P03")
+#: SQLSTATE prefixes of what passes: connection lost, shutdown, too many connections, deadlock, lock timeout, idle.
+_PASSING = ("08", "57P", "53300", "40P01", "40001", "55P03", "25P03")
 
 
 def explain(url: str, error: psycopg.Error) -> StoreError:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from sage_core.common.errors import StoreError
+from sage_core.common.errors import StoreError, StoreUnavailable
 from sage_core.platform.database import Database, Parameters, Row, mask
 
 #: Oldest SQLite that has both `UPDATE … RETURNING` and `WITH … AS MATERIALIZED`.
@@ -172,5 +172,7 @@ def explain(url: str, error: sqlite3.Error) -> StoreError:
     name = getattr(error, "sqlite_errorname", None) or ""
     for prefix, problem, help in _EXPLAINED:
         if name.startswith(prefix):
-            return StoreError(url, f"{problem} ({error})", help)
+            # Whoever keeps it locked lets go some time.
+            kind = StoreUnavailable if prefix == "SQLITE_BUSY" else StoreError
+            return kind(url, f"{problem} ({error})", help)
     return StoreError(url, str(error))

@@ -1,4 +1,4 @@
-"""A store under load: worker processes that never lack work, faults between their jobs, and the reckoning at the end."""
+"""A store under load: worker processes that never lack work, faults between their jobs, and a reckoning."""
 
 from __future__ import annotations
 
@@ -114,12 +114,18 @@ class Load:
             self.plan[run] = parts
             self._jobs += parts + 2
 
+    def mind(self) -> None:
+        """See that no worker has ended by itself."""
+        for name, worker in self.workers.items():
+            assert worker.poll() is None, f"worker {name} ended with {worker.returncode}: {worker.communicate()[1]}"
+
     def progress(self, count: int = 20) -> None:
         """Let the workers complete some jobs."""
         wanted = self.accepted() + count
 
         def enough() -> bool:
             self.feed()
+            self.mind()
             return self.accepted() >= wanted
 
         wait_for(enough, f"{count} more jobs are completed")
@@ -133,6 +139,7 @@ class Load:
 
         def all_at_work() -> list[int]:
             self.feed()
+            self.mind()
             first: dict[str, int] = {}
             for line in self._history.lines():
                 if line.event == "accepted" and line.at > since:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ def start(*arguments: str, **environ: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -55,7 +57,7 @@ class Nest:
         """Start a child and return its process id; `end` waits for it."""
         order = {
             **{"store": "store", "work": "work", "queue": "default", "at": 0, "sent": False, "limit": 1},
-            **{"stop_at": "", "files": "", "secret": "", "lease_ms": 600_000, "run": "", "do": do},
+            **{"stop_at": "", "files": "", "secret": "", "lease_ms": 600_000, "run": "", "idle_ms": 0, "do": do},
             **fields,
         }
         assert self._process.stdin is not None
@@ -85,4 +87,6 @@ class Nest:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # A child may be left stopped by a test that failed.
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import signal
@@ -33,6 +34,8 @@ def serve(options: dict[str, Any]) -> None:
         over = True
 
     signal.signal(signal.SIGTERM, stop)
+    # The driver warns of a connection that was cut while it was in use, which here is what is meant to happen.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     chance = random.Random(options["seed"])
     history = History(Path(options["history"]))
     store: JobStore | None = None
@@ -61,6 +64,8 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
     """Do one thing in a process of its own; see `processes.Nest.do`."""
     history = History(Path(order["history"]))
     store = STORES[order["store"]].open(order["url"])
+    if order["idle_ms"]:
+        store._db.run(f"SET idle_in_transaction_session_timeout = {order['idle_ms']}")
     severed = Severed(store._db)
     trace: list[str] = []
     if order["do"] != "drain":

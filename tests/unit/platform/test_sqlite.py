@@ -151,3 +151,11 @@ def test_a_full_disk_is_explained_and_loses_nothing(tmp_path: Path) -> None:
 def test_a_stale_attempt_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(StaleAttempt("sqlite:///x", 4, 2)))
     assert str(error) == "job 4: fence 2 is stale; another attempt owns the job"
+
+
+def test_a_file_that_somebody_keeps_locked_is_unavailable_for_now(tmp_path: Path) -> None:
+    with JobStore.open(url(tmp_path / "s.db")) as store, JobStore.open(url(tmp_path / "s.db")) as other:
+        store._db.run("PRAGMA busy_timeout = 10")
+        with other.transaction(), pytest.raises(StoreUnavailable, match="busy: another process kept it locked"):
+            store.beat("nobody")
+        assert not store.beat("nobody")

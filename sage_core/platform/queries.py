@@ -192,6 +192,11 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
         "held_one": held.where(fenced).with_for_update(),
         "held_pairs": held.where(job.c.id.in_(s.listed("ids")), named, running).with_for_update(),
         "held_worker": held.where(running, job.c.worker == p("of_worker")).with_for_update(),
+        # What runs is locked before what waits for it, as a completion does.
+        "held_left": sa.select(*HELD, job.c.state)
+        .where(job.c.run_id == p("of_run"), job.c.state.in_([lit(x) for x in ("blocked", "ready", "running")]))
+        .order_by(job.c.state != lit("running"), job.c.id)
+        .with_for_update(),
         "held_run": held.where(running, job.c.run_id == p("of_run")).with_for_update(),
         "renew": sa.update(job)
         .where(job.c.id.in_(s.listed("ids")), named, running)
@@ -312,8 +317,7 @@ def job_queries(s: Spelling) -> dict[str, Any]:
         )
         .returning(*JOB),
         "jobs_cancel": sa.update(job)
-        .where(job.c.run_id == p("of_run"))
-        .where(job.c.state.in_([lit(x) for x in ("blocked", "ready", "running")]))
+        .where(job.c.id.in_(s.listed("ids")))
         .values(state=lit("cancelled"), lease_until=sa.null(), deadline_at=sa.null()),
         "jobs_lost": sa.update(job)
         .where(job.c.run_id == p("of_run"), job.c.state == lit("done"), job.c.result_key.is_not(None))

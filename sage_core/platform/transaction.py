@@ -75,10 +75,11 @@ class Transaction(ClusterWriter, ScheduleWriter, UpkeepWriter, Reader):
         fields = {"run_id": run_id, "new_status": status, "new_outputs": outputs, "new_error": error}
         if self._db.write("run_finish", {**fields, "in_session": session}) != 1:
             return False
-        # Locked in the order in which everybody locks jobs.
-        held = [held_from(row) for row in self._db.write_fetch("held_run", {"of_run": run_id})]
-        self._db.write("jobs_cancel", {"of_run": run_id})
-        self._db.write_each("attempt_insert", [history_row(h, "cancelled") for h in held])
+        # Again until nothing is left: a job that was held may have added others before it could be cancelled.
+        while rows := self._db.write_fetch("held_left", {"of_run": run_id}):
+            self._db.write("jobs_cancel", {"ids": listed(row[0] for row in rows)})
+            ran = [held_from(row) for row in rows if row[-1] == "running"]
+            self._db.write_each("attempt_insert", [history_row(held, "cancelled") for held in ran])
         return True
 
     def insert_jobs(self, jobs: Sequence[NewJob]) -> list[int]:

@@ -213,7 +213,7 @@ MUTANTS: dict[str, tuple[type[JobStore], str, str | None]] = {
     "half a transaction": (CommitsAnyway, "test_a_crash_inside_a_completion_leaves_nothing", None),
     "result after acknowledgement": (AcknowledgesFirst, "test_a_crash_inside_a_completion_leaves_nothing", None),
     "a run that ends leaves its jobs": (
-        mutant("jobs_cancel", r"(?=job\.state IN)", "1 = 0 AND "),
+        mutant("held_left", "'ready', ", ""),
         "test_a_run_that_ends_takes_what_is_left_with_it",
         None,
     ),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from sage_core import Candidate, Needs, Work
-from sage_core.builtins import Best, Capability, Fits, LeastLoaded, RoundRobin
+from sage_core.builtins import Affinity, Best, Capability, Fits, LeastLoaded, Pack, RoundRobin, Spread
 from sage_core.testing import NodeFilterContract, NodePickerContract, NodeScorerContract
 from tests.contract.suites import assert_fails
 
@@ -22,6 +22,18 @@ class TestFits(NodeFilterContract):
 
 class TestLeastLoaded(NodeScorerContract):
     make = LeastLoaded
+
+
+class TestSpread(NodeScorerContract):
+    make = Spread
+
+
+class TestPack(NodeScorerContract):
+    make = Pack
+
+
+class TestAffinity(NodeScorerContract):
+    make = Affinity
 
 
 class TestBest(NodePickerContract):

@@ -21,8 +21,8 @@ MARKS: Mapping[Kind, tuple[str, str]] = {
     "retried": ("░", "yellow"),
     "failed": ("x", "red"),
 }
-#: Stands where nothing ran for longer than the run worked in all: the time in between is not drawn.
-CUT = "┊"
+#: Stands where nothing ran for longer than that, and than the run worked in all: the time in between is not drawn.
+CUT, CUT_MS = "┊", 10_000
 #: Widest name, and narrowest drawing.
 NAME, NARROW = 28, 10
 
@@ -144,13 +144,13 @@ def _spans(job: JobRow, attempts: Sequence[AttemptRow], freed_at: int, origin: i
 
 
 class Axis:
-    """Where a moment lies in a drawing of `width` columns; pauses longer than all work together are cut short."""
+    """Where a moment lies in a drawing of `width` columns; pauses longer than all work together are cut out."""
 
     def __init__(self, lines: Sequence[Line], width: int, end: int) -> None:
         spans = [span for line in lines for span in line.spans]
         self._end = end
         busy = _merged((s.start_ms, _until(s, end)) for s in spans if s.kind != "waiting")
-        longest = max(1, sum(stop - start for start, stop in busy))
+        longest = max(CUT_MS, sum(stop - start for start, stop in busy))
         self.start = min((span.start_ms for span in spans), default=0)
         #: (from, to) of what is left out, and the moment it is left out at.
         self._cuts: list[tuple[int, int]] = []

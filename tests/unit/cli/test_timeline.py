@@ -137,15 +137,15 @@ def test_what_goes_on_is_drawn_up_to_the_moment_given() -> None:
 
 def test_a_pause_between_two_sessions_is_cut_short() -> None:
     day = 86_400_000
-    attempts = [attempt(1, 0, 1000, "given_back"), attempt(1, day, day + 1000, "done", 2)]
+    attempts = [attempt(1, 0, 10_000, "given_back"), attempt(1, day, day + 10_000, "done", 2)]
     lines = job_lines(history([job(1, "files", 0, "done")], attempts), STAGES)
     bar, legend = plain(draw(lines, width=74))
     assert bar.count("▒") >= 5
     assert bar.count("█") >= 5
     assert bar.endswith("24 h 00 min")
-    axis = Axis(lines, 40, day + 1000)
-    assert axis.column(day + 1000) == 40
-    assert 0 < axis.column(1000) < axis.column(day)
+    axis = Axis(lines, 40, day + 10_000)
+    assert axis.column(day + 10_000) == 40
+    assert 0 < axis.column(10_000) < axis.column(day)
     other = job_lines(history([job(1, "files", 0, "done", run_at=day)], attempts), STAGES)
     assert "┊ a pause" in legend
     assert "┊" in plain(draw([*lines, Line(name="idle"), *other], width=74))[1]

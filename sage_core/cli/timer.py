@@ -31,7 +31,7 @@ class SystemdTimer:
     def files(self) -> dict[Path, str]:
         """The unit files and what is in them."""
         environment = "".join(f'Environment="{_escaped(f"{name}={value}")}"\n' for name, value in _places().items())
-        command = " ".join(f'"{_escaped(word)}"' for word in _COMMAND)
+        command = " ".join(f'"{_escaped(word).replace("$", "$$")}"' for word in _COMMAND)
         service = (
             f"[Unit]\nDescription=sage tick in {_escaped(str(self._folder))}\n\n"
             # Workers that a tick starts outlive it.

@@ -35,10 +35,11 @@ class Cli:
         self.cwd = cwd
         self.home = home
         self._capsys = capsys
+        self.plugins: dict[str, object] = {"run": run_operators, "fake": fake}
 
     def __call__(self, *arguments: str | Path) -> Said:
         self._capsys.readouterr()
-        app = App(default_host({"run": run_operators, "fake": fake}))
+        app = App(default_host(self.plugins))
         code = run([str(argument) for argument in arguments], app)
         out, err = self._capsys.readouterr()
         return Said(code, out, err)

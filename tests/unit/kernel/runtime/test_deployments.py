@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,13 +23,13 @@ def flows(tmp_path: Path, sage_home: Path) -> Flows:
     return Flows(tmp_path, PLUGINS)
 
 
-def deploy(flows: Flows, text: str = WORKFLOW, given: dict[str, object] | None = None, **options: str) -> Deployed:
+def deploy(flows: Flows, text: str = WORKFLOW, given: dict[str, object] | None = None, **options: Any) -> Deployed:
     graph = flows.graph(text)
-    return deployments.deploy(graph, given or {}, host=flows.host, project=flows.project, **options)  # type: ignore[arg-type]
+    return deployments.deploy(graph, given or {}, host=flows.host, project=flows.project, **options)
 
 
-def invoke(flows: Flows, given: dict[str, object] | None = None, **order: object) -> str:
-    wanted = Order(**{"queue": "", **order})  # type: ignore[arg-type]
+def invoke(flows: Flows, given: dict[str, object] | None = None, **order: Any) -> str:
+    wanted = Order(**{"queue": "", **order})
     return deployments.invoke("report", given or {}, wanted, host=flows.host, project=flows.project)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sage_core.common.errors import StaleAttempt, StoreError, StoreTooNew
+from sage_core.common.errors import StaleAttempt, StoreError, StoreTooNew, StoreUnavailable
 from sage_core.platform.migrate import downgrade
 from sage_core.platform.records import NewRun
 from sage_core.platform.store import JobStore

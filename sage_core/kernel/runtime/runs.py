@@ -76,7 +76,7 @@ class Runs:
         self._watchdog = Watchdog(store_url, leave=True)
 
     async def attempt(self, job: Job) -> float | None:
-        """Run a claimed job, and end its run if that was the last of it; returns how long a model's first answer took."""
+        """Run a claimed job, and end its run if that was its last; returns how long a model's first answer took."""
         try:
             opened = await self._opened(job.run_id)
         except StoreUnavailable:

@@ -18,7 +18,7 @@ from sage_core.common.telemetry import log
 from sage_core.platform.store import JobStore
 
 #: Seconds between looks, and looks after which an attempt that does not stop is left behind with its process.
-LOOK, PATIENCE = 0.5, 10
+LOOK, PATIENCE = 0.5, 4
 
 
 class Watchdog:

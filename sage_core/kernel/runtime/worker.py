@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import importlib
+import math
 import os
 import signal
 import sys
@@ -60,13 +61,13 @@ class Duty(msgspec.Struct, frozen=True, kw_only=True):
 class Worker:
     """Claims and runs jobs, one after another."""
 
-    def __init__(self, store: JobStore, id: str, duty: Duty, config: Config, node: str, options: Options) -> None:
+    def __init__(self, store: JobStore, options: Options, config: Config) -> None:
         self._store = store
-        self._id = id
-        self._duty = duty
+        self._id: str = options.given.id
+        self._duty = duty = options.duty
         self._lease_ms = int(config.workers.lease * 1000)
         here = this_node(config)
-        self._node = msgspec.structs.replace(here, name=node or here.name)
+        self._node = msgspec.structs.replace(here, name=options.given.node or here.name)
         self._fits = fits(self._node)
         self._queues = (store.run(duty.run).queue,) if duty.run else duty.queues
         self._options = options
@@ -91,7 +92,7 @@ class Worker:
                         continue
                     if self._is_over() or 0 < self._duty.idle < time.monotonic() - last:
                         return
-                    await self._wait()
+                    await self._wait(last + self._duty.idle if self._duty.idle else math.inf)
                 except StoreUnavailable as error:
                     log("store_away", worker=self._id, error=error)
                     self._unsure = True
@@ -148,11 +149,11 @@ class Worker:
         pulse = self._store.pulse(self._duty.run)
         return pulse is None or pulse.status in ENDED
 
-    async def _wait(self) -> None:
-        """Until something was committed that may be work, until the next job is due, or until the next look."""
+    async def _wait(self, leave: float) -> None:
+        """Until something was committed that may be work, a job is due, it is time to look again, or to leave."""
         queues = self._duty.queues
         due = [moment for queue in queues if (moment := self._store.next_run_at(queue)) is not None and moment > 0]
-        until = time.monotonic() + min([LOOK, *(moment / 1000 for moment in due)])
+        until = min(leave, time.monotonic() + min([LOOK, *(moment / 1000 for moment in due)]))
         glance = GLANCE
         while (left := until - time.monotonic()) > 0 and os.getppid() == self._duty.parent:
             await asyncio.sleep(min(glance, left))
@@ -171,6 +172,9 @@ class Options:
     def __init__(self, given: argparse.Namespace) -> None:
         self.given = given
         self.paths = Paths(project=given.project, data=given.data, runtime=given.runtime)
+        self.duty = Duty(
+            run=given.run, queues=tuple(given.queue), parent=given.parent, idle=given.idle, max_jobs=given.max_jobs
+        )
         #: Milliseconds by phase.
         self.phases: dict[str, int] = {}
 
@@ -216,22 +220,15 @@ async def _main(options: Options) -> None:
         await patiently(lambda: store.register_worker(me))
         if given.born:
             options.phases["spawn"] = round(1000 * (time.time() - given.born))
-        duty = Duty(
-            run=given.run,
-            queues=tuple(given.queue),
-            parent=given.parent,
-            idle=given.idle,
-            max_jobs=given.max_jobs,
-        )
         try:
-            await Worker(store, given.id, duty, config, given.node, options).work()
+            await Worker(store, options, config).work()
         finally:
             with contextlib.suppress(StoreUnavailable):
                 store.stop_worker(given.id)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a worker; exit code 0 also when it was told to stop."""
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="sage-worker", description=__doc__)
     for folder in ("project", "data", "runtime"):
         parser.add_argument(f"--{folder}", type=Path, required=True)
@@ -247,10 +244,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-jobs", type=int, default=0, help="jobs after which to leave")
     parser.add_argument("--born", type=float, default=0.0, help="when the process was started, in epoch seconds")
     parser.add_argument("--plugin", action="append", default=[], metavar="NAME=MODULE")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a worker; exit code 0 also when it was told to stop."""
+    options = Options(parse(arguments))
     log_to_stderr()
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(_main(Options(options)))
+        asyncio.run(_main(options))
     return 0
 
 

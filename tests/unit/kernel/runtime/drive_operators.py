@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -38,6 +39,14 @@ async def hang(text: str, *, flag: str) -> str:
     return text
 
 
+@operator("d.block", returns="text")
+def block(text: str, *, flag: str) -> str:
+    """Holds up the event loop as well."""
+    if first_time(flag):
+        threading.Event().wait(60)
+    return text
+
+
 @operator("d.fail", returns="text")
 def fail(text: str) -> str:
     raise ValueError(f"no {text}")
@@ -65,7 +74,7 @@ def pid(text: str) -> int:
 
 @hookimpl
 def sage_operators() -> Mapping[str, str]:
-    names = ("hang", "fail", "die", "plain", "numbers", "pid")
+    names = ("hang", "block", "fail", "die", "plain", "numbers", "pid")
     return {**{f"d.{name}": f"{__name__}:{name}" for name in names}, "d.signal": f"{__name__}:send_signal"}
 
 

@@ -31,15 +31,13 @@ def store(flows: Flows) -> Iterator[JobStore]:
         yield store
 
 
-def crew_of(flows: Flows, store: JobStore, size: int = 1) -> Crew:
+def crew_of(flows: Flows, store: JobStore) -> Crew:
     """A crew for a run in which nothing is ready."""
     prepared = launch.bind(flows.graph(WORKFLOW), {}, flows.host, flows.project, run_id="r")
     with store.transaction() as tx:
         tx.insert_run(NewRun(id="r", workflow="w", status="running", plan=prepared.encode()))
     project = flows.project
-    return Crew(
-        "r", size, url=project.url, folder=flows.home, host=flows.host, paths=project.paths, config=project.config
-    )
+    return Crew("--run=r", url=project.url, folder=flows.home, host=flows.host, paths=project.paths)
 
 
 def wait_for_the_end_of(pid: int) -> None:
@@ -52,42 +50,47 @@ def wait_until_at_work(store: JobStore, number: int) -> None:
 
 
 def test_workers_of_a_run_that_is_over_leave_and_are_no_deaths(flows: Flows, store: JobStore) -> None:
-    crew = crew_of(flows, store, size=2)
+    crew = crew_of(flows, store)
     store.finish_run("r", "succeeded")
-    crew.fill(os.getpid())
+    crew.fill(2)
     pids = crew.pids()
     for pid in pids:
         wait_for_the_end_of(pid)
 
     assert not crew.all_alive()
-    assert (len(pids), crew.bury(store), crew.deaths, crew.pids()) == (2, 2, 0, [])
+    assert len(pids) == 2
+    assert [(end.code, end.jobs) for end in crew.bury(store)] == [(0, 0), (0, 0)]
+    assert (crew.deaths, crew.pids(), len(crew)) == (0, [], 0)
     assert store.live_workers() == []
 
 
 def test_a_worker_whose_parent_is_another_process_leaves(flows: Flows, store: JobStore) -> None:
     crew = crew_of(flows, store)
-    crew.fill(os.getpid() + 1)
+    worker = crew.start(parent=os.getpid() + 1)
+    assert crew.workers() == [worker]
     wait_for_the_end_of(crew.pids()[0])
-    assert (crew.bury(store), crew.deaths) == (1, 0)
+    (end,) = crew.bury(store)
+    assert (end.worker, end.code, crew.deaths) == (worker, 0, 0)
 
 
 def test_a_killed_worker_is_a_death_and_is_replaced(flows: Flows, store: JobStore) -> None:
     crew = crew_of(flows, store)
-    crew.fill(os.getpid())
+    crew.fill(1)
     first = crew.pids()
     os.kill(first[0], signal.SIGKILL)
     wait_for_the_end_of(first[0])
 
-    assert (crew.bury(store), crew.deaths) == (1, 1)
-    crew.fill(os.getpid())
+    assert [end.code for end in crew.bury(store)] == [-signal.SIGKILL]
+    assert crew.deaths == 1
+    crew.fill(1)
     assert len(crew.pids()) == 1
     assert crew.pids() != first
     crew.stop(store)
 
 
 def test_idle_workers_end_by_themselves_when_they_are_told_to_stop(flows: Flows, store: JobStore) -> None:
-    crew = crew_of(flows, store, size=2)
-    crew.fill(os.getpid())
+    crew = crew_of(flows, store)
+    crew.fill(2)
     wait_until_at_work(store, 2)
     log = flows.project.paths.logs / "workers.log"
 
@@ -100,7 +103,7 @@ def test_idle_workers_end_by_themselves_when_they_are_told_to_stop(flows: Flows,
 
 def test_workers_that_do_not_listen_are_killed_and_their_jobs_come_back_unspent(flows: Flows, store: JobStore) -> None:
     crew = crew_of(flows, store)
-    crew.fill(os.getpid())
+    crew.fill(1)
     wait_until_at_work(store, 1)
     (pid,) = crew.pids()
     os.kill(pid, signal.SIGSTOP)
@@ -114,8 +117,8 @@ def test_workers_that_do_not_listen_are_killed_and_their_jobs_come_back_unspent(
 
 def test_kill_waits_for_nothing(flows: Flows, store: JobStore) -> None:
     crew = crew_of(flows, store)
-    crew.fill(os.getpid())
+    crew.fill(1)
     (pid,) = crew.pids()
     crew.kill()
     wait_for_the_end_of(pid)
-    assert crew.bury(store) == 1
+    assert len(crew.bury(store)) == 1

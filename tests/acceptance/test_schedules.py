@@ -91,7 +91,7 @@ def test_one_tick_gives_exactly_one_run_and_workers_execute_it(sage: Sage, url: 
 
 def test_four_ticks_at_once_give_one_run(sage: Sage, url: str) -> None:
     let_time_pass(url)
-    command = [SAGE, "tick", "--no-spawn", "--json"]
+    command = [str(SAGE), "tick", "--no-spawn", "--json"]
     ticks = [
         subprocess.Popen(command, cwd=sage.cwd, env=sage.environ, stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 from sage_core.common.errors import StoreError, StoreUnavailable
 from sage_core.platform.store import JobStore
+from tests.chaos.clock import Clock
 from tests.chaos.history import History, Verdict, check
 from tests.chaos.processes import PATIENCE, start, wait_for
 from tests.chaos.work import GLANCE, submit
@@ -39,15 +41,19 @@ class Load:
         *,
         workers: int = 2,
         pad: int = 100,
-        environ: Mapping[str, str] | None = None,
+        environs: Sequence[Mapping[str, str]] = ({},),
+        clock: Path | None = None,
     ) -> None:
         self._url = url
         self._history = history
         self._folder = folder
         self._chance = chance
         self._pad = pad
-        self._environ = environ or {}
+        self._environs = itertools.cycle(environs)
+        self._clock = clock
         self.store = JobStore.open(url)
+        if clock is not None:
+            Clock(clock).govern(self.store)
         self.plan: dict[str, int] = {}
         self.workers: dict[str, subprocess.Popen[str]] = {}
         self.faults = 0
@@ -73,9 +79,9 @@ class Load:
         name = os.urandom(8).hex()
         options = {
             **{"url": self._url, "history": str(self._folder / "history"), "worker": name, "lease_ms": LEASE_MS},
-            **{"seed": self._chance.random(), "pad": self._pad},
+            **{"seed": self._chance.random(), "pad": self._pad, "clock": str(self._clock or "")},
         }
-        self.workers[name] = start("serve", json.dumps(options), **self._environ)
+        self.workers[name] = start("serve", json.dumps(options), **next(self._environs))
         return name
 
     def fire(self, name: str) -> None:
@@ -84,6 +90,10 @@ class Load:
         child.kill()
         child.communicate()
         self.hire()
+
+    def open_jobs(self, run: str) -> list[int]:
+        """How many jobs of a run are not done, by state."""
+        return [count for state, count in self.store.counts(run).items() if state != "done"]
 
     # ------------------------------------------------------------ work
 

@@ -19,6 +19,7 @@ import psycopg  # noqa: F401 - loaded before the forks, so that a child costs mi
 from sage_core.common.errors import StoreUnavailable
 from sage_core.platform.processes import this_process
 from sage_core.platform.store import JobStore
+from tests.chaos.clock import Clock
 from tests.chaos.history import History
 from tests.chaos.mutants import STORES, WORKS
 from tests.chaos.severed import Severed
@@ -43,6 +44,8 @@ def serve(options: dict[str, Any]) -> None:
         try:
             if store is None:
                 store = JobStore.open(options["url"])
+                if options["clock"]:
+                    Clock(Path(options["clock"])).govern(store)
                 store.register_worker(msgspec.structs.replace(this_process("worker"), id=options["worker"]))
                 worker = Work(
                     store,

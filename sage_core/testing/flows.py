@@ -65,11 +65,16 @@ class Flows:
             watch=lambda progress: None,
         )
 
-    def resume(self, run_id: str, *, workers: int = 0) -> Report:
-        """Drive a run on from where it stopped."""
+    def resume(self, run_id: str, *, workers: int = 0, redrive: bool = False) -> Report:
+        """Drive a run on from where it stopped; `redrive` tries rows that were skipped again."""
         settings = Settings(workers=workers)
         return launch.resume(
-            run_id, host=self.host, project=self.project, settings=settings, watch=lambda progress: None
+            run_id,
+            host=self.host,
+            project=self.project,
+            settings=settings,
+            watch=lambda progress: None,
+            redrive=redrive,
         )
 
     def plan(

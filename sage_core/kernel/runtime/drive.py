@@ -31,6 +31,7 @@ from sage_core.kernel.runtime.patience import patiently
 from sage_core.kernel.runtime.prepared import Prepared, decode_prepared
 from sage_core.kernel.runtime.preview import decisions
 from sage_core.kernel.runtime.progress import Gauge, Planned, Stopping, Watch
+from sage_core.kernel.runtime.reopen import reopen
 from sage_core.kernel.runtime.report import Report, StepReport, silent_steps, written_by
 from sage_core.kernel.runtime.watchdog import Watchdog
 from sage_core.platform.processes import this_process
@@ -97,14 +98,22 @@ class Drive:
         finally:
             self._leave()
 
-    async def resume(self, run: StoredRun) -> Report:
-        """Drive another session of a run that has ended, or whose driver is gone."""
+    async def resume(self, run: StoredRun, *, redrive: bool = False) -> Report:
+        """Drive another session of a run that has ended, or whose driver is gone.
+
+        Args:
+            redrive: rows that failed and were skipped are tried again too.
+        """
         self._store.register_worker(self._me)
         try:
             session = self._store.resume_run(run.id, supervisor=self._me.id)
             run = msgspec.structs.replace(run, session=session)
             try:
-                executor = self._executor(run, decode_prepared(run.plan))
+                prepared = decode_prepared(run.plan)
+                executor = self._executor(run, prepared)
+                if redrive:
+                    with self._store.transaction() as tx:
+                        reopen(tx, run.id, prepared)
             except Exception as error:
                 self._end(run, "failed", error=str(error))
                 raise

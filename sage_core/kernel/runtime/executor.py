@@ -36,6 +36,7 @@ from sage_core.kernel.runtime.values import Codec
 from sage_core.kernel.runtime.watchdog import Watchdog
 from sage_core.kernel.scheduler.ledger import fits
 from sage_core.kernel.scheduler.node import node_name, this_node
+from sage_core.kernel.scheduler.placement import Placement
 from sage_core.platform.records import StoredRun
 from sage_core.platform.shared import artifacts_of, share
 from sage_core.platform.store import JobStore
@@ -51,6 +52,7 @@ class Executor:
         worker: incarnation of this process in the store; claims carry it.
         inline: control plane and engines live in this process instead of the engine host.
         watchdog: stops attempts that have lost their job; whoever made it closes it.
+        node: the node this is on; empty means what the configuration calls this machine.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Executor:
         inline: bool,
         warn: Callable[[str], None],
         watchdog: Watchdog | None = None,
+        node: str = "",
     ) -> None:
         self._store = store
         self._run = run
@@ -77,12 +80,20 @@ class Executor:
         tables = Tables(codec, artifacts)
         self.inputs = Inputs(run.id, prepared, tables, codec)
         order = ordering_named(config.scheduler.jobs, host.schedulers)
+        self._node = node or node_name(config)
         self.manager = JobManager(
-            run.id, self.inputs, tables, order, session=run.session, queue=run.queue, priority=run.priority
+            run.id,
+            self.inputs,
+            tables,
+            order,
+            session=run.session,
+            queue=run.queue,
+            priority=run.priority,
+            placement=Placement(config, host.selectors),
+            node=self._node,
         )
-        self._node = node_name(config)
         # Only where a job needs something: it costs each claim a statement.
-        self._fits = fits(this_node(config)) if any(self.manager.needs.values()) else None
+        self._fits = fits(this_node(config)) if any(demand.text for demand in self.manager.demands.values()) else None
         self._artifacts = artifacts
         self._client = UnifiedInferenceClient.create(
             prepared.models,
@@ -100,6 +111,8 @@ class Executor:
         self._usage: Counter[str] = Counter()
         self._generated = 0
         self._connected = False
+        #: Seconds until the first answer of a model: where it was not loaded, that of loading it.
+        self.first_answer: float | None = None
         #: Whether a job that this process ran has failed for good.
         self.failed = False
         self._stack = AsyncExitStack()
@@ -175,12 +188,15 @@ class Executor:
         )
         try:
             key = self.manager.key(self._store, job)
+            base = None
+            if self._run.session > 1:
+                key, base = self.manager.base_of(self._store, self._store.job(job.id), key)
             shared = self._may_be_shared(job)
             if shared and not self._take_key(job, key):
                 told = msgspec.structs.replace(told, outcome="given_back")
                 return
             await self._connect(job)
-            result = await self._run_watched(job)
+            result = await self._run_watched(job, base)
             result = msgspec.structs.replace(result, tokens=dict(self._usage))
             await self._complete(job, key, result, drop=shared)
             told = msgspec.structs.replace(told, outcome="done", steps=result.step_times())
@@ -204,11 +220,11 @@ class Executor:
             attempt = msgspec.structs.replace(told, finished_at=time.time_ns())
             self._host.hook.sage_on_job_finished(attempt=attempt)
 
-    async def _run_watched(self, job: Job) -> Result:
+    async def _run_watched(self, job: Job, base: Result | None) -> Result:
         """Run the job's stage until it is done, or not this process's any more."""
         if self._watchdog is None:
-            return await JobRun(self.scope, job).run()
-        task = asyncio.get_running_loop().create_task(JobRun(self.scope, job).run())
+            return await JobRun(self.scope, job).run(base)
+        task = asyncio.get_running_loop().create_task(JobRun(self.scope, job).run(base))
         try:
             with self._watchdog.watching(job, task):
                 return await task
@@ -301,4 +317,8 @@ class Executor:
         )
 
     def _client_of(self, step: str) -> InferenceClient:
-        return Metered(self._client.bound(step=step), self._usage)
+        return Metered(self._client.bound(step=step), self._usage, self._answered)
+
+    def _answered(self, seconds: float) -> None:
+        if self.first_answer is None:
+            self.first_answer = seconds

@@ -29,6 +29,20 @@ from sage_core.platform.transaction import Transaction
 TRANSIENT = frozenset({"RequestRejected", "TimeoutError", "ConnectionError", "BrokenPipeError"})
 
 
+def redriven(key: str) -> str:
+    """The key of a result after the rows that failed in it were computed again."""
+    return digest("redriven", key)
+
+
+def _found(tx: Transaction, key: str) -> tuple[str, bytes | None]:
+    """A result by its key, or what the last redrive made of it."""
+    body = tx.results([key]).get(key)
+    while body is not None and decode_result(body).failures and (mended := tx.results([redriven(key)])):
+        key = redriven(key)
+        body = mended[key]
+    return key, body
+
+
 class JobManager:
     """Moves the jobs of one run.
 
@@ -117,13 +131,24 @@ class JobManager:
         self._inputs.remember(job, key, result)
         return [*self._expand(tx, self._stages[job.stage], result), *tx.release([job.id])]
 
+    def base_of(self, reader: Reader, job: JobRow, key: str) -> tuple[str, Result | None]:
+        """The key and the result an attempt starts from: where a redrive left a result of these inputs to be mended."""
+        while job.result_key and job.failures and job.result_key != key:
+            if job.result_key == digest("transient", key, self._run_id):
+                break
+            if (body := reader.results([key]).get(key)) is None or not decode_result(body).failures:
+                return key, None
+            key = redriven(key)
+        body = reader.results([job.result_key]).get(job.result_key) if job.result_key and job.failures else None
+        return (redriven(key), decode_result(body)) if body else (key, None)
+
     def _settle(self, tx: Transaction, ready: Iterable[JobRow]) -> None:
         waiting, left = deque(ready), []
         while waiting:
             job = waiting.popleft()
-            stage = self._stages[job.stage]
-            key = self._inputs.key(tx, stage, job)
-            body = tx.results([key]).get(key)
+            # One that a redrive has reopened runs in any case: the result that would be found is the one to be mended.
+            mends = job.result_key and job.failures
+            key, body = ("", None) if mends else _found(tx, self._inputs.key(tx, self._stages[job.stage], job))
             if body is None:
                 left.append(job)
                 continue

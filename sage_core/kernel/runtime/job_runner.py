@@ -22,6 +22,7 @@ from sage_core.kernel.runtime.join import joined
 from sage_core.kernel.runtime.memo import Memo
 from sage_core.kernel.runtime.prepared import secret_values
 from sage_core.kernel.runtime.results import Result, Tables, mentions
+from sage_core.kernel.runtime.splice import Base, Splice, Unsuited, stats_of
 from sage_core.kernel.runtime.steps import StepStats, run_collect, run_step
 from sage_core.kernel.runtime.table import Frame, Table
 from sage_core.kernel.runtime.values import Codec, digest
@@ -112,8 +113,16 @@ class JobRun:
         self._memos: dict[tuple[str, bytes], Memo] = {}
         self.failures: list[RowFailure] = []
 
-    async def run(self) -> Result:
-        """Run the stage; raises `OperatorError` when a row fails that may not be skipped."""
+    async def run(self, base: Result | None = None) -> Result:
+        """Run the stage; raises `OperatorError` when a row fails that may not be skipped.
+
+        Args:
+            base: a result of the same inputs of which only the rows that failed are computed again.
+        """
+        if base is not None:
+            again = await self._redo(base)
+            if again is not None:
+                return again
         started = time.perf_counter()
         stage, steps = self._stage, self._scope.prepared.graph.steps
         first = steps[stage.name]
@@ -128,7 +137,30 @@ class JobRun:
             else:
                 for name in stage.steps:
                     stats[name] = await run_step(self, frame, steps[name])
-        return self._result(tables, stats, time.perf_counter() - started)
+        redo = {}
+        if self.failures and not stage.single:
+            redo = stats_of(self.graph, self.expression, frame, stage.root, stage.steps, self.failures)
+        return self._result(tables, stats, time.perf_counter() - started, redo)
+
+    async def _redo(self, base: Result) -> Result | None:
+        """Compute again what failed in a result; None where it does not say which rows those are."""
+        stage, steps = self._stage, self.graph.steps
+        if stage.single or base.redo.keys() != set(stage.steps):
+            return None
+        started = time.perf_counter()
+        kept = by_grain(self._scope.prepared, stage)
+        old = {g: self._scope.tables.read(base.tables[g], g, columns) for g, (columns, _) in kept.items()}
+        whole = Base(tables=old, failures=base.failures, start=base.start, stats=base.stats, redo=base.redo)
+        try:
+            splice = Splice(self.graph, self._frames(stage.root)[0], stage.root, whole)
+            stats = {name: await run_step(self, splice.frame, steps[name]) for name in stage.steps}
+            tables = splice.tables(kept)
+        except Unsuited:
+            self.failures.clear()
+            return None
+        redo = stats_of(self.graph, self.expression, splice.frame, stage.root, stage.steps, self.failures)
+        self.failures = splice.failures(self.failures)
+        return self._result(tables, splice.stats(stats), time.perf_counter() - started, redo if self.failures else {})
 
     def bound(self, step: Step, cell: Mapping[str, Any]) -> Bound:
         return self._scope.bound(step, cell)
@@ -183,7 +215,9 @@ class JobRun:
     def _frames(self, root: str) -> list[Frame]:
         return self._scope.inputs.frames(self._scope.store, self._stage, self._job, root=root)
 
-    def _result(self, tables: Mapping[str, Table], stats: dict[str, StepStats], seconds: float) -> Result:
+    def _result(
+        self, tables: Mapping[str, Table], stats: dict[str, StepStats], seconds: float, redo: dict[str, StepStats]
+    ) -> Result:
         stored, digests, artifacts = {}, {}, []
         kept = by_grain(self._scope.prepared, self._stage)
         opened = self._scope.prepared.graph.steps[self._stage.name].out
@@ -199,6 +233,7 @@ class JobRun:
             digests=digests,
             stats=stats,
             failures=tuple(self.failures),
+            redo=redo,
             start=self._job.start,
             artifacts=tuple(artifacts),
             seconds=seconds,

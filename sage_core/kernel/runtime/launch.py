@@ -22,6 +22,7 @@ from sage_core.kernel.control_plane.model_specs import resolve_models
 from sage_core.kernel.dataflow import check
 from sage_core.kernel.dataflow.bind import bind_params
 from sage_core.kernel.dataflow.graph import Graph
+from sage_core.kernel.runtime.demands import refuse_unmet
 from sage_core.kernel.runtime.drive import Drive, Settings
 from sage_core.kernel.runtime.executor import Executor
 from sage_core.kernel.runtime.prepared import Prepared, prepare
@@ -29,6 +30,8 @@ from sage_core.kernel.runtime.preview import Decision, preview
 from sage_core.kernel.runtime.progress import Watch
 from sage_core.kernel.runtime.report import Report
 from sage_core.kernel.runtime.submit import PRIVATE, Order, Place, insert, new_run
+from sage_core.kernel.scheduler.node import this_node
+from sage_core.kernel.scheduler.placement import registered
 from sage_core.platform.records import NewRun, StoredRun
 from sage_core.platform.store import JobStore
 
@@ -83,6 +86,8 @@ def run(
     graph: Graph, prepared: Prepared, run_id: str, *, host: Host, project: Project, settings: Settings, watch: Watch
 ) -> Report:
     """Submit a run and drive it to its end."""
+    # Its workers are processes of this machine.
+    refuse_unmet(prepared, lambda: [this_node(project.config)])
     with project.open_store() as store:
         drive = _drive(store, host, project, settings, watch)
         return asyncio.run(drive.start(run_id, prepared, _new_run(graph, prepared, run_id, project)))
@@ -110,11 +115,18 @@ def plan(
             return await preview(executor, store, new, probe=probe)
 
     with project.open_store() as store:
+        refuse_unmet(prepared, lambda: registered(store, project.config))
         return asyncio.run(decide(store))
 
 
-def resume(run_id: str, *, host: Host, project: Project, settings: Settings, watch: Watch) -> Report:
-    """Drive a run on from where it stopped, over the graph and settings, and in the folder, it was started with."""
+def resume(
+    run_id: str, *, host: Host, project: Project, settings: Settings, watch: Watch, redrive: bool = False
+) -> Report:
+    """Drive a run on from where it stopped, over the graph and settings, and in the folder, it was started with.
+
+    Args:
+        redrive: rows that failed and were skipped are tried again too.
+    """
     with project.open_store() as store:
         stored = store.run(run_id)
         place = msgspec.msgpack.decode(stored.options, type=Place)
@@ -125,7 +137,7 @@ def resume(run_id: str, *, host: Host, project: Project, settings: Settings, wat
             project = msgspec.structs.replace(
                 project, folder=Path(place.project), config=load_config(Path(place.project))
             )
-            return asyncio.run(_drive(store, host, project, settings, watch).resume(stored))
+            return asyncio.run(_drive(store, host, project, settings, watch).resume(stored, redrive=redrive))
 
 
 def enqueue(graph: Graph, prepared: Prepared, run_id: str, *, host: Host, project: Project, order: Order) -> str:

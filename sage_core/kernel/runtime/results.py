@@ -39,6 +39,8 @@ class Result(Record):
     digests: dict[str, str] = {}
     stats: dict[str, StepStats] = {}
     failures: tuple[RowFailure, ...] = ()
+    #: The part of `stats` that tells of the root rows in which something failed; a redrive takes it out.
+    redo: dict[str, StepStats] = {}
     #: Number of the job's first row in the run that made this: ids of failed rows start from it.
     start: int = 0
     #: Digests of artifact directories the values name.

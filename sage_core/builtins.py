@@ -9,7 +9,7 @@ from hashlib import blake2b
 from sage_core.common.hookspecs import hookimpl
 from sage_core.common.host import Host
 from sage_core.common.policies import prefer_low
-from sage_core.common.records import Candidate, Needs, Work
+from sage_core.common.records import Candidate, Needs, Node, Work
 
 
 @hookimpl
@@ -20,11 +20,14 @@ def sage_schedulers() -> Mapping[str, str]:
 
 @hookimpl
 def sage_node_selectors() -> Mapping[str, str]:
-    """Two filters, a scorer and two pickers."""
+    """Two filters, scorers and two pickers."""
     return {
         "capability": f"{__name__}:Capability",
         "fits": f"{__name__}:Fits",
         "least_loaded": f"{__name__}:LeastLoaded",
+        "spread": f"{__name__}:Spread",
+        "pack": f"{__name__}:Pack",
+        "affinity": f"{__name__}:Affinity",
         "best": f"{__name__}:Best",
         "round_robin": f"{__name__}:RoundRobin",
     }
@@ -90,6 +93,33 @@ class LeastLoaded:
     def score(self, work: Work, candidates: Sequence[Candidate]) -> Mapping[str, float]:
         # A microsecond a work: decides between equal loads, and where no cost is known yet.
         return prefer_low({each.id: each.load + 1e-6 * each.running for each in candidates})
+
+
+class Spread:
+    """Prefers the node of which the least is in use, by its scarcest resource: every node keeps room."""
+
+    def score(self, work: Work, candidates: Sequence[Candidate]) -> Mapping[str, float]:
+        return {each.id: 1.0 - _share(each) for each in candidates}
+
+
+class Pack:
+    """Prefers the node of which the most is in use, so that others stay empty: for large works, or to be let go."""
+
+    def score(self, work: Work, candidates: Sequence[Candidate]) -> Mapping[str, float]:
+        return {each.id: _share(each) for each in candidates}
+
+
+class Affinity:
+    """Prefers places where the work's models are loaded and what it reads lies."""
+
+    def score(self, work: Work, candidates: Sequence[Candidate]) -> Mapping[str, float]:
+        return {each.id: min(max(each.local, 0.0), 1.0) for each in candidates}
+
+
+def _share(candidate: Candidate) -> float:
+    node = candidate.node or Node(name=candidate.id)
+    pairs = ((node.used_cpu, node.cpu), (node.used_memory, node.memory), (node.used_gpu, node.gpu))
+    return min(max((used / whole for used, whole in pairs if whole), default=0.0), 1.0)
 
 
 class Best:

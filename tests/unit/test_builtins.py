@@ -5,7 +5,20 @@ from __future__ import annotations
 import pytest
 
 from sage_core import Candidate, Needs, Node, Place, Work
-from sage_core.builtins import HEAD_START, Best, Capability, Fifo, Fits, LeastLoaded, Priority, RoundRobin, default_host
+from sage_core.builtins import (
+    HEAD_START,
+    Affinity,
+    Best,
+    Capability,
+    Fifo,
+    Fits,
+    LeastLoaded,
+    Pack,
+    Priority,
+    RoundRobin,
+    Spread,
+    default_host,
+)
 
 WORK = Work(id="w", lane="a", kind="embed", arrival=0, tokens_in=100)
 
@@ -14,7 +27,7 @@ def test_the_defaults_are_offered_like_a_plugins() -> None:
     host = default_host({})
     assert host.contributions("builtins") == {
         "schedulers": ["fifo", "priority"],
-        "selectors": ["best", "capability", "fits", "least_loaded", "round_robin"],
+        "selectors": ["affinity", "best", "capability", "fits", "least_loaded", "pack", "round_robin", "spread"],
     }
     assert host.check() == []
 
@@ -80,6 +93,15 @@ def test_the_least_loaded_scores_highest_and_fewer_works_decide_ties() -> None:
     assert sorted(scores, key=scores.__getitem__) == ["busy", "even", "free"]
     assert scores["free"] == 1.0
     assert scores["busy"] == 0.0
+
+
+def test_spread_and_pack_look_at_the_scarcest_resource_and_affinity_at_what_is_there() -> None:
+    empty = Candidate(id="empty", node=Node(name="empty", cpu=4, memory=100))
+    busy = Candidate(id="busy", node=Node(name="busy", cpu=4, memory=100, used_cpu=1, used_memory=75), local=0.5)
+    bare = Candidate(id="bare", node=Node(name="bare", cpu=0, gpu=1, used_gpu=1))
+    assert Spread().score(WORK, [empty, busy, bare]) == {"empty": 1.0, "busy": 0.25, "bare": 0.0}
+    assert Pack().score(WORK, [empty, busy, bare]) == {"empty": 0.0, "busy": 0.75, "bare": 1.0}
+    assert Affinity().score(WORK, [empty, busy]) == {"empty": 0.0, "busy": 0.5}
 
 
 def test_best_takes_the_highest_score() -> None:

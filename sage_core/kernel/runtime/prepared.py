@@ -95,9 +95,7 @@ def prepare(
     digests, row_digests = {}, {}
     sources: dict[str, str] = {}
     for name, step in graph.steps.items():
-        used = sorted(
-            {str(v) for o in step.signature.options if o.is_model for v in _values(step, options[name], o.name) if v}
-        )
+        used = used_models(step, options[name])
         for model in used:
             if model not in models:
                 raise _unknown_model(model, models)
@@ -124,6 +122,11 @@ def _with_cells(step: Step, spaces: Mapping[str, Mapping[str, Any]], base: Path)
     """The step with the templates of its matrix filled."""
     cells = tuple(_pack(bind_options(step, cell, spaces, base)) for cell in step.matrix)
     return msgspec.structs.replace(step, matrix=cells)
+
+
+def used_models(step: Step, options: Mapping[str, Any]) -> list[str]:
+    """Models that a step names, in any cell of its matrix."""
+    return sorted({str(v) for o in step.signature.options if o.is_model for v in _values(step, options, o.name) if v})
 
 
 def _values(step: Step, options: Mapping[str, Any], name: str) -> list[Any]:

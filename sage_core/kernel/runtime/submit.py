@@ -12,11 +12,14 @@ from sage_core.common.paths import Paths
 from sage_core.common.policies import ordering_named
 from sage_core.common.records import Record
 from sage_core.kernel.dataflow.graph import Graph, encode
+from sage_core.kernel.runtime.demands import refuse_unmet
 from sage_core.kernel.runtime.inputs import Inputs
 from sage_core.kernel.runtime.job_manager import JobManager
 from sage_core.kernel.runtime.prepared import Prepared
 from sage_core.kernel.runtime.results import Tables
 from sage_core.kernel.runtime.values import Codec, digest
+from sage_core.kernel.scheduler.node import node_name
+from sage_core.kernel.scheduler.placement import Placement, registered
 from sage_core.platform.records import NewRun, OnConflict
 from sage_core.platform.shared import artifacts_of
 from sage_core.platform.transaction import Transaction
@@ -84,5 +87,15 @@ def insert(
     codec = Codec(paths.artifacts)
     tables = Tables(codec, artifacts_of(paths.artifacts, tx))
     ordering = ordering_named(config.scheduler.jobs, host.schedulers)
-    manager = JobManager(run_id, Inputs(run_id, prepared, tables, codec), tables, ordering, session=1)
+    placement = Placement(config, host.selectors)
+    manager = JobManager(
+        run_id,
+        Inputs(run_id, prepared, tables, codec),
+        tables,
+        ordering,
+        session=1,
+        placement=placement,
+        node=node_name(config),
+    )
+    refuse_unmet(prepared, lambda: registered(tx, config))
     return manager.submit(tx, run, delay_ms=order.delay_ms, on_conflict=order.on_conflict) or run_id

@@ -11,6 +11,9 @@ from pathlib import Path
 from sage_core.common.config import Config
 from sage_core.common.records import Node
 
+#: Label of every node that has a GPU.
+GPU = "gpu"
+
 
 def node_name(config: Config) -> str:
     """What this machine is called in the cluster."""
@@ -25,12 +28,13 @@ def this_node(config: Config, *, root: Path = Path("/"), environ: Mapping[str, s
     """
     said = config.cluster
     kinds = [] if said.gpu == 0 else _gpus(root, environ)
+    gpu = len(kinds) if said.gpu is None else said.gpu
     return Node(
         name=node_name(config),
         cpu=_cpu(root) if said.cpu is None else said.cpu,
         memory=_memory(root) if said.memory is None else said.memory,
-        gpu=len(kinds) if said.gpu is None else said.gpu,
-        labels=tuple(sorted({*said.labels, *kinds} - {""})),
+        gpu=gpu,
+        labels=tuple(sorted({*said.labels, *kinds, GPU if gpu else ""} - {""})),
     )
 
 

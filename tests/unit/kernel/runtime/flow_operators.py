@@ -199,6 +199,11 @@ def near(vector: Vectors, query: Vector) -> Batch[float]:
     return Batch(float(one) for one in vector @ query)
 
 
+@operator("f.ask", returns="text", models=("model",))
+def ask(text: str, *, model: str) -> str:
+    return f"{model}: {text}"
+
+
 @operator("f.norm", returns="norm")
 def norm(vector: Vector) -> float:
     return float(vector @ vector)

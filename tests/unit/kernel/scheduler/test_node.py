@@ -90,14 +90,14 @@ def test_gpus_are_counted_by_their_devices_and_named_by_a_label(
     tmp_path: Path, environ: dict[str, str], count: int
 ) -> None:
     node = this_node(PLAIN, root=system(tmp_path, CARDS), environ=environ)
-    assert (node.gpu, node.labels) == (count, ("nvidia-h200",) if count else ())
+    assert (node.gpu, node.labels) == (count, ("gpu", "nvidia-h200") if count else ())
 
 
 def test_amds_gpus_are_counted_too_and_a_processor_is_none(tmp_path: Path) -> None:
     nodes = "sys/class/kfd/kfd/topology/nodes"
     root = system(tmp_path, {f"{nodes}/0/gpu_id": "0\n", f"{nodes}/1/gpu_id": "51234\n"})
     node = this_node(PLAIN, root=root, environ={})
-    assert (node.gpu, node.labels) == (1, ("amd",))
+    assert (node.gpu, node.labels) == (1, ("amd", "gpu"))
 
 
 def test_what_the_cluster_section_says_wins(tmp_path: Path) -> None:

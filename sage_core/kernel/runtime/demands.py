@@ -1,0 +1,74 @@
+"""What the jobs of each stage ask of a node, and what no node could ever give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from sage_core.common.errors import BadValue, ConfigError, UsageError
+from sage_core.common.records import ModelSpec, Needs, Node, Record
+from sage_core.kernel.dataflow.units import size
+from sage_core.kernel.runtime.prepared import Prepared, used_models
+from sage_core.kernel.scheduler.ledger import lacks, needs_of, needs_text
+from sage_core.kernel.scheduler.node import GPU
+
+
+class Demand(Record):
+    """What a job of one stage asks for."""
+
+    needs: Needs
+    #: The same as the store keeps it.
+    text: str
+    #: Models that its steps name.
+    models: tuple[str, ...]
+
+
+def demands(prepared: Prepared) -> dict[str, Demand]:
+    """What each stage asks for: all its steps, and a node that can hold the models they call.
+
+    The engine of a model reserves for itself, whoever calls it; a job takes only the labels from it.
+    """
+    found = {}
+    for name, stage in prepared.stages.items():
+        steps = [prepared.graph.steps[step] for step in stage.steps]
+        models = sorted({model for step in steps for model in used_models(step, prepared.options[step.name])})
+        engines = [engine_needs(prepared.models[model]) for model in models if model in prepared.models]
+        labels = {label for needs in engines for label in (*needs.labels, *((GPU,) if needs.gpu else ()))}
+        needs = needs_of([*(step.needs for step in steps), {"labels": sorted(labels)}])
+        found[name] = Demand(needs=needs, text=needs_text(needs), models=tuple(models))
+    return found
+
+
+def engine_needs(spec: ModelSpec) -> Needs:
+    """What one engine of a model reserves."""
+    given: Mapping[str, Any] = spec.needs
+    try:
+        return msgspec.convert({**given, **({"memory": size(given["memory"])} if "memory" in given else {})}, Needs)
+    except (BadValue, msgspec.ValidationError) as error:
+        raise ConfigError(f"[models.{spec.name}] needs", str(error).replace("`", "'")) from None
+
+
+def refuse_unmet(prepared: Prepared, nodes: Callable[[], Sequence[Node]]) -> None:
+    """Raise `UsageError` that names what is missing for each step and model that no node could ever run.
+
+    Args:
+        nodes: asked only where something is needed.
+    """
+    asked = {f"step {name!r}": needs_of([step.needs]) for name, step in prepared.graph.steps.items()}
+    models = {model for demand in demands(prepared).values() for model in demand.models}
+    asked |= {f"model {name!r}": engine_needs(prepared.models[name]) for name in sorted(models & set(prepared.models))}
+    problems = []
+    asked = {what: needs for what, needs in asked.items() if needs != Needs()}
+    known = nodes() if asked else ()
+    for what, needs in asked.items():
+        missing = {node.name: lacks(node, needs) for node in known}
+        if all(missing.values()):
+            told = "; ".join(f"node {name!r} lacks {', '.join(words)}" for name, words in missing.items())
+            problems.append(f"{what} can run nowhere: {told}")
+    if problems:
+        raise UsageError(
+            "\n".join(problems),
+            "lower its needs, start a worker where it is met, or say what this machine has: [cluster]",
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -127,7 +127,7 @@ def _signature(use: str, settings: Settings, host: Host) -> Signature | None:
         help = 'take its steps into this file: include = ["FILE"]'
         settings.add("use", "a workflow used as an operator is not supported yet", help)
     elif use not in host.operators:
-        settings.add("use", f"no operator is named {use!r}", one_of(use, (*host.operators, "join"), "installed"))
+        settings.add("use", f"no operator is named {use!r}", _who_has(use, (*host.operators, "join")))
     else:
         try:
             return signature.of(host.operators[use])
@@ -138,6 +138,14 @@ def _signature(use: str, settings: Settings, host: Host) -> Signature | None:
             _, problem, help = error.args
             settings.add("use", f"operator {use!r}: {problem}", f"its author can mend it: {help}" if help else "")
     return None
+
+
+def _who_has(use: str, installed: Sequence[str]) -> str:
+    """Help for an operator that is not there: the close one, or the plugin that its name begins with."""
+    space, dot, _ = use.partition(".")
+    if not dot or any(name.startswith(f"{space}.") for name in installed):
+        return one_of(use, installed, "installed")
+    return f"no installed plugin offers {space}.…; bundled ones are installed by name: sage plugins install {space}"
 
 
 def _explain(signature: Signature | None, joins: bool) -> Explain:

@@ -11,6 +11,7 @@ import click
 from sage_core.cli.app import App, pass_app
 from sage_core.cli.group import Group
 from sage_core.cli.output import json_option, print_json, print_table
+from sage_core.cli.watch import present, watch_option
 from sage_core.cli.worker import Duration
 
 if TYPE_CHECKING:
@@ -46,28 +47,30 @@ def schedules() -> None:
 
 
 @schedules.command("list")
+@watch_option
 @json_option
-def list_schedules(as_json: bool) -> None:
+def list_schedules(as_json: bool, watch: bool) -> None:
     """List schedules with their next and their last fire time.
 
     \b
     Examples:
       sage schedules list
-      sage schedules list --json
+      sage schedules list --watch
     """
     from sage_core.kernel.runtime.schedules import listed  # noqa: PLC0415 - `--help` needs none of it
 
     with _project().open_store() as store:
-        rows = listed(store)
-    if as_json:
-        print_json(rows)
-    elif not rows:
+        present(store, listed, _say, as_json=as_json, watch=watch)
+
+
+def _say(rows: list[View]) -> None:
+    if not rows:
         click.echo("No schedules\n  help: give a workflow a [[triggers.cron]], then: sage deploy WORKFLOW", err=True)
-    else:
-        print_table(
-            ["schedule", "when", "timezone", "overlap", "catchup", "next", "last", "last outcome"],
-            [(*(getattr(row, name) for name in _SHOWN), _outcome(row)) for row in rows],
-        )
+        return
+    print_table(
+        ["schedule", "when", "timezone", "overlap", "catchup", "next", "last", "last outcome"],
+        [(*(getattr(row, name) for name in _SHOWN), _outcome(row)) for row in rows],
+    )
 
 
 @schedules.command("pause")

@@ -33,10 +33,16 @@ COMMANDS = {
         "graph": Entry(
             "sage_core.cli.graph:graph", "Draw the steps of WORKFLOW by grain, and what flows between them."
         ),
-        "runs": Entry("sage_core.cli.runs:runs", "List, show, cancel and resume runs of this project."),
+        "runs": Entry("sage_core.cli.runs:runs", "List, show, resume, redrive, fork and prune runs of this project."),
+        "jobs": Entry("sage_core.cli.jobs:jobs", "List, show and redrive jobs; failed ones stay listed."),
+        "queues": Entry("sage_core.cli.queues:queues", "List, pause and resume queues."),
         "worker": Entry(
             "sage_core.cli.worker:worker",
             "Serve queues on this machine: start worker processes as they are needed, and finish the runs they work on.",
+        ),
+        "nodes": Entry(
+            "sage_core.cli.nodes:nodes",
+            "List the nodes of the cluster, and what of them is in use: machines on which `sage worker` runs, or ran.",
         ),
         "deploy": Entry("sage_core.cli.deploy:deploy", "Keep WORKFLOW in the job store, with its schedules."),
         "invoke": Entry("sage_core.cli.invoke:invoke", "Queue a run of the deployment NAME and print its id."),

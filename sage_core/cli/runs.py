@@ -1,8 +1,7 @@
-"""`sage runs`: list, show, cancel and resume."""
+"""`sage runs`: list and show, cancel, resume, redrive, fork and prune."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
@@ -10,21 +9,20 @@ import click
 from sage_core.cli.app import App, pass_app
 from sage_core.cli.group import Group
 from sage_core.cli.output import json_option, print_json, print_table
+from sage_core.cli.stored import ELSEWHERE, has_store, place_of, project_here, project_of
 from sage_core.cli.watch import present, watch_option
-from sage_core.common.errors import UsageError
 from sage_core.common.records import RunStatus
 
 if TYPE_CHECKING:
+    from sage_core.kernel.runtime.drive import Settings
     from sage_core.kernel.runtime.launch import Project
+    from sage_core.platform.records import StoredRun
     from sage_core.platform.store import JobStore
-
-#: Said where no run is found: runs are kept where their workflow is, which need not be here.
-ELSEWHERE = "runs are kept in the project of their workflow: change to its folder, or start one: sage run WORKFLOW"
 
 
 @click.group(cls=Group)
 def runs() -> None:
-    """List, show, cancel and resume runs of this project.
+    """List, show, resume, redrive, fork and prune runs of this project.
 
     The project is the nearest folder at or above the current one that holds sage.toml or .sage.
 
@@ -53,7 +51,7 @@ def list_runs(limit: int, status: RunStatus | None, as_json: bool, watch: bool) 
     """
     from sage_core.kernel.runtime.inspect import iso  # noqa: PLC0415 - `--help` needs none of it
 
-    project = _project()
+    project = project_here()
 
     def read(store: JobStore) -> list[dict[str, str]]:
         return [
@@ -66,10 +64,10 @@ def list_runs(limit: int, status: RunStatus | None, as_json: bool, watch: bool) 
             print_table(["run", "status", "workflow", "created"], [list(row.values()) for row in rows])
         else:
             such = "No runs" if status is None else f"No runs with status {status}"
-            click.echo(f"{such} in {_place(project)}\n  help: {ELSEWHERE}", err=True)
+            click.echo(f"{such} in {place_of(project)}\n  help: {ELSEWHERE}", err=True)
 
     # Watching waits for the first run, and so may make its store.
-    if _has_store(project) or watch:
+    if has_store(project) or watch:
         with project.open_store() as store:
             present(store, read, say, as_json=as_json, watch=watch)
     else:
@@ -96,7 +94,7 @@ def show(app: App, run_id: str, by_job: bool, as_json: bool, watch: bool) -> Non
     from sage_core.cli.shown import ShownRun  # noqa: PLC0415 - `--help` needs none of it
     from sage_core.platform.records import ENDED  # noqa: PLC0415 - see above
 
-    project = _project(run_id)
+    project = project_of(run_id)
     with project.open_store() as store:
         shown = ShownRun(store.run(run_id).id, project.paths, by_job=by_job, as_json=as_json, watch=watch)
         over = lambda found: found["status"] in ENDED  # noqa: E731
@@ -113,7 +111,7 @@ def cancel(run_id: str, as_json: bool) -> None:
     Examples:
       sage runs cancel 261122-153000-a1b2c3
     """
-    with _project(run_id).open_store() as store:
+    with project_of(run_id).open_store() as store:
         run = store.run(run_id)
         stopped = store.cancel_run(run.id)
         status = store.run(run.id).status
@@ -137,36 +135,66 @@ def resume(app: App, run_id: str, workers: int | None, inline: bool, as_json: bo
       sage runs resume 261122-153000-a1b2c3
       sage runs resume 261122 --workers 4 --json
     """
+    from sage_core.cli.run import settings_of  # noqa: PLC0415 - `--help` needs none of it
+
+    settings = settings_of(workers, inline)
+    project = project_of(run_id)
+    with project.open_store() as store:
+        run = store.run(run_id)
+    go_on(app, run, project, settings, as_json=as_json)
+
+
+@runs.command("redrive")
+@click.argument("run_id")
+@click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Use N worker processes.")
+@click.option("--inline", is_flag=True, help="Run everything in this process.")
+@json_option
+@pass_app
+def redrive(app: App, run_id: str, workers: int | None, inline: bool, as_json: bool) -> None:
+    """Try again what failed in a run that has ended: failed jobs, and in partial results the rows that were skipped.
+
+    Of a partial result only the rows that failed are computed again, each with what descends from it; the others are
+    kept. A run that was queued goes back to its queue; any other is driven by this command.
+
+    \b
+    Examples:
+      sage runs redrive 261122-153000-a1b2c3
+      sage runs redrive 261122 --json
+    """
+    redrive_run(app, run_id, workers, inline, as_json=as_json)
+
+
+def redrive_run(app: App, run_id: str, workers: int | None, inline: bool, *, as_json: bool) -> None:
+    """Try again what failed in a run."""
+    from sage_core.cli.run import settings_of  # noqa: PLC0415 - `--help` needs none of it
+    from sage_core.kernel.runtime.redrive import failures_in, is_driven, requeue  # noqa: PLC0415 - see above
+
+    settings = settings_of(workers, inline)
+    project = project_of(run_id)
+    with project.open_store() as store:
+        run = store.run(run_id)
+        failed = failures_in(store, run)
+    if is_driven(run):
+        go_on(app, run, project, settings, as_json=as_json, redrive=True)
+        return
+    started = requeue(run.id, host=app.host, project=project)
+    if as_json:
+        found = {"run_id": run.id, "queue": run.queue, "jobs": failed.jobs, "rows": failed.rows}
+        print_json({**found, "workers_started": started})
+    else:
+        click.echo(f"run {run.id}: queued again in {run.queue}; {failed.jobs} failed jobs, {failed.rows} failed rows")
+
+
+def go_on(
+    app: App, run: StoredRun, project: Project, settings: Settings, *, as_json: bool, redrive: bool = False
+) -> None:
+    """Drive another session of a run, and print what it came to."""
     from sage_core.cli.outcome import finish  # noqa: PLC0415 - `--help` needs none of it
-    from sage_core.cli.run import settings_of  # noqa: PLC0415 - see above
     from sage_core.cli.screen import Screen  # noqa: PLC0415 - see above
     from sage_core.kernel.runtime import launch  # noqa: PLC0415 - see above
 
-    settings = settings_of(workers, inline)
-    project = _project(run_id)
-    with project.open_store() as store:
-        run = store.run(run_id)
     with Screen(run.workflow, as_json=as_json) as screen:
-        report = launch.resume(run.id, host=app.host, project=project, settings=settings, watch=screen.watch)
+        report = launch.resume(
+            run.id, host=app.host, project=project, settings=settings, watch=screen.watch, redrive=redrive
+        )
     finish(report, as_json=as_json, seconds=screen.seconds)
-
-
-def _project(run_id: str = "") -> Project:
-    """The current folder's project; one that never ran anything is refused where a run of it is asked for."""
-    from sage_core.kernel.runtime.launch import find_project  # noqa: PLC0415 - `--help` needs none of it
-
-    project = find_project(Path.cwd())
-    if run_id and not _has_store(project):
-        raise UsageError(f"No run has the id {run_id!r}: there are no runs in {_place(project)}", ELSEWHERE)
-    return project
-
-
-def _has_store(project: Project) -> bool:
-    # Opening the default store makes it, and with it a project of whatever folder the user happens to look from.
-    return bool(project.config.store.url) or project.paths.database.exists()
-
-
-def _place(project: Project) -> str:
-    from sage_core.platform.database import mask  # noqa: PLC0415 - `--help` needs none of it
-
-    return mask(project.config.store.url) if project.config.store.url else str(project.paths.project)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sage_core.cli.runs import ELSEWHERE
+from sage_core.cli.stored import ELSEWHERE
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.test_run import LINES
 

@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
 
 
-def start(*arguments: str, **environ: str) -> subprocess.Popen[str]:
-    """Start a chaos worker."""
+def start(*arguments: str, module: str = "tests.chaos.worker", **environ: str) -> subprocess.Popen[str]:
+    """Start a chaos worker, or another module."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.chaos.worker", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env={**os.environ, **environ},
         stdin=subprocess.PIPE,
@@ -50,8 +50,8 @@ def wait_until_stopped(pid: int) -> None:
 class Nest:
     """Forks a process per order in milliseconds; every store is opened after the fork."""
 
-    def __init__(self) -> None:
-        self._process = start("nest")
+    def __init__(self, module: str = "tests.chaos.worker") -> None:
+        self._process = start("nest", module=module)
 
     def begin(self, do: str, **fields: Any) -> int:
         """Start a child and return its process id; `end` waits for it."""

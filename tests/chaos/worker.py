@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -120,8 +121,8 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
     return {"counted": severed.counted, "traced": len(trace), "jobs": 1}
 
 
-def nest() -> None:
-    """Fork for each line of stdin, and say how the child ended."""
+def nest(obey: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Fork for each line of stdin, let the child obey it, and say how that ended."""
     for text in sys.stdin:
         order = json.loads(text)
         reader, writer = os.pipe()
@@ -147,6 +148,6 @@ def nest() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "nest":
-        nest()
+        nest(obey)
     else:
         serve(json.loads(sys.argv[2]))

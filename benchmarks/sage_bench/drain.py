@@ -41,7 +41,7 @@ class SageDrain:
         store, count = self.store, 0
         while jobs := store.claim(worker, lease_ms=LEASE_MS, queue=queue, limit=batch):
             with store.transaction() as tx:
-                lost = tx.complete(
+                lost, _ = tx.complete(
                     [
                         Completion(
                             job_id=job.id,
@@ -54,7 +54,6 @@ class SageDrain:
                         for job in jobs
                     ]
                 )
-                tx.release([job.id for job in jobs])
             if lost:
                 raise RuntimeError("a job was taken away")
             count += len(jobs)

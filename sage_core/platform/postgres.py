@@ -19,6 +19,12 @@ from sage_core.platform.database import Database, Parameters, Row, Step, mask
 MINIMUM = 140_000
 #: Seconds a connection may take, and a statement may wait for another's lock.
 CONNECT_S, LOCK_S = 10, 30
+#: Every statement is made to be run by its indexes. Left alone, the planner plans most of them anew each time, which
+#: takes longer than to run them, or keeps a plan for small tables that reads whole ones when they have grown.
+PLANS = (
+    "SET plan_cache_mode = force_generic_plan; SET jit = off;"
+    " SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+)
 #: Where handles tell one another that something was committed, and seconds between two such words of one handle.
 CHANNEL, QUIET_S = "sage", 0.01
 
@@ -173,6 +179,7 @@ class PostgresDatabase(Database):
             # A process that is stopped inside a transaction would keep its locks for as long as it stays stopped.
             for limit in ("lock_timeout", "idle_in_transaction_session_timeout"):
                 self._connection.execute(f"SET {limit} = {LOCK_S * 1000}")
+            self._connection.execute(PLANS)
         self._listening = False
         if self._connection.info.server_version < MINIMUM:
             found = self._connection.info.parameter_status("server_version")

@@ -116,6 +116,8 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
     """The protocol: who may hold a job, for how long, and how it is taken back."""
     job = t.job
     ready, running = job.c.state == lit("ready"), job.c.state == lit("running")
+    # Of a job named by its id.
+    runs = s.unindexed(job.c.state) == lit("running")
     held = sa.select(*HELD)
     given = s.given("given", sa.BigInteger, sa.BigInteger, sa.Text, sa.Boolean, sa.Integer, sa.Integer)
     here = p("on_node", sa.Text)
@@ -131,7 +133,7 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
     asks = sa.exists().where(waits.c.state == lit("ready"), waits.c.needs != lit(""), waits.c.needs > lit(""))
     calm = sa.or_(p("anyway", sa.Boolean), sa.not_(sa.or_(late, asks)))
     free = sa.exists().where(t.slot.c.key == job.c.limit_key, sa.not_(holds(t.slot)))
-    fenced = sa.and_(job.c.id == p("job_id"), job.c.fence == p("fence"), running)
+    fenced = sa.and_(job.c.id == p("job_id"), job.c.fence == p("fence"), runs)
     named = sa.tuple_(job.c.id, job.c.fence).in_(s.pairs("pairs"))
 
     def lease(deadline: Any) -> Any:
@@ -157,7 +159,7 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
         )
         return (
             sa.update(job)
-            .where(job.c.id.in_(sa.select(chosen.c.id)), ready)
+            .where(job.c.id.in_(sa.select(chosen.c.id)), s.unindexed(job.c.state) == lit("ready"))
             .values(
                 state=lit("running"),
                 attempt=job.c.attempt + lit(1),
@@ -190,7 +192,7 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
             held.where(running, job.c.lease_until <= s.now).order_by(job.c.lease_until)
         ).with_for_update(skip_locked=True),
         "held_one": held.where(fenced).with_for_update(),
-        "held_pairs": held.where(job.c.id.in_(s.listed("ids")), named, running).with_for_update(),
+        "held_pairs": held.where(job.c.id.in_(s.listed("ids")), named, runs).with_for_update(),
         "held_worker": held.where(running, job.c.worker == p("of_worker")).with_for_update(),
         # What runs is locked before what waits for it, as a completion does.
         "held_left": sa.select(*HELD, job.c.state)
@@ -199,7 +201,7 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
         .with_for_update(),
         "held_run": held.where(running, job.c.run_id == p("of_run")).with_for_update(),
         "renew": sa.update(job)
-        .where(job.c.id.in_(s.listed("ids")), named, running)
+        .where(job.c.id.in_(s.listed("ids")), named, runs)
         .where(sa.or_(job.c.deadline_at.is_(None), job.c.deadline_at > s.now))
         .values(lease_until=lease(job.c.deadline_at))
         .returning(job.c.id),
@@ -230,7 +232,7 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
             node_until=sa.null(),
         ),
         "finish": sa.update(job)
-        .where(job.c.id == given[0], job.c.fence == given[1], running)
+        .where(job.c.id == given[0], job.c.fence == given[1], runs)
         .values(
             state=lit("done"),
             result_key=given[2],

@@ -123,10 +123,10 @@ class Transaction(ClusterWriter, ScheduleWriter, UpkeepWriter, Reader):
         if not self._db.together([("finish", {"given": given}), ("attempt_done", {"given": given})])[0]:
             raise StaleAttempt(self.url, job_id, fence)
 
-    def complete(self, ends: Sequence[Completion]) -> set[int]:
-        """Record the results of attempts that still own their jobs, and return the jobs of the others.
+    def complete(self, ends: Sequence[Completion]) -> tuple[set[int], list[JobRow]]:
+        """Record the results of attempts that still own their jobs, and release what waited for these alone.
 
-        Of an attempt that does not own its job nothing is recorded.
+        Returns the jobs of the other attempts, of which nothing is recorded, and the jobs that became ready.
         """
         given = listed(
             (end.job_id, end.fence, end.result_key, False, end.session, end.failures)
@@ -134,16 +134,17 @@ class Transaction(ClusterWriter, ScheduleWriter, UpkeepWriter, Reader):
             for end in sorted(ends, key=lambda end: end.job_id)
         )
         results = [_result(e, e.result_key, e.body) for e in ends if e.result_key is not None and e.body is not None]
-        done, _, *kept = self._db.together(
+        done, _, freed, *kept = self._db.together(
             [
                 ("finish", {"given": given}),
                 ("attempt_done", {"given": given}),
+                ("edge_release", {"ids": listed(end.job_id for end in ends)}),
                 *self._db.spread("result_insert", results),
             ]
         )
         held = {row[0] for row in done}
         self._mind_scopes([result for result in results if result["job_id"] in held], kept)
-        return {end.job_id for end in ends} - held
+        return {end.job_id for end in ends} - held, self._release(freed)
 
     def put_result(self, key: str, body: bytes, *, run_id: str, scope_run: str | None = None) -> None:
         """Keep a result under its key; the first one stays. One scoped to a run needs a key of that run's own."""
@@ -166,7 +167,12 @@ class Transaction(ClusterWriter, ScheduleWriter, UpkeepWriter, Reader):
 
     def release(self, done: Sequence[int]) -> list[JobRow]:
         """Count finished jobs off their successors, once, and return those that became ready."""
-        freed = Counter(row[0] for row in self._db.write_fetch("edge_release", {"ids": listed(done)}))
+        return self._release(self._db.write_fetch("edge_release", {"ids": listed(done)}))
+
+    def _release(self, edges: Sequence[Row]) -> list[JobRow]:
+        if not edges:
+            return []
+        freed = Counter(row[0] for row in edges)
         # One order for all, so that two releases cannot lock each other out.
         rows = [self._db.write_fetch("job_release", {"job_id": id, "n": n})[0] for id, n in sorted(freed.items())]
         return [job for job in map(job_row, rows) if job.state == "ready" and job.deps_left == 0]

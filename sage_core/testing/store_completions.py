@@ -38,8 +38,9 @@ class CompletionContract(StoreSuite):
             tx.insert_edges([(id, last) for id in ids])
         jobs = store.claim("w", lease_ms=LONG, limit=9)
         with store.transaction() as tx:
-            assert tx.complete(ends(jobs)) == set()
-            assert [job.id for job in tx.release(ids)] == [last]
+            lost, ready = tx.complete(ends(jobs))
+            assert (lost, [job.id for job in ready]) == (set(), [last])
+            assert tx.release(ids) == []
         done = store.jobs("run", stages=["map"])
         assert [(job.state, job.result_key, job.failures, job.session) for job in done] == [
             ("done", str(id), part, 1) for part, id in enumerate(ids)
@@ -56,7 +57,7 @@ class CompletionContract(StoreSuite):
         assert {job.id for job in mine} == {lost, kept}
         whole = [stale, *(job for job in mine if job.id == kept)]
         with store.transaction() as tx:
-            assert tx.complete(ends(whole)) == {lost}
+            assert tx.complete(ends(whole)) == ({lost}, [])
         assert store.results([f"{lost}", f"{kept}"]) == {f"{kept}": b"1"}
         assert (row(store, lost).state, row(store, kept).state) == ("running", "done")
         assert [(a.job_id, a.fence, a.outcome) for a in store.attempts("run")] == [
@@ -69,7 +70,7 @@ class CompletionContract(StoreSuite):
         jobs = store.claim("w", lease_ms=LONG)
         for stale in (set(), {id}):
             with store.transaction() as tx:
-                assert tx.complete(ends(jobs)) == stale
+                assert tx.complete(ends(jobs)) == (stale, [])
         assert len(store.attempts("run")) == 1
 
     def test_an_attempt_that_gave_its_job_back_completes_nothing(self, store: JobStore) -> None:
@@ -77,7 +78,7 @@ class CompletionContract(StoreSuite):
         [job] = store.claim("w", lease_ms=LONG)
         store.give_back([(id, job.fence)])
         with store.transaction() as tx:
-            assert tx.complete(ends([job])) == {id}
+            assert tx.complete(ends([job])) == ({id}, [])
         assert (row(store, id).state, store.results([f"{id}"])) == ("ready", {})
 
     def test_a_batch_does_not_take_a_key_that_belongs_to_another_run(self, store: JobStore) -> None:
@@ -99,4 +100,4 @@ class CompletionContract(StoreSuite):
 
     def test_nothing_to_complete_is_nothing(self, store: JobStore) -> None:
         with store.transaction() as tx:
-            assert tx.complete([]) == set()
+            assert tx.complete([]) == (set(), [])

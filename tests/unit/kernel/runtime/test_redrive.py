@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sage_core import builtins
 from sage_core.common.errors import UsageError
 from sage_core.kernel.runtime import launch
 from sage_core.kernel.runtime.redrive import Failures, failures_in, is_driven, requeue
@@ -29,7 +30,7 @@ def serve(flows: Flows, store: JobStore) -> int:
             store_url=flows.project.url,
             worker="w",
             modules={"flows": flow_operators},
-            defaults=None,
+            defaults=builtins,
             paths=flows.project.paths,
             folder=flows.home,
         )

@@ -25,16 +25,21 @@ from sage_core.common.telemetry import log
 from sage_core.kernel.runtime.autoscale import bury_supervisors
 from sage_core.kernel.runtime.crew import GRACE, Crew
 from sage_core.kernel.runtime.launch import Project
+from sage_core.kernel.runtime.schedules import fire_due
 from sage_core.kernel.scheduler.ledger import fits
 from sage_core.platform.processes import this_process
 from sage_core.platform.store import JobStore
 
 #: Seconds between looks at whether anything was committed, and between looks at the queues themselves.
 GLANCE, LOOK = 0.05, 1.0
+#: Seconds until schedules are looked at again after one could not be fired.
+RETRY = 60.0
 #: Workers of a queue that may die in a row without having held a job, before the queue is given up.
-DEATHS = 5
+DEATHS = 4
 #: Seconds until a worker that held no job is replaced, after the first such death; doubled by each further one.
 PAUSE = 0.1
+#: Seconds without such a death after which they are counted anew.
+CALM = 60.0
 
 Reason = Literal["idle", "max_jobs", "stopped", "gave_up"]
 
@@ -96,22 +101,31 @@ class Team:
                 self._quota.left += max(0, self._shares.pop(end.worker) - store.tried([end.worker]))
             if end.code == 0:
                 continue
-            self._fruitless = 0 if end.jobs else self._fruitless + 1
-            if self._fruitless:
-                self._not_before = time.monotonic() + PAUSE * 2 ** (self._fruitless - 1)
+            self._bury_fruitless(end.jobs)
         if self._fruitless >= DEATHS and not self.error:
             self.error = f"{self._fruitless} workers died without running a job; see {self.crew.log}, which ends: "
             self.error += self.crew.last_line()
             log("queue_given_up", queue=self.name, error=self.error)
         return bool(ends)
 
+    def _bury_fruitless(self, jobs: int) -> None:
+        now = time.monotonic()
+        if jobs or now - self._not_before > CALM:
+            self._fruitless = 0
+        if not jobs:
+            self._fruitless += 1
+            self._not_before = now + PAUSE * 2 ** (self._fruitless - 1)
+
+    @property
+    def is_pausing(self) -> bool:
+        """Whether workers will be started again soon."""
+        return not self.error and time.monotonic() < self._not_before + GLANCE
+
     def staff(self, store: JobStore, able: Sequence[str], node: str) -> None:
         """Start the workers that the queue needs; those that it needs no more leave by themselves."""
         if self.error or time.monotonic() < self._not_before:
             return
         busy = store.busy(self.crew.workers()) if self.crew else 0
-        if busy:
-            self._fruitless = 0
         ready = store.claimable(self.name, node=node, fits=able, limit=self._max * self._buffer)
         needed = busy + math.ceil(ready / self._buffer)
         if not needed and store.runs_over(self.name, limit=1):
@@ -157,6 +171,7 @@ class Supervisor:
         id: str = "",
     ) -> None:
         self._project = project
+        self._host = host
         self._node = node
         self._until_idle = until_idle
         self._grace = grace
@@ -185,7 +200,7 @@ class Supervisor:
         self._signals = 0
         self._reason: Reason | None = None
         self._speaks = False
-        self._beat = self._looked = 0.0
+        self._beat = self._looked = self._fire_from = 0.0
         self._busy_at = time.monotonic()
 
     def run(self) -> Farewell:
@@ -280,9 +295,11 @@ class Supervisor:
             self._heartbeat(store)
             self._beat = now
         died = [team.bury(store) for team in self._teams]
-        if not (any(died) or store.changed() or now - self._looked > self._look):
+        pausing = any(team.is_pausing for team in self._teams)
+        if not (any(died) or pausing or store.changed() or now - self._looked > self._look):
             return
         self._looked = now
+        self._fire(store, now)
         able = self._able(store.needs_waiting(), {})
         for team in self._teams:
             team.staff(store, able, self._node.name)
@@ -292,6 +309,14 @@ class Supervisor:
             self._reason = "max_jobs"
         elif self._until_idle is not None:
             self._idle(store, able, self._until_idle)
+
+    def _fire(self, store: JobStore, now: float) -> None:
+        """Fire schedules that are due, so that whoever keeps a worker up needs no timer."""
+        if now < self._fire_from:
+            return
+        if any(each.outcome == "failed" for each in fire_due(self._project, self._host, store=store)):
+            # One whose plugin is missing here stays due, and would be reported at every look.
+            self._fire_from = now + RETRY
 
     @property
     def _look(self) -> float:

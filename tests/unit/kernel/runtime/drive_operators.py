@@ -47,6 +47,12 @@ def block(text: str, *, flag: str) -> str:
     return text
 
 
+@operator("d.nap", returns="text")
+async def nap(text: str, *, seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return text
+
+
 @operator("d.fail", returns="text")
 def fail(text: str) -> str:
     raise ValueError(f"no {text}")
@@ -74,7 +80,7 @@ def pid(text: str) -> int:
 
 @hookimpl
 def sage_operators() -> Mapping[str, str]:
-    names = ("hang", "block", "fail", "die", "plain", "numbers", "pid")
+    names = ("hang", "block", "nap", "fail", "die", "plain", "numbers", "pid")
     return {**{f"d.{name}": f"{__name__}:{name}" for name in names}, "d.signal": f"{__name__}:send_signal"}
 
 

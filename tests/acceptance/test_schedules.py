@@ -89,6 +89,15 @@ def test_one_tick_gives_exactly_one_run_and_workers_execute_it(sage: Sage, url: 
     assert shown["outputs"] == {"texts": ["A fence only ever grows.\n"]}
 
 
+def test_a_worker_that_is_up_needs_no_tick(sage: Sage, url: str) -> None:
+    let_time_pass(url)
+    sage("worker", "--until-idle", "1s")
+    (run,) = runs(sage)
+    assert run["status"] == "succeeded"
+    (row,) = sage.json("schedules", "list")
+    assert (row["outcome"], row["run_id"]) == ("fired", run["run_id"])
+
+
 def test_four_ticks_at_once_give_one_run(sage: Sage, url: str) -> None:
     let_time_pass(url)
     command = [str(SAGE), "tick", "--no-spawn", "--json"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -56,4 +57,4 @@ def _line(kind: str, entry: Entry) -> str:
 
 def _quantile(times: Iterable[float], share: float) -> str:
     ordered = sorted(times)
-    return f"{ordered[min(len(ordered) - 1, int(share * len(ordered)))]:.3f}" if ordered else "-"
+    return f"{ordered[math.ceil(share * len(ordered)) - 1]:.3f}" if ordered else "-"

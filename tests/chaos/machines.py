@@ -46,7 +46,9 @@ class Machine:
         self._environ = {**clean, "SAGE_HOME": str(self.folder / "home"), "PYTHONPATH": path}
 
     def _command(self, *arguments: str) -> list[str]:
-        named = ["unshare", "--map-root-user", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.name]
+        # Root needs no user namespace, in which it could not reach a socket that another user owns.
+        user = [] if os.geteuid() == 0 else ["--map-root-user"]
+        named = ["unshare", *user, "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.name]
         return [*named, str(SAGE), *arguments]
 
     def sage(self, *arguments: str) -> Any:
@@ -74,10 +76,15 @@ class Machine:
             start_new_session=True,
         )
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to everything on the machine."""
+        assert self._worker is not None
+        os.killpg(self._worker.pid, number)
+
     def kill(self) -> None:
         """End everything on the machine at once, as a power cut does."""
         assert self._worker is not None
-        os.killpg(self._worker.pid, signal.SIGKILL)
+        self.send(signal.SIGKILL)
         self._worker.communicate()
         self._worker = None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from tests.chaos.history import Verdict
 from tests.chaos.ledger import Ledger
 from tests.chaos.machines import Machine
 from tests.chaos.processes import wait_for
+from tests.chaos.server import Server
 
 ROWS = 12
 LEASE = 1.5
@@ -34,15 +37,9 @@ partition = 1
 checkpoint = true
 needs = {needs}
 
-[steps.{name}-total]
+[steps.{name}_total]
 use = "chaos.total"
 in = {{ done = "{name}.done" }}
-"""
-OUTPUTS = """
-[outputs]
-any = "any-total.total"
-left = "left-total.total"
-right = "right-total.total"
 """
 NEEDS = {"any": "{ cpu = 0.1 }", "left": '{ labels = ["left"] }', "right": '{ labels = ["right"] }'}
 
@@ -50,11 +47,25 @@ NEEDS = {"any": "{ cpu = 0.1 }", "left": '{ labels = ["left"] }', "right": '{ la
 @pytest.fixture
 def machines(url: str, tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
     left, right = (Machine(tmp_path, name, url, lease=LEASE) for name in ("left", "right"))
-    steps = [STEP.format(name=name, log=tmp_path / "log", needs=needs) for name, needs in NEEDS.items()]
-    (left.folder / "workflow.toml").write_text(WORKFLOW.format(rows=ROWS) + "".join(steps) + OUTPUTS)
+    (left.folder / "workflow.toml").write_text(workflow(tmp_path, "any", "left", "right"))
     yield left, right
     left.close()
     right.close()
+
+
+@pytest.fixture
+def machine(url: str, tmp_path: Path) -> Iterator[Machine]:
+    machine = Machine(tmp_path, "alone", url, lease=LEASE)
+    (machine.folder / "workflow.toml").write_text(workflow(tmp_path, "any"))
+    yield machine
+    machine.close()
+
+
+def workflow(folder: Path, *steps: str) -> str:
+    """A workflow with some of the steps, each of which puts every row of twelve to work."""
+    parts = [STEP.format(name=name, log=folder / "log", needs=NEEDS[name]) for name in steps]
+    outputs = "".join(f'{name} = "{name}_total.total"\n' for name in steps)
+    return WORKFLOW.format(rows=ROWS) + "".join(parts) + "[outputs]\n" + outputs
 
 
 def worked(folder: Path) -> list[list[str]]:
@@ -84,21 +95,24 @@ def test_a_machine_that_loses_its_power(
 ) -> None:
     left, right = machines
     left.sage("deploy", "workflow.toml")
-    run = left.sage("invoke", "machines", "--no-spawn")["run_id"]
     left.serve()
     right.serve()
     with JobStore.open(url) as store:
+        wait_for(lambda: len(store.nodes()) == 2, "both machines are announced")
+        run = left.sage("invoke", "machines", "--no-spawn")["run_id"]
 
-        def at_work_on_its_own() -> bool:
-            return {"any", "right"} <= {step for step, _, name, _ in worked(tmp_path) if name == "right"} and any(
-                job.state == "running" and job.node == "right" for job in store.jobs(run)
-            )
+        def at_work() -> bool:
+            right.send(signal.SIGSTOP)
+            steps = {step for step, _, name, _ in worked(tmp_path) if name == "right"}
+            held = [job for job in store.jobs(run) if job.state == "running" and job.node == "right"]
+            if held and {"any", "right"} <= steps:
+                return True
+            right.send(signal.SIGCONT)
+            return False
 
-        wait_for(at_work_on_its_own, "both machines work")
+        wait_for(at_work, "it has a job in its hands, and has done some")
         right.kill()
         since = time.monotonic()
-        held = [job for job in store.jobs(run) if job.state == "running" and job.node == "right"]
-        assert held, "it dies with a job in its hands"
 
         def all_but(*stages: str) -> Callable[[], bool]:
             return lambda: all(
@@ -115,13 +129,62 @@ def test_a_machine_that_loses_its_power(
         assert waiting
         right.serve()
         wait_for(lambda: store.run(run).status != "running", "the run ends")
-        assert store.run(run).status == "succeeded", store.run(run).error
-        left.leave()
         right.leave()
-        report = left.sage("runs", "show", run)
-        assert set(report["outputs"].values()) == {(1 << ROWS) - 1}, report["outputs"]
+        finish(left, store, run)
         rows = {(step, int(row)) for step, row, _, _ in worked(tmp_path)}
         assert rows == {(step, row) for step in NEEDS for row in range(ROWS)}
         assert {name for step, _, name, _ in worked(tmp_path) if step == "left"} == {"left"}
         assert {name for step, _, name, _ in worked(tmp_path) if step == "right"} == {"right"}
         ledger.settle(f"power cut of one of two machines ({kind})", 1, judge(store, run), [took])
+
+
+@pytest.mark.parametrize("kind", ["postgres"])
+def test_a_supervisor_outlasts_a_server_that_restarts(
+    machine: Machine, url: str, kind: str, server: Server, tmp_path: Path, ledger: Ledger
+) -> None:
+    machine.sage("deploy", "workflow.toml")
+    machine.serve()
+    with JobStore.open(url) as store:
+        wait_for(store.nodes, "the machine is announced")
+        run = machine.sage("invoke", "machines", "--no-spawn")["run_id"]
+    times = []
+    for count in (2, 4, 6):
+        wait_for(lambda count=count: len(worked(tmp_path)) >= count, "some rows are worked on")  # type: ignore[misc]
+        server.stop("immediate")
+        server.start()
+        since, before = time.monotonic(), len(worked(tmp_path))
+        wait_for(lambda before=before: len(worked(tmp_path)) > before, "work goes on")  # type: ignore[misc]
+        times.append(time.monotonic() - since)
+    with JobStore.open(url) as store:
+        wait_for(lambda: store.run(run).status != "running", "the run ends")
+        finish(machine, store, run)
+        ledger.settle(f"crash of the server under a supervisor ({kind})", 3, judge(store, run), times)
+
+
+def test_a_supervisor_replaces_workers_that_are_killed(
+    machine: Machine, url: str, kind: str, tmp_path: Path, ledger: Ledger
+) -> None:
+    machine.sage("deploy", "workflow.toml")
+    machine.serve()
+    with JobStore.open(url) as store:
+        wait_for(store.nodes, "the machine is announced")
+        run = machine.sage("invoke", "machines", "--no-spawn")["run_id"]
+        times, victims = [], set()
+        for count in (2, 5):
+            wait_for(lambda count=count: len(worked(tmp_path)) >= count, "some rows are worked on")  # type: ignore[misc]
+            victim = int(worked(tmp_path)[-1][3])
+            os.kill(victim, signal.SIGKILL)
+            victims.add(str(victim))
+            since = time.monotonic()
+            wait_for(lambda: worked(tmp_path)[-1][3] not in victims, "another worker goes on")
+            times.append(time.monotonic() - since)
+        wait_for(lambda: store.run(run).status != "running", "the run ends")
+        finish(machine, store, run)
+        ledger.settle(f"SIGKILL of a worker under a supervisor ({kind})", 2, judge(store, run), times)
+
+
+def finish(machine: Machine, store: JobStore, run: str) -> None:
+    """See that a run brought what it must, and that its supervisor leaves."""
+    assert store.run(run).status == "succeeded", store.run(run).error
+    machine.leave()
+    assert set(machine.sage("runs", "show", run)["outputs"].values()) == {(1 << ROWS) - 1}

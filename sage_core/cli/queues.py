@@ -43,20 +43,23 @@ def list_queues(every: bool, watch: bool, as_json: bool) -> None:
       sage queues list --all --watch
       sage queues list --json
     """
-    from sage_core.kernel.runtime.submit import PRIVATE  # noqa: PLC0415 - `--help` needs none of it
+    from sage_core.kernel.runtime.inspect import iso  # noqa: PLC0415 - `--help` needs none of it
+    from sage_core.kernel.runtime.submit import PRIVATE  # noqa: PLC0415 - see above
 
     project = project_here()
 
     def read(store: JobStore) -> list[dict[str, Any]]:
-        now = store.now()
-        return [
-            {
-                **{name: getattr(queue, name) for name in ("name", "paused", "ready", "running", "blocked")},
-                "oldest_ms": None if queue.oldest_run_at is None else max(0, now - queue.oldest_run_at),
-            }
-            for queue in store.queues()
-            if every or not queue.name.startswith(PRIVATE)
-        ]
+        now, found = store.now(), []
+        for queue in store.queues():
+            if every or not queue.name.startswith(PRIVATE):
+                row = {name: getattr(queue, name) for name in ("name", "paused", "ready", "running", "blocked")}
+                oldest = queue.oldest_run_at
+                # A document says when, and so changes only with the queue; a table says for how long.
+                row["oldest_at"] = None if oldest is None else iso(oldest)
+                if not as_json:
+                    row["oldest"] = "" if oldest is None else f"{max(0, now - oldest) / 1000:.0f} s"
+                found.append(row)
+        return found
 
     def say(rows: list[dict[str, Any]]) -> None:
         if not rows:
@@ -66,8 +69,7 @@ def list_queues(every: bool, watch: bool, as_json: bool) -> None:
             ["queue", "ready", "running", "blocked", "oldest", ""],
             [
                 (
-                    *(row[name] for name in ("name", "ready", "running", "blocked")),
-                    "" if row["oldest_ms"] is None else f"{row['oldest_ms'] / 1000:.0f} s",
+                    *(row[name] for name in ("name", "ready", "running", "blocked", "oldest")),
                     "paused" if row["paused"] else "",
                 )
                 for row in rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sage_core.platform.records import NewJob, NewRun
 from sage_core.platform.store import JobStore
 from tests.unit.cli.conftest import Cli
@@ -16,14 +18,14 @@ def test_queues_are_listed_without_those_of_driven_runs(cli: Cli) -> None:
         tx.insert_run(NewRun(id="r", workflow="w"))
         tx.insert_jobs([NewJob(run_id="r", stage="s", queue="nightly"), NewJob(run_id="r", stage="t", queue="run:r")])
     (row,) = cli("queues", "list", "--json").json
-    assert row["oldest_ms"] >= 0
-    assert {**row, "oldest_ms": 0} == {
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", row["oldest_at"])
+    assert {**row, "oldest_at": ""} == {
         "name": "nightly",
         "paused": False,
         "ready": 1,
         "running": 0,
         "blocked": 0,
-        "oldest_ms": 0,
+        "oldest_at": "",
     }
     assert [each["name"] for each in cli("queues", "list", "--all", "--json").json] == ["nightly", "run:r"]
     assert cli("queues", "list").out.splitlines()[1].split()[:4] == ["nightly", "1", "0", "0"]

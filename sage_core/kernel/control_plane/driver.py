@@ -18,7 +18,7 @@ from sage_core.common.errors import ModelError, RequestRejected, SageError, Usag
 from sage_core.common.records import EngineInfo, Lane, ModelSpec, Request, Token
 from sage_core.common.registry import Registry
 from sage_core.common.telemetry import log
-from sage_core.kernel.control_plane.engines import EnginePools
+from sage_core.kernel.control_plane.engines import EnginePools, Held
 from sage_core.kernel.control_plane.events import (
     Abort,
     Action,
@@ -80,6 +80,7 @@ class Driver:
         backends: where engines come from.
         sink: called with the decisions of each instant.
         record: called with each instant before it is applied: `replay` of these makes the same decisions.
+        held: see `EnginePools`.
     """
 
     def __init__(
@@ -90,12 +91,14 @@ class Driver:
         clock: Clock | None = None,
         sink: Sink | None = None,
         record: Callable[[Instant], None] | None = None,
+        held: Held = lambda models: None,
     ) -> None:
         self.manager = manager
         self._backends = backends
         self._clock = clock or SystemClock()
         self._sink = sink
         self._record = record
+        self._held = held
         self._calls: dict[str, _Call] = {}
         self._inbox: list[Input] = []
         self._pumping = False
@@ -108,7 +111,7 @@ class Driver:
 
     async def __aenter__(self) -> Driver:
         self._tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
-        self.pools = EnginePools(self._backends, self._tasks, self._engine_changed)
+        self.pools = EnginePools(self._backends, self._tasks, self._engine_changed, self._held)
         return self
 
     async def __aexit__(

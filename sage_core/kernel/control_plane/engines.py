@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -19,6 +19,7 @@ from sage_core.kernel.dataflow.expressions import fill
 
 #: Told of an engine: its info when it opened, the error when it did not.
 Report = Callable[[str, EngineInfo | Exception], None]
+Held = Callable[[Sequence[ModelSpec]], None]
 
 
 def make_backend(backends: Registry, name: str) -> Backend:
@@ -52,9 +53,12 @@ class EnginePools:
         backends: name → backend class, by plugin.
         tasks: group in which each engine is held open.
         report: called on the event loop for everything that happens to an engine.
+        held: called with the models of all engines that are open, opening or closing, whenever these change.
     """
 
-    def __init__(self, backends: Registry, tasks: asyncio.TaskGroup, report: Report) -> None:
+    def __init__(
+        self, backends: Registry, tasks: asyncio.TaskGroup, report: Report, held: Held = lambda models: None
+    ) -> None:
         self._backends = backends
         self._tasks = tasks
         self._report = report
@@ -64,6 +68,8 @@ class EnginePools:
         self._engines: dict[str, Engine] = {}
         self._infos: dict[str, EngineInfo] = {}
         self._stops: dict[str, asyncio.Event] = {}
+        self._held: dict[str, ModelSpec] = {}
+        self._tell_held = held
 
     def register(self, lane: Lane, spec: ModelSpec) -> None:
         """Say which model a lane serves; the first name given to it is the one engines are shown under."""
@@ -72,6 +78,8 @@ class EnginePools:
     def start(self, engine: str, lane: Lane) -> None:
         """Begin to open an engine."""
         stop = self._stops[engine] = asyncio.Event()
+        self._held[engine] = self._specs[lane]
+        self._tell_held(list(self._held.values()))
         self._tasks.create_task(self._hold(engine, self._specs[lane], stop), name=f"engine {engine}")
 
     def stop(self, engine: str) -> None:
@@ -119,6 +127,9 @@ class EnginePools:
             else:
                 self.stop(engine)
                 self._report(engine, _explained(spec, did, error))
+        finally:
+            del self._held[engine]
+            self._tell_held(list(self._held.values()))
 
     def _opened(self, engine: str, spec: ModelSpec, identity: str, running: Engine) -> None:
         info = EngineInfo(

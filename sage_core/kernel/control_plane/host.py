@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sage_core.common.config import load_config
-from sage_core.common.errors import EngineHostError, ModelError
+from sage_core.common.errors import EngineHostError, ModelError, SageError
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
-from sage_core.common.records import Request
+from sage_core.common.records import ModelSpec, Request
 from sage_core.common.telemetry import log, log_to_stderr
 from sage_core.kernel.control_plane.decisions import DecisionLog
 from sage_core.kernel.control_plane.driver import Driver
@@ -40,6 +40,8 @@ from sage_core.kernel.control_plane.frames import (
     socket_path,
 )
 from sage_core.kernel.control_plane.inline import build_manager, decision_sink
+from sage_core.kernel.control_plane.model_specs import engine_needs
+from sage_core.kernel.scheduler.holdings import holdings_path, tell
 
 #: Seconds a host without clients stays: after the last one left, and for the first one to come.
 IDLE, FIRST = 0.5, 10.0
@@ -195,8 +197,17 @@ async def _run(host: Host, paths: Paths, path: Path, idle: float) -> None:
     loop.add_signal_handler(signal.SIGTERM, service.leave)
     # Ctrl-C reaches the whole process group; the clients end what they must, and this process follows the last one.
     loop.add_signal_handler(signal.SIGINT, lambda: None)
+
+    def held(models: Sequence[ModelSpec]) -> None:
+        try:
+            tell(holdings_path(paths), [(spec.name, engine_needs(spec)) for spec in models])
+        except (OSError, SageError) as error:
+            # The ledger then takes these engines for nothing; they serve all the same.
+            log("holdings_not_told", error=error)
+
+    paths.runtime.mkdir(parents=True, exist_ok=True)
     manager = build_manager(host, load_config(paths.project.parent))
-    async with Driver(manager, host.backends, sink=decision_sink(host, service.log_of)) as driver:
+    async with Driver(manager, host.backends, sink=decision_sink(host, service.log_of), held=held) as driver:
         service.driver = driver
         await service.serve(path)
 
@@ -246,6 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         defaults = modules.pop("builtins", None)
         asyncio.run(_run(Host(modules, builtins=defaults), paths, path, options.idle))
     finally:
+        holdings_path(paths).unlink(missing_ok=True)
         release()
     return 0
 

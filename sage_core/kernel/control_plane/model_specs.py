@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from sage_core.common.added import added_models
-from sage_core.common.errors import ConfigError
+from sage_core.common.errors import BadValue, ConfigError
 from sage_core.common.paths import Paths
-from sage_core.common.records import ModelSpec
+from sage_core.common.records import ModelSpec, Needs
+from sage_core.kernel.dataflow.units import size
 
 #: Keys of a model's table that are not options of its backend.
 _OWN = ("backend", "source", "needs", "options")
@@ -57,3 +60,12 @@ def _filled(first: ModelSpec, other: ModelSpec) -> ModelSpec:
         options={**other.options, **first.options},
         needs={**other.needs, **first.needs},
     )
+
+
+def engine_needs(spec: ModelSpec) -> Needs:
+    """What one engine of a model reserves."""
+    given: Mapping[str, Any] = spec.needs
+    try:
+        return msgspec.convert({**given, **({"memory": size(given["memory"])} if "memory" in given else {})}, Needs)
+    except (BadValue, msgspec.ValidationError) as error:
+        raise ConfigError(f"[models.{spec.name}] needs", str(error).replace("`", "'")) from None

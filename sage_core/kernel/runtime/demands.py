@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import msgspec
-
-from sage_core.common.errors import BadValue, ConfigError, UsageError
-from sage_core.common.records import ModelSpec, Needs, Node, Record
-from sage_core.kernel.dataflow.units import size
+from sage_core.common.errors import UsageError
+from sage_core.common.records import Needs, Node, Record
+from sage_core.kernel.control_plane.model_specs import engine_needs
 from sage_core.kernel.runtime.prepared import Prepared, used_models
 from sage_core.kernel.scheduler.ledger import lacks, needs_of, needs_text
 from sage_core.kernel.scheduler.node import GPU
@@ -39,15 +36,6 @@ def demands(prepared: Prepared) -> dict[str, Demand]:
         needs = needs_of([*(step.needs for step in steps), {"labels": sorted(labels)}])
         found[name] = Demand(needs=needs, text=needs_text(needs), models=tuple(models))
     return found
-
-
-def engine_needs(spec: ModelSpec) -> Needs:
-    """What one engine of a model reserves."""
-    given: Mapping[str, Any] = spec.needs
-    try:
-        return msgspec.convert({**given, **({"memory": size(given["memory"])} if "memory" in given else {})}, Needs)
-    except (BadValue, msgspec.ValidationError) as error:
-        raise ConfigError(f"[models.{spec.name}] needs", str(error).replace("`", "'")) from None
 
 
 def refuse_unmet(prepared: Prepared, nodes: Callable[[], Sequence[Node]]) -> None:

@@ -34,6 +34,7 @@ from sage_core.kernel.runtime.results import Result, Tables
 from sage_core.kernel.runtime.submit import PRIVATE
 from sage_core.kernel.runtime.values import Codec
 from sage_core.kernel.runtime.watchdog import Watchdog
+from sage_core.kernel.scheduler.holdings import holdings_path
 from sage_core.kernel.scheduler.ledger import fits
 from sage_core.kernel.scheduler.node import node_name, this_node
 from sage_core.kernel.scheduler.placement import Placement
@@ -93,7 +94,8 @@ class Executor:
             node=self._node,
         )
         # Only where a job needs something: it costs each claim a statement.
-        self._fits = fits(this_node(config)) if any(demand.text for demand in self.manager.demands.values()) else None
+        needy = any(demand.text for demand in self.manager.demands.values())
+        self._fits = fits(this_node(config), holdings_path(paths)) if needy else None
         self._artifacts = artifacts
         self._client = UnifiedInferenceClient.create(
             prepared.models,

@@ -26,6 +26,7 @@ from sage_core.kernel.runtime.autoscale import bury_supervisors
 from sage_core.kernel.runtime.crew import GRACE, Crew
 from sage_core.kernel.runtime.launch import Project
 from sage_core.kernel.runtime.schedules import fire_due
+from sage_core.kernel.scheduler.holdings import holdings_path, with_engines
 from sage_core.kernel.scheduler.ledger import fits
 from sage_core.platform.processes import this_process
 from sage_core.platform.store import JobStore
@@ -178,7 +179,8 @@ class Supervisor:
         me = this_process("supervisor")
         self._me = msgspec.structs.replace(me, id=id or me.id, node=node.name, queue=",".join(queues))
         self._lease_ms = int(1000 * project.config.workers.lease)
-        self._able = fits(node)
+        self._engines = holdings_path(project.paths)
+        self._able = fits(node, self._engines)
         self._quota = Quota(max_jobs)
         self._teams = [
             Team(
@@ -340,7 +342,7 @@ class Supervisor:
             self._announce(store)
 
     def _body(self) -> str:
-        return msgspec.json.encode(self._node).decode()
+        return msgspec.json.encode(with_engines(self._node, self._engines)).decode()
 
     def _idle(self, store: JobStore, able: Sequence[str], until_idle: float) -> None:
         """Leave when everything has been quiet for long enough, and still is when others may start workers again."""

@@ -27,6 +27,7 @@ from sage_core.common.paths import Paths
 from sage_core.common.records import Job
 from sage_core.common.telemetry import log, log_to_stderr
 from sage_core.kernel.runtime.patience import AWAY, LONGEST, patiently
+from sage_core.kernel.scheduler.holdings import holdings_path
 from sage_core.kernel.scheduler.ledger import fits
 from sage_core.kernel.scheduler.node import this_node
 from sage_core.platform.processes import this_process
@@ -68,7 +69,7 @@ class Worker:
         self._lease_ms = int(config.workers.lease * 1000)
         here = this_node(config)
         self._node = msgspec.structs.replace(here, name=options.given.node or here.name)
-        self._fits = fits(self._node)
+        self._fits = fits(self._node, holdings_path(options.paths))
         self._queues = (store.run(duty.run).queue,) if duty.run else duty.queues
         self._options = options
         self._runs: Runs | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from sage_core.common.records import Needs, Node
+from sage_core.kernel.scheduler.holdings import with_engines
 from sage_core.platform.store import Fits
 
 #: Cores: sums of fractions are not exact.
@@ -71,11 +73,15 @@ def has_room(node: Node, needs: Needs) -> bool:
     )
 
 
-def fits(node: Node) -> Fits:
-    """What `JobStore.claim` asks for each claim on this node; what is used of it comes on top of the running jobs."""
+def fits(node: Node, engines: Path | None = None) -> Fits:
+    """What `JobStore.claim` asks for each claim on this node; what is used of it comes on top of the running jobs.
+
+    Args:
+        engines: where its engine host says what engines hold, read at each claim.
+    """
 
     def able(waiting: Sequence[str], running: Mapping[str, int]) -> Sequence[str]:
-        now = with_jobs(node, running)
+        now = with_jobs(with_engines(node, engines) if engines else node, running)
         return [text for text in waiting if has_room(now, needs_from(text))]
 
     return able

@@ -12,8 +12,9 @@ from sage_core import Needs, Node
 from sage_core.common.config import ClusterConfig, Config
 from sage_core.common.errors import ConfigError, UsageError
 from sage_core.common.records import ModelSpec
+from sage_core.kernel.control_plane.model_specs import engine_needs
 from sage_core.kernel.runtime import launch
-from sage_core.kernel.runtime.demands import demands, engine_needs, refuse_unmet
+from sage_core.kernel.runtime.demands import demands, refuse_unmet
 from sage_core.kernel.runtime.prepared import Prepared
 from sage_core.kernel.runtime.submit import Order
 from sage_core.testing import engines

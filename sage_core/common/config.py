@@ -49,6 +49,8 @@ class WorkerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lease: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     #: Known rows up to which a run stays in one process.
     inline_rows: Annotated[int, msgspec.Meta(ge=0)] = 64
+    #: Seconds one attempt at a job may take in all; 0 is any number.
+    deadline: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 class QueueConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ from sage_core.kernel.dataflow.settings import Explain, Settings
 from sage_core.kernel.dataflow.spans import Path
 
 #: Fields of `Step` that are a key of its table, as it is read.
-_KEPT = ("on_error", "max_errors", "timeout", "cache", "partition", "needs", "checkpoint")
+_KEPT = ("on_error", "max_errors", "timeout", "cache", "partition", "needs", "limit", "checkpoint")
 #: Words that stand where a step's name would be.
 RESERVED = (references.PARAMS, "run", "env", "secret")
 JOIN = Signature(operator="join", shape="join")

@@ -189,6 +189,8 @@ class Step(Record):
     #: Rows per call of a batch operator; 0 = the default.
     batch_max: int = 0
     needs: dict[str, Any] = {}
+    #: Jobs of all runs that name it share a number of places; empty = none.
+    limit: str = ""
     checkpoint: bool = False
 
 

@@ -91,6 +91,16 @@ REPEAT: Table = {
     "until": Key(TEXT, "Ends when this holds.", compile_when, needed='until = "done"'),
     "feed": Key({**TABLE, "additionalProperties": TEXT}, "Port → own column."),
 }
+
+
+def _limit(value: Any) -> str:
+    name: str = keys.read(TEXT, "limit", value)
+    if not re.fullmatch(_LIMIT, name):
+        raise BadValue(f"{name!r} is no name of a limit", "write letters, digits, '_', '-' or '.': limit = \"crm\"")
+    return name
+
+
+_LIMIT = r"[\w.-]+"
 _MAX_ERRORS = {"anyOf": [NATURAL, {**TEXT, "pattern": r"^\d*\.?\d+\s*%$"}]}
 STEP: Table = {
     "use": Key(TEXT, "The operator.", needed='name an operator: use = "…"'),
@@ -116,6 +126,11 @@ STEP: Table = {
     ),
     # Its keys are read once it is known whether the operator can be repeated.
     "repeat": Key(keys.table_schema(REPEAT, "Runs the step again on its own output.")),
+    "limit": Key(
+        {**TEXT, "pattern": f"^{_LIMIT}$"},
+        "Its jobs share the places that [limits] NAME = N of sage.toml gives.",
+        _limit,
+    ),
     "checkpoint": Key(FLAG, "Keep what is there at this point: a job of its own."),
 }
 SIDES: Table = {"left": Key(TEXT, "A step.", needed=_SIDES), "right": Key(TEXT, "A step.", needed=_SIDES)}
@@ -127,7 +142,7 @@ JOIN: Table = {
     "in": Key(keys.table_schema(SIDES, "The two sides.")),
     "on": Key(_ON, 'Columns that must be equal: { "left.column" = "right.column" }.', needed=PAIRS),
     "how": Key({"enum": ["inner", "left"]}, "left: rows without a match stay."),
-    **{key: STEP[key] for key in ("after", "needs", "retry", "timeout", "cache", "checkpoint", "partition")},
+    **{key: STEP[key] for key in ("after", "needs", "retry", "timeout", "cache", "limit", "checkpoint", "partition")},
 }
 
 # ---------------------------------------------------------------- the sections beside them
@@ -139,7 +154,9 @@ CRON: Table = {
     "overlap": Key({"enum": ["skip", "queue", "cancel_previous"]}),
     "catchup": Key({"enum": ["none", "last", "all"]}),
     "params": Key(TABLE, "Values of params for these runs."),
-    "name": Key({**TEXT, "pattern": r"^[\w.-]+$"}, "Names its schedule; default: its place in the file.", _trigger_name),
+    "name": Key(
+        {**TEXT, "pattern": r"^[\w.-]+$"}, "Names its schedule; default: its place in the file.", _trigger_name
+    ),
 }
 HTTP: Table = {
     "path": Key({**TEXT, "pattern": r"^/\S*$"}, read=_route, needed='such as path = "/ask"'),

@@ -2,7 +2,7 @@
 
 A step that runs on the run's row, a collect to the run and a join are stages of their own: one job each. All other
 steps belong to the partitions of their *root* grain (the child of the run, or the join, that their rows descend from)
-and share a stage when nothing forces a cut: a value computed from the same rows, a different kind of resource,
+and share a stage when nothing forces a cut: a value computed from the same rows, a different kind of resource or limit,
 ``checkpoint``, a run value that only some of them read, or a step whose results must not outlive the run. The last
 two keep a changed question from re-running the embedding of every document.
 """
@@ -228,8 +228,8 @@ def _deepest(levels: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def _kind(step: Step) -> tuple[object, ...]:
-    """What makes two steps need different workers; cpu and memory do not, a job takes the maximum of those."""
-    return (bool(step.needs.get("gpu")), tuple(step.needs.get("labels", ())))
+    """What makes two steps need different jobs; cpu and memory do not, a job takes the maximum of those."""
+    return (bool(step.needs.get("gpu")), tuple(step.needs.get("labels", ())), step.limit)
 
 
 def _breaks(before: Step, step: Step) -> bool:

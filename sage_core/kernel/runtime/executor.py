@@ -92,6 +92,8 @@ class Executor:
             priority=run.priority,
             placement=Placement(config, host.selectors),
             node=self._node,
+            limits=config.limits,
+            deadline=config.workers.deadline,
         )
         # Only where a job needs something: it costs each claim a statement.
         needy = any(demand.text for demand in self.manager.demands.values())

@@ -8,7 +8,7 @@ reused, which may make others ready in turn. So only work that really has to run
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sage_core.common.contracts import Ordering
 from sage_core.common.errors import RunFailed
@@ -49,6 +49,8 @@ class JobManager:
     Args:
         placement: where jobs go that become ready here; without it, whoever comes first takes them.
         node: the node this is on.
+        limits: jobs of a limit that may run at once; 1 where it is not named.
+        deadline: seconds an attempt may take in all; 0 is any number.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class JobManager:
         priority: int = 0,
         placement: Placement | None = None,
         node: str = "",
+        limits: Mapping[str, int] | None = None,
+        deadline: float = 0.0,
     ) -> None:
         self._run_id = run_id
         self._inputs = inputs
@@ -71,6 +75,8 @@ class JobManager:
         self._session = session
         self._queue, self._priority = queue, priority
         self._placement, self._node = placement, node
+        self._limits = limits or {}
+        self._timeout_ms = round(1000 * deadline) or None
         self._stages = inputs.prepared.stages
         self._graph = inputs.prepared.graph
         #: What a job of each stage asks of a node.
@@ -88,6 +94,8 @@ class JobManager:
         if kept is not None:
             return kept
         self._queue, self._priority = run.queue, run.priority
+        for name in sorted({step.limit for step in self._graph.steps.values()} - {""}):
+            tx.make_slots(name, self._limits.get(name, 1))
         now = tx.now()
         ids = tx.insert_jobs([self._new_job(stage, 0, now, delay_ms=delay_ms) for stage in single])
         places = {stage.name: [id] for stage, id in zip(single, ids, strict=True)}
@@ -247,6 +255,8 @@ class JobManager:
             queue=self._queue,
             rank=self._ordering.rank(work),
             delay_ms=delay_ms,
+            timeout_ms=self._timeout_ms,
+            limit_key=next((limit for name in stage.steps if (limit := self._graph.steps[name].limit)), None),
             max_attempts=max_attempts(self._graph.steps[name] for name in stage.steps),
             needs=self.demands[stage.name].text,
         )

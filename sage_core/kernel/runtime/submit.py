@@ -96,6 +96,8 @@ def insert(
         session=1,
         placement=placement,
         node=node_name(config),
+        limits=config.limits,
+        deadline=config.workers.deadline,
     )
     refuse_unmet(prepared, lambda: registered(tx, config))
     return manager.submit(tx, run, delay_ms=order.delay_ms, on_conflict=order.on_conflict) or run_id

@@ -20,6 +20,9 @@ from sage_core.cli.version import versions
 from sage_core.common.config import Config
 from sage_core.common.errors import PortTaken, SageError
 from sage_core.common.ports import DEFAULTS, SagePorts
+from sage_core.platform.database import mask
+from sage_core.platform.mounts import MOUNTS, network_file_system
+from sage_core.platform.sqlite import UNSAFE, sqlite_path
 
 #: The first SQLite with RETURNING, which claims use.
 SQLITE = (3, 35, 0)
@@ -47,7 +50,7 @@ def doctor(app: App, as_json: bool) -> None:
         click.get_current_context().exit(1)
 
 
-def examine(app: App) -> dict[str, Any]:
+def examine(app: App, mounts: Path = MOUNTS) -> dict[str, Any]:
     """Look at everything; `problems` are what keeps SAGE from working, `notes` what may surprise."""
     problems, notes = [], []
     try:
@@ -68,6 +71,10 @@ def examine(app: App) -> dict[str, Any]:
             problems.append(f"{folder['path']} cannot be written\n  help: SAGE_HOME=FOLDER moves everything SAGE keeps")
         elif folder["free"] < SCARCE:
             notes.append(f"{folder['path']} has {folder['free'] / 1e6:.0f} MB left")
+    store = config.store.url or f"sqlite:///{app.paths.database}"
+    shared = network_file_system(sqlite_path(store), mounts) if store.startswith("sqlite:///") else ""
+    if shared:
+        notes.append(f"{mask(store)} lies on {shared}: {UNSAFE}")
     problems += [str(problem) for problem in app.host.check()]
     try:
         ports = [examine_port(SagePorts(config.ports), name) for name in DEFAULTS]

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sage_core.common.errors import StoreError, StoreUnavailable
+from sage_core.common.telemetry import log
 from sage_core.platform.database import Database, Parameters, Row, mask
+from sage_core.platform.mounts import MOUNTS, network_file_system
 
 #: Oldest SQLite that has both `UPDATE … RETURNING` and `WITH … AS MATERIALIZED`.
 MINIMUM = (3, 35, 0)
 #: How long a statement waits for another process's write, in ms.
 BUSY_MS = 30_000
+#: Why a SQLite store does not belong on a network file system.
+UNSAFE = (
+    "SQLite is not safe on a network file system: keep the store on a local disk, or use [store] url = postgresql://…"
+)
 LEVELS = ("OFF", "NORMAL", "FULL", "EXTRA")
 
 
@@ -111,8 +118,8 @@ class SqliteDatabase(Database):
         self.connection.close()
 
 
-def connect(url: str, *, synchronous: str, statements: Mapping[str, str]) -> SqliteDatabase:
-    """Open the file, creating it and its folder, in write-ahead mode."""
+def connect(url: str, *, synchronous: str, statements: Mapping[str, str], mounts: Path = MOUNTS) -> SqliteDatabase:
+    """Open the file, creating it and its folder, in write-ahead mode; on a network file system with a warning."""
     path = sqlite_path(url)
     if synchronous.upper() not in LEVELS:
         raise StoreError(mask(url), f"unknown synchronous level {synchronous!r}", f"use one of {', '.join(LEVELS)}")
@@ -124,6 +131,9 @@ def connect(url: str, *, synchronous: str, statements: Mapping[str, str]) -> Sql
     except OSError as error:
         elsewhere = "give SAGE_HOME a folder that can be written to, or [store] url another place"
         raise StoreError(mask(url), f"cannot create {path.parent}: {error.strerror}", elsewhere) from error
+    shared = network_file_system(path, mounts)
+    if shared:
+        log("store_on_network", level=logging.WARNING, path=str(path), file_system=shared, problem=UNSAFE)
     try:
         # Autocommit: the store says itself where a transaction begins.
         connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None)

@@ -106,11 +106,23 @@ class Actor(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        try:
+            opened = self._open()
+        except BaseException as error:
+            self.error, self.busy = error, False
+            return
+        store = self._store_class(Stepped(opened._db, self._stop_before))
+        self._perform(store)
+        opened.close()
+
+    def _open(self) -> JobStore:
         opened = self._store_class.open(self._url)
         if opened._db.dialect == "postgresql":
             self.pid = opened._db.run("SELECT pg_backend_pid()")[0][0]
             opened._db.run("SET deadlock_timeout = '20ms'")
-        store = self._store_class(Stepped(opened._db, self._stop_before))
+        return opened
+
+    def _perform(self, store: JobStore) -> None:
         while True:
             with self._moved:
                 self.busy = False
@@ -123,7 +135,6 @@ class Actor(threading.Thread):
                 script(store)
             except BaseException as error:
                 self.error = error
-        opened.close()
 
     def _stop_before(self, name: str) -> None:
         with self._moved:
@@ -158,6 +169,7 @@ class Stage:
         #: How often a statement was seen to wait for another actor's lock.
         self.blocked = 0
         self._quiet()
+        self._raise()
 
     def __enter__(self) -> Stage:
         return self
@@ -184,10 +196,13 @@ class Stage:
             with self._moved:
                 self.actors[chosen].go()
                 self._moved.notify_all()
+        self._raise()
+        return trace
+
+    def _raise(self) -> None:
         for actor in self.actors:
             if actor.error is not None:
                 raise actor.error
-        return trace
 
     def _quiet(self) -> None:
         """Wait until every actor has stopped, ended, or waits for a lock while another can go on."""

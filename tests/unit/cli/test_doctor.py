@@ -89,3 +89,13 @@ def test_a_folder_that_does_not_exist_is_judged_where_it_would_be(tmp_path: Path
     seen = examine_folder("data", tmp_path / "a" / "b")
     assert seen["writable"] is True
     assert seen["free"] > 0
+
+
+def test_a_store_on_a_network_file_system_is_noted(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text("22 1 8:1 / / rw - nfs4 nas:/ rw\n", encoding="utf-8")
+    [note] = [note for note in examine(App(Host({})), mounts)["notes"] if "nfs4" in note]
+    assert note.startswith("sqlite:///")
+    assert "SQLite is not safe on a network file system: keep the store on a local disk" in note
+    (tmp_path / "sage.toml").write_text('[store]\nurl = "postgresql://me@host/sage"\n', encoding="utf-8")
+    assert not [note for note in examine(App(Host({})), mounts)["notes"] if "nfs4" in note]

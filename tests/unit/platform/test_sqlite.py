@@ -10,6 +10,7 @@ import pytest
 from sage_core.common.errors import StaleAttempt, StoreError, StoreTooNew, StoreUnavailable
 from sage_core.platform.migrate import downgrade
 from sage_core.platform.records import NewRun
+from sage_core.platform.sqlite import connect
 from sage_core.platform.store import JobStore
 
 
@@ -159,3 +160,16 @@ def test_a_file_that_somebody_keeps_locked_is_unavailable_for_now(tmp_path: Path
         with other.transaction(), pytest.raises(StoreUnavailable, match="busy: another process kept it locked"):
             store.beat("nobody")
         assert not store.beat("nobody")
+
+
+def test_a_store_on_a_network_file_system_is_opened_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mounts = tmp_path / "mountinfo"
+    for kind in ("ext4", "nfs4"):
+        mounts.write_text(f"22 1 8:1 / / rw - {kind} x rw\n", encoding="utf-8")
+        connect(url(tmp_path / "s.db"), synchronous="NORMAL", statements={}, mounts=mounts).close()
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert f"store_on_network path={tmp_path}/s.db file_system=nfs4" in record.message
+    assert "SQLite is not safe on a network file system: keep the store on a local disk" in record.message

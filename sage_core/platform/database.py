@@ -15,8 +15,8 @@ SCHEMA_LOCK = 7_243_104_119
 
 Row = tuple[Any, ...]
 Parameters = Mapping[str, Any]
-#: A statement by name, and its parameters.
-Step = tuple[str, Parameters]
+#: A statement by name, and its parameters or the rows to write with it.
+Step = tuple[str, Parameters | Sequence[Parameters]]
 
 
 def mask(url: str) -> str:
@@ -88,6 +88,10 @@ class Database(ABC):
     def changed(self) -> bool:
         """Tell whether another connection has committed since the last call; costs microseconds."""
 
+    def fileno(self) -> int | None:
+        """What becomes readable when `changed` would be true; None where only asking tells."""
+        return None
+
     @abstractmethod
     def tables(self) -> set[str]:
         """Names of the tables there are."""
@@ -111,12 +115,14 @@ class Database(ABC):
         return self.fetch(name, parameters)
 
     def together(self, steps: Sequence[Step]) -> list[list[Row]]:
-        """Run writing statements one after another, in one round trip where there is one; return the rows of each."""
-        return [self.write_fetch(name, parameters) for name, parameters in steps]
+        """Run writing statements one after another, in one round trip where there is one; return the rows of each.
 
-    def spread(self, name: str, rows: Sequence[Parameters]) -> list[Step]:
-        """Steps of a statement over rows, one a row; the statement was made with `Spelling.spread`."""
-        return [(name, row) for row in rows]
+        Of a statement over rows, made with `Spelling.spread`, it is one row with the number of rows written.
+        """
+        return [
+            self.write_fetch(name, given) if isinstance(given, Mapping) else [(self.write_each(name, given),)]
+            for name, given in steps
+        ]
 
     def _require_no_transaction(self) -> None:
         if self.in_transaction():

@@ -93,12 +93,8 @@ class PostgresDatabase(Database):
         self._require_transaction()
         with self._explained():
             with self._connection.pipeline():
-                cursors = [self._connection.execute(self.statements[name], values) for name, values in steps]
-            return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
-
-    def spread(self, name: str, rows: Sequence[Parameters]) -> list[Step]:
-        """One step for all rows, each parameter a list."""
-        return [(name, {column: [row[column] for row in rows] for column in rows[0]})] if rows else []
+                cursors = [self._connection.execute(self.statements[name], _arrays(given)) for name, given in steps]
+            return [cursor.fetchall() if cursor.description else [(cursor.rowcount,)] for cursor in cursors]
 
     def in_transaction(self) -> bool:
         """Whether a transaction is open, be it a failed one."""
@@ -148,6 +144,10 @@ class PostgresDatabase(Database):
         own = self._connection.info.backend_pid
         with self._explained():
             return bool({note.pid for note in self._connection.notifies(timeout=0)} - {own})
+
+    def fileno(self) -> int | None:
+        """The connection, once it listens."""
+        return self._connection.fileno() if self._listening and not self._connection.closed else None
 
     def tables(self) -> set[str]:
         """Names of the tables of the schema that unqualified names mean."""
@@ -207,6 +207,11 @@ class PostgresDatabase(Database):
             yield
         except psycopg.Error as error:
             raise explain(self.url, error) from error
+
+
+def _arrays(given: Parameters | Sequence[Parameters]) -> Parameters:
+    """Parameters of a statement, which takes rows as one array a column."""
+    return given if isinstance(given, Mapping) else {name: [row[name] for row in given] for name in given[0]}
 
 
 #: SQLSTATE prefix → problem and help.

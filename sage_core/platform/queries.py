@@ -378,8 +378,7 @@ def value_queries(s: Spelling) -> dict[str, Any]:
                 sa.or_(new["job_id"].is_(None), ended)
             ),
         )
-        .on_conflict_do_nothing()
-        .returning(result.c.key),
+        .on_conflict_do_nothing(),
         "result_scopes": sa.select(result.c.key, result.c.scope_run).where(result.c.key.in_(keys)),
         "results": sa.select(result.c.key, result.c.body).where(result.c.key.in_(keys), reusable),
         "results_forget": sa.delete(result).where(result.c.key.in_(keys)),

@@ -12,7 +12,7 @@ from sage_core.common.errors import StaleAttempt, StoreError, UsageError
 from sage_core.common.records import RunStatus
 from sage_core.platform.attempts import Ending, Held, held_from, history_row, settle_row
 from sage_core.platform.cluster import ClusterWriter
-from sage_core.platform.database import Row
+from sage_core.platform.database import Row, Step
 from sage_core.platform.reader import Reader, job_row, listed
 from sage_core.platform.records import Completion, FileDigest, JobRow, NewJob, NewRun, OnConflict, StoredRun
 from sage_core.platform.schedules import ScheduleWriter
@@ -134,14 +134,9 @@ class Transaction(ClusterWriter, ScheduleWriter, UpkeepWriter, Reader):
             for end in sorted(ends, key=lambda end: end.job_id)
         )
         results = [_result(e, e.result_key, e.body) for e in ends if e.result_key is not None and e.body is not None]
-        done, _, freed, *kept = self._db.together(
-            [
-                ("finish", {"given": given}),
-                ("attempt_done", {"given": given}),
-                ("edge_release", {"ids": listed(end.job_id for end in ends)}),
-                *self._db.spread("result_insert", results),
-            ]
-        )
+        steps: list[Step] = [("finish", {"given": given}), ("attempt_done", {"given": given})]
+        steps.append(("edge_release", {"ids": listed(end.job_id for end in ends)}))
+        done, _, freed, *kept = self._db.together([*steps, *_put(results)])
         held = {row[0] for row in done}
         self._mind_scopes([result for result in results if result["job_id"] in held], kept)
         return {end.job_id for end in ends} - held, self._release(freed)
@@ -150,15 +145,13 @@ class Transaction(ClusterWriter, ScheduleWriter, UpkeepWriter, Reader):
         """Keep a result under its key; the first one stays. One scoped to a run needs a key of that run's own."""
         nobody = Completion(job_id=0, fence=0, run_id=run_id, session=0, scope_run=scope_run)
         results = [{**_result(nobody, key, body), "job_id": None}]
-        self._mind_scopes(results, self._db.together(self._db.spread("result_insert", results)))
+        self._mind_scopes(results, self._db.together(_put(results)))
 
     def _mind_scopes(self, results: Sequence[Mapping[str, Any]], kept: Sequence[Sequence[Row]]) -> None:
         """Refuse a result whose key is taken by one that belongs to another run alone."""
-        known = {result["key"]: result["scope_run"] for result in results}
-        for row in (row for rows in kept for row in rows):
-            known.pop(row[0], None)
-        if not known:
+        if sum(rows[0][0] for rows in kept) == len(results):
             return
+        known = {result["key"]: result["scope_run"] for result in results}
         for key, scope in self._db.fetch("result_scopes", {"keys": listed(known)}):
             if scope not in (None, known[key]):
                 raise StoreError(
@@ -214,6 +207,10 @@ class Transaction(ClusterWriter, ScheduleWriter, UpkeepWriter, Reader):
             return settled
         self._db.write_each("attempt_insert", [history_row(e.held, e.outcome, e.error) for e in endings])
         return settled
+
+
+def _put(results: Sequence[Mapping[str, Any]]) -> list[Step]:
+    return [("result_insert", results)] if results else []
 
 
 def _result(end: Completion, key: str, body: bytes) -> dict[str, Any]:

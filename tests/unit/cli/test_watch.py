@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
+import psycopg
 import pytest
 
 from sage_core.cli.watch import changes, pause, present
@@ -142,3 +143,20 @@ def _until(terminal: int, text: str) -> str:
     while text not in seen:
         seen += os.read(terminal, 4096).decode()
     return seen
+
+
+def test_a_connection_that_was_cut_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = schema_url(tmp_path)
+    steps = iter([[], ["cut"], ["a"]])
+    with JobStore.open(url) as store, JobStore.open(url) as other, psycopg.connect(url, autocommit=True) as admin:
+        ((pid,),) = store._db.run("SELECT pg_backend_pid()")
+
+        def step(_: JobStore) -> None:
+            for word in next(steps):
+                if word == "cut":
+                    admin.execute("SELECT pg_terminate_backend(%s)", [pid])
+                else:
+                    add(other, word)
+
+        assert list(changes(store, ids, lambda found: found == ["a"], step)) == [[], ["a"]]
+    assert re.fullmatch(r"waiting: postgresql://\S+ cannot be reached or is busy \(.*\)\n", capsys.readouterr().err)

@@ -183,10 +183,10 @@ class Drive:
                 await ticker
 
     async def _later(self, run: StoredRun) -> bool:
-        """Wait a little where jobs are left: delayed after a failed attempt, limited, or begun before this session."""
+        """Wait a little where jobs are left: delayed after a failed attempt, limited, without room, or begun before."""
         now = self._store.now()
         left = (job for job in self._store.jobs(run.id) if job.state in ("ready", "running"))
-        if not any(job.state == "running" or job.limit_key or job.run_at > now for job in left):
+        if not any(job.state == "running" or job.limit_key or job.needs or job.run_at > now for job in left):
             return False
         await asyncio.sleep(DRAW)
         return True

@@ -14,12 +14,16 @@ from typing import Any
 
 import pytest
 
+from sage_core import Needs
 from sage_core.common.errors import Interrupted, SageError, UsageError
 from sage_core.kernel.runtime import launch
 from sage_core.kernel.runtime.drive import Settings
 from sage_core.kernel.runtime.inspect import iso
 from sage_core.kernel.runtime.progress import Event, Planned, Progress, Stopping
 from sage_core.kernel.runtime.report import Report
+from sage_core.kernel.scheduler.ledger import fits, needs_text
+from sage_core.kernel.scheduler.node import this_node
+from sage_core.platform.records import NewJob, NewRun
 from sage_core.testing.flows import Flows
 from tests.unit.kernel.runtime import drive_operators
 from tests.unit.kernel.runtime.drive_operators import Ends
@@ -313,3 +317,29 @@ def test_a_step_with_needs_that_this_machine_has_runs_on_it(manned: Flows, worke
     assert (report.status, report.outputs) == ("succeeded", {"all": ["0", "1", "2", "3"]})
     with manned.open_store() as store:
         assert {job.needs for job in store.jobs(report.run_id)} == {"", '{"cpu":0.5,"memory":1048576}'}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_job_waits_for_what_another_run_holds_of_this_machine(manned: Flows, workers: int) -> None:
+    needy = tree("d.plain")
+    whole = this_node(manned.project.config)
+    needy["steps"]["act"]["needs"] = {"cpu": whole.cpu}
+    asked = needs_text(Needs(cpu=whole.cpu))
+    waited = []
+    with manned.open_store() as store:
+        with store.transaction() as tx:
+            tx.insert_run(NewRun(id="other", workflow="flow", status="running"))
+            tx.insert_jobs([NewJob(run_id="other", stage="s", needs=asked)])
+        (job,) = store.claim("w", lease_ms=600_000, run_id="other", node=whole.name, fits=fits(whole))
+
+        def watch(event: Event) -> None:
+            # The first picture that shows the source as done shows the jobs behind it waiting.
+            if isinstance(event, Progress) and not waited:
+                counts = store.counts(next(run.id for run in store.runs() if run.workflow == "driven"))
+                if counts.get("done") == 1:
+                    waited.append(counts)
+                    store.give_back([(job.id, job.fence)])
+
+        report = watched(manned, needy, watch, workers=workers)
+    assert waited == [{"done": 1, "ready": 2}]
+    assert report.status == "succeeded"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sage_core.cli.app import App, pass_app
 from sage_core.cli.output import json_option, print_json
+
+if TYPE_CHECKING:
+    from sage_core.kernel.dataflow.graph import Graph
 
 
 @click.command()
@@ -18,7 +23,8 @@ from sage_core.cli.output import json_option, print_json
 def check(app: App, workflow: Path, profile: str | None, as_json: bool) -> None:
     """Report every error of WORKFLOW as ``file:line:column: message``; needs no parameter values.
 
-    Exit code 0 when it is valid, 2 when it is not.
+    Exit code 0 when it is valid, 2 when it is not. What no known node could run is a warning: the file may be meant
+    for another cluster. `sage plan` and `sage run` refuse it.
 
     \b
     Examples:
@@ -37,9 +43,32 @@ def check(app: App, workflow: Path, profile: str | None, as_json: bool) -> None:
             raise
         print_json({"valid": False, "diagnostics": error.diagnostics})
         raise click.exceptions.Exit(error.exit_code) from None
+    warnings = [*graph.warnings, *_unmet(graph, workflow.parent)]
     if as_json:
-        print_json({"valid": True, "diagnostics": [], "warnings": graph.warnings, "steps": list(graph.steps)})
+        print_json({"valid": True, "diagnostics": [], "warnings": warnings, "steps": list(graph.steps)})
         return
-    for warning in graph.warnings:
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{workflow}: valid, {len(graph.steps)} steps")
+
+
+def _unmet(graph: Graph, folder: Path) -> list[str]:
+    if not any(step.needs for step in graph.steps.values()) and not any(m.needs for m in graph.models.values()):
+        return []
+    from sage_core.common.errors import StoreError  # noqa: PLC0415 - most workflows need nothing
+    from sage_core.common.records import Node  # noqa: PLC0415 - see above
+    from sage_core.kernel.runtime.demands import unmet  # noqa: PLC0415 - see above
+    from sage_core.kernel.runtime.launch import find_project  # noqa: PLC0415 - see above
+    from sage_core.kernel.scheduler.node import this_node  # noqa: PLC0415 - see above
+    from sage_core.kernel.scheduler.placement import registered  # noqa: PLC0415 - see above
+
+    project = find_project(folder)
+
+    def nodes() -> list[Node]:
+        if project.config.store.url or project.paths.database.exists():
+            # A file is checked also where the database cannot be reached.
+            with contextlib.suppress(StoreError), project.open_store() as store:
+                return registered(store, project.config)
+        return [this_node(project.config)]
+
+    return unmet(graph, {name: step.options for name, step in graph.steps.items()}, graph.models, nodes)

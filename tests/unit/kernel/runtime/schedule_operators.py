@@ -44,11 +44,12 @@ def upper(word: str) -> str:
 
 
 class Multiples:
-    """Fires at multiples of the first step of the minute field: a cron that knows no hours, days and zones."""
+    """Fires every step of the minute field, from its start: a cron that knows no hours, days and zones."""
 
     def next_fire(self, spec: Mapping[str, object], after: int, zone: tzinfo) -> int | None:
-        period = sorted(parse_cron(spec.get("schedule"))[0])[1] * MINUTE
-        return (after // period + 1) * period
+        first, second, *_ = sorted(parse_cron(spec.get("schedule"))[0])
+        phase, period = first * MINUTE, (second - first) * MINUTE
+        return ((after - phase) // period + 1) * period + phase
 
 
 class Operators:

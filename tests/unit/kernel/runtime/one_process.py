@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,8 @@ class OneProcess:
         self.prepared = executor.inputs.prepared
         self.run_id = run_id
         self._executor = executor
+        #: The node it claims for.
+        self.node = ""
 
     def submit(self) -> None:
         """Insert the run and its first jobs."""
@@ -34,7 +36,7 @@ class OneProcess:
 
     def claim(self) -> Job:
         """The next ready job."""
-        (job,) = self.store.claim("w", run_id=self.run_id, lease_ms=600_000, fits=lambda waiting, running: waiting)
+        (job,) = self.store.claim("w", run_id=self.run_id, lease_ms=600_000, node=self.node, fits=_anything)
         return job
 
     def work(self, job: Job) -> Result:
@@ -70,6 +72,10 @@ class OneProcess:
         for job in sorted(self.jobs(), key=lambda job: job.part):
             found.setdefault(job.stage, []).append("reused" if job.reused else job.state)
         return found
+
+
+def _anything(waiting: Sequence[str], running: Mapping[str, int]) -> Sequence[str]:
+    return waiting
 
 
 @contextmanager

@@ -58,7 +58,9 @@ def upgrade(url: str, revision: str = "head") -> None:
                 connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
             command.upgrade(configuration(connection), revision)
     except sa.exc.SQLAlchemyError as error:
-        raise StoreError(mask(url), f"the upgrade to {revision} failed: {mask(str(error))}") from error
+        # The driver's own words, without the statement.
+        problem = mask(str(getattr(error, "orig", None) or error)).splitlines()[0]
+        raise StoreError(mask(url), f"the upgrade to {revision} failed: {problem}") from error
     finally:
         made.dispose()
 

@@ -53,8 +53,13 @@ class Stepped(Database):
         self._step(name)
         return self._inner.alone(name, parameters)
 
-    def spread(self, name: str, rows: Sequence[Parameters]) -> list[Step]:
-        return self._inner.spread(name, rows)
+    def together(self, steps: Sequence[Step]) -> list[list[Row]]:
+        # One round trip, but each statement sees what was committed before it.
+        rows = []
+        for step in steps:
+            self._step(step[0])
+            rows += self._inner.together([step])
+        return rows
 
     def in_transaction(self) -> bool:
         return self._inner.in_transaction()
@@ -78,6 +83,9 @@ class Stepped(Database):
 
     def changed(self) -> bool:
         return self._inner.changed()
+
+    def fileno(self) -> int | None:
+        return None
 
     def tables(self) -> set[str]:
         return self._inner.tables()

@@ -121,7 +121,7 @@ RACES: dict[str, tuple[Dialect, str, type[JobStore]]] = {
     "a claim of rows that are not locked": (
         "postgresql",
         "taken_back_and_claimed",
-        mutant("claim", r" FOR UPDATE SKIP LOCKED\)(.*) AND \S*job\.state( \|\| ''\))? = 'ready'(?= RETURNING)", r")\1"),
+        mutant("claim", r" FOR UPDATE SKIP LOCKED\)(.*) AND \S*job\.state[ |')]* = 'ready'(?= RETURNING)", r")\1"),
     ),
 }
 

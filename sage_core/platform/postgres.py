@@ -224,6 +224,8 @@ _EXPLAINED: Sequence[tuple[str, str, str]] = (
     ("23", "refused by a constraint", ""),
     ("22021", "text that the database cannot keep", "remove NUL bytes from it"),
 )
+#: How a server words that it lets this user in by no means.
+_REFUSED = ("password authentication failed", "no password supplied", "no pg_hba.conf entry", "not permitted to log in")
 #: SQLSTATE prefixes of what passes: connection lost, shutdown, too many connections, deadlock, lock timeout, idle.
 _PASSING = ("08", "57P", "53300", "40P01", "40001", "55P03", "25P03")
 
@@ -235,7 +237,8 @@ def explain(url: str, error: psycopg.Error) -> StoreError:
         if state.startswith(prefix):
             return StoreError(url, f"{problem} ({text})", help)
     lost = isinstance(error, psycopg.OperationalError) and not state
-    if "password authentication failed" in text or "no password supplied" in text:
+    # Refused while connecting, before there is an SQLSTATE to go by.
+    if lost and (any(words in text for words in _REFUSED) or ('role "' in text and "does not exist" in text)):
         return StoreError(url, f"{_EXPLAINED[0][1]} ({text})", _EXPLAINED[0][2])
     if lost and 'database "' in text and "does not exist" in text:
         return StoreError(url, f"{_EXPLAINED[1][1]} ({text})", _EXPLAINED[1][2])

@@ -92,6 +92,10 @@ class JobStore(Reader):
         """Tell whether another handle has committed anything since the last call."""
         return self._db.changed()
 
+    def fileno(self) -> int | None:
+        """What becomes readable when `changed` would be true, after it was false; None where only asking tells."""
+        return self._db.fileno()
+
     def next_due(self, *, run_id: str | None = None, queue: str = "default") -> int | None:
         """Milliseconds until a job becomes claimable or a lease runs out; 0 is now, None is never by itself."""
         where = {"queue": queue, "run_id": run_id}

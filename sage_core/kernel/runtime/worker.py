@@ -37,8 +37,8 @@ from sage_core.platform.store import JobStore
 if TYPE_CHECKING:
     from sage_core.kernel.runtime.runs import Runs
 
-#: Seconds between looks at the database's version counter: at first, and after a while without work.
-GLANCE, DROWSY = 0.005, 0.05
+#: Seconds between looks at the database's version counter: after a job, and after a while without one.
+GLANCE, DROWSY = 0.005, 0.1
 #: Seconds between looks at the jobs themselves.
 LOOK = 1.0
 #: Exit status of a worker that cannot run any job: its install is broken, not the job it gave back.
@@ -75,6 +75,7 @@ class Worker:
         self._runs: Runs | None = None
         #: Whether the store was away, so that a claim may have been made that was not answered.
         self._unsure = False
+        self._glance = GLANCE
 
     async def work(self) -> None:
         """Run jobs as they become ready, until there is nothing left to do here."""
@@ -87,6 +88,7 @@ class Worker:
                         self._store.give_back_all(self._id)
                         self._unsure, away = False, AWAY
                     if await self._step():
+                        self._glance = GLANCE
                         last, tried = time.monotonic(), tried + 1
                         if tried == self._duty.max_jobs:
                             return
@@ -155,12 +157,25 @@ class Worker:
         queues = self._duty.queues
         due = [moment for queue in queues if (moment := self._store.next_run_at(queue)) is not None and moment > 0]
         until = min(leave, time.monotonic() + min([LOOK, *(moment / 1000 for moment in due)]))
-        glance = GLANCE
         while (left := until - time.monotonic()) > 0 and os.getppid() == self._duty.parent:
-            await asyncio.sleep(min(glance, left))
-            glance = min(glance * 1.5, DROWSY)
+            await self._doze(left)
             if self._store.changed() and (not queues or any(map(self._may_claim, queues))):
                 return
+
+    async def _doze(self, left: float) -> None:
+        """Sleep a little longer each time, or until the store itself wakes this process."""
+        fd = self._store.fileno() if self._glance == DROWSY else None
+        if fd is None:
+            await asyncio.sleep(min(self._glance, left))
+            self._glance = min(self._glance * 1.3, DROWSY)
+            return
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(fd, woken.set)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), left)
+        finally:
+            loop.remove_reader(fd)
 
     def _may_claim(self, queue: str) -> bool:
         able = self._fits(self._store.needs_waiting(), {})

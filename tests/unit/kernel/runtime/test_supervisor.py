@@ -17,7 +17,8 @@ from sage_core.common.config import Config, QueueConfig, WorkerConfig
 from sage_core.common.errors import UsageError
 from sage_core.common.records import Node
 from sage_core.kernel.runtime.submit import Order
-from sage_core.kernel.runtime.supervisor import DEATHS, Farewell, Quota, Supervisor
+from sage_core.kernel.runtime.supervisor import Farewell, Supervisor
+from sage_core.kernel.runtime.team import DEATHS, Quota
 from sage_core.platform.processes import this_process
 from sage_core.platform.store import JobStore
 from sage_core.testing.flows import Flows
@@ -45,9 +46,9 @@ def supervisor_of(
     *,
     node: Node = HERE,
     until_idle: float | None = 0.1,
-    **more: int,
+    max_jobs: int | None = None,
 ) -> Supervisor:
-    return Supervisor(flows.project, flows.host, node, queues, until_idle=until_idle, **more)
+    return Supervisor(flows.project, flows.host, node, queues, until_idle=until_idle, max_jobs=max_jobs)
 
 
 class Serving:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import sqlite3
@@ -117,3 +118,12 @@ def test_the_scalers_query_counts_what_waits(database: str, tmp_path: Path) -> N
     assert depth() == 1
     place.sh("sage worker --until-idle 1s")
     assert depth() == 0
+
+
+def test_workers_log_json_where_it_is_wished_for(tmp_path: Path) -> None:
+    place = Place(tmp_path, URLS["sqlite"](tmp_path))
+    run = place.sh("sage deploy workflow.toml > /dev/null; sage invoke nightly --no-spawn").strip()
+    place.sh("SAGE_LOG=json sage worker --until-idle 1s")
+    lines = (tmp_path / "home" / "project" / "logs" / "workers.log").read_text(encoding="utf-8").splitlines()
+    logged = [json.loads(line) for line in lines]
+    assert {"level": "info", "action": "run_finished", "run": run, "status": "succeeded"}.items() <= logged[-1].items()

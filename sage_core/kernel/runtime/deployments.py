@@ -120,7 +120,11 @@ def prepare_start(
     row: DeploymentRow, given: Mapping[str, object], order: Order, *, host: Host, project: Project
 ) -> Start:
     """Bind a deployment's parameters, and those given over them; raises what is wrong with either."""
-    graph, run_id = decode(row.graph), launch.new_run_id()
+    try:
+        graph, run_id = decode(row.graph), launch.new_run_id()
+    except msgspec.DecodeError as error:
+        problem = f"deployment {row.name!r} was made by another version of SAGE and cannot be read ({error})"
+        raise UsageError(problem, "deploy it again: sage deploy WORKFLOW") from None
     place = msgspec.msgpack.decode(row.options, type=Place)
     folder = Path(place.project)
     if folder.is_dir():

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sage_core.common.contracts import TriggerKind
 from sage_core.common.cron import check_zone
-from sage_core.common.errors import PluginError, UsageError
+from sage_core.common.errors import PluginError, SageError, UsageError
 from sage_core.common.host import Host
 from sage_core.common.records import Record
 
@@ -27,10 +27,20 @@ class Kind(Record):
     trigger: TriggerKind
     spec: Mapping[str, Any]
     zone: tzinfo
+    plugin: str = ""
 
     def after(self, moment: int) -> int | None:
         """The first fire time later than a moment, in epoch ms."""
-        return self.trigger.next_fire(self.spec, moment, self.zone)
+        try:
+            found = self.trigger.next_fire(self.spec, moment, self.zone)
+        except SageError:
+            raise
+        except Exception as error:
+            raise PluginError(self.plugin, f"its trigger raised {type(error).__name__}: {error}") from error
+        if found is not None and found <= moment:
+            # Whoever asks for one time after another would never come to an end.
+            raise PluginError(self.plugin, f"its trigger fires at {found}, which is not later than {moment}")
+        return found
 
 
 class Due(Record):
@@ -50,7 +60,8 @@ def kind_of(host: Host, kind: str, spec: Mapping[str, Any]) -> Kind:
     if not isinstance(target, type) or not isinstance(trigger := target(), TriggerKind):
         raise PluginError(host.triggers.origin(kind), f"trigger {kind!r} is not a class that is a TriggerKind")
     name = check_zone(spec.get("timezone", "UTC"))
-    return Kind(trigger=trigger, spec=spec, zone=UTC if name == "UTC" else zoneinfo.ZoneInfo(name))
+    zone = UTC if name == "UTC" else zoneinfo.ZoneInfo(name)
+    return Kind(trigger=trigger, spec=spec, zone=zone, plugin=host.triggers.origin(kind))
 
 
 def next_fire(host: Host, kind: str, spec: Mapping[str, Any], after: int) -> int | None:

@@ -171,6 +171,14 @@ def test_a_removed_deployment_cannot_be_invoked_and_its_runs_stay(flows: Flows) 
         assert store.schedules() == []
 
 
+def test_a_graph_of_another_version_is_to_be_deployed_again(flows: Flows) -> None:
+    deploy(flows)
+    with flows.open_store() as store, store.transaction() as tx:
+        tx.deploy(msgspec.structs.replace(deployments.find(tx, "report"), graph=b'{"nodes": []}'))
+    with pytest.raises(UsageError, match=r"(?s)deployment 'report' was made by another version.*deploy it again"):
+        invoke(flows)
+
+
 def test_a_run_has_the_settings_of_where_it_was_deployed(flows: Flows, tmp_path: Path) -> None:
     (tmp_path / "sage.toml").write_text('[models.m]\nbackend = "null"\n')
     deploy(flows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, tzinfo
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -114,6 +115,29 @@ def test_a_missing_plugin_is_named() -> None:
 def test_a_plugin_that_cannot_be_loaded_is_named() -> None:
     with pytest.raises(UsageError, match=r"No plugin fires 'cron' triggers. Not loaded: cron \(.*\)\.\n  help: "):
         kind_of(default_host({"cron": object()}), "cron", SPEC)
+
+
+class Raises:
+    def next_fire(self, spec: Mapping[str, object], after: int, zone: tzinfo) -> int | None:
+        raise KeyError("schedule")
+
+
+class Stays:
+    def next_fire(self, spec: Mapping[str, object], after: int, zone: tzinfo) -> int | None:
+        return after
+
+
+@pytest.mark.parametrize(
+    ("trigger", "message"),
+    [
+        (Raises(), "plugin 'theirs': its trigger raised KeyError: 'schedule'"),
+        (Stays(), "plugin 'theirs': its trigger fires at 5, which is not later than 5"),
+    ],
+)
+def test_a_trigger_that_breaks_its_contract_is_its_plugins_fault(trigger: Any, message: str) -> None:
+    with pytest.raises(PluginError) as error:
+        times(Kind(trigger=trigger, spec={}, zone=UTC, plugin="theirs"), 6, 100, limit=9)
+    assert str(error.value) == message
 
 
 class NoTriggers:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def jobs() -> None:
     """List, show and redrive jobs; failed ones stay listed.
 
-    The failed ones are the dead letter: nothing takes them away before their run is pruned. A job cannot be cancelled alone, because its run could not end: cancel the run.
+    The failed ones are the dead letter: nothing takes them away before their run is pruned. A job cannot be cancelled
+    alone, because its run could not end: cancel the run.
 
     \b
     Examples:
@@ -129,9 +130,12 @@ def show(job_id: int, as_json: bool) -> None:
 @click.option("--run", "run_id", metavar="RUN", help="Every failed job of this run.")
 @click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Use N worker processes.")
 @click.option("--inline", is_flag=True, help="Run everything in this process.")
+@click.option("--yes", is_flag=True, help="Go on with the stored plan, whatever has changed since.")
 @json_option
 @pass_app
-def redrive(app: App, job_id: int | None, run_id: str | None, workers: int | None, inline: bool, as_json: bool) -> None:
+def redrive(
+    app: App, job_id: int | None, run_id: str | None, workers: int | None, inline: bool, yes: bool, as_json: bool
+) -> None:
     """Give a failed job all its attempts again; its run goes on, and with it whatever else failed in it.
 
     \b
@@ -150,7 +154,7 @@ def redrive(app: App, job_id: int | None, run_id: str | None, workers: int | Non
             )
         run_id = job.run_id
     assert run_id is not None
-    redrive_run(app, run_id, workers, inline, as_json=as_json)
+    redrive_run(app, run_id, workers, inline, yes=yes, as_json=as_json)
 
 
 def _document(job: JobRow) -> dict[str, Any]:

@@ -60,7 +60,15 @@ def run(
     try:
         with Screen(graph.name, as_json=as_json, warnings=graph.warnings) as screen:
             report = launch.run(
-                graph, prepared, run_id, host=app.host, project=project, settings=settings, watch=screen.watch
+                graph,
+                prepared,
+                run_id,
+                host=app.host,
+                project=project,
+                settings=settings,
+                watch=screen.watch,
+                workflow=workflow,
+                profile=profile,
             )
         finish(report, as_json=as_json, seconds=screen.seconds)
     except (Interrupted, RunFailed, click.exceptions.Exit):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
@@ -11,9 +13,11 @@ from sage_core.cli.group import Group
 from sage_core.cli.output import json_option, print_json, print_table
 from sage_core.cli.stored import ELSEWHERE, has_store, place_of, project_here, project_of
 from sage_core.cli.watch import present, watch_option
+from sage_core.common.errors import UsageError
 from sage_core.common.records import RunStatus
 
 if TYPE_CHECKING:
+    from sage_core.kernel.dataflow.graph import Graph
     from sage_core.kernel.runtime.drive import Settings
     from sage_core.kernel.runtime.launch import Project
     from sage_core.platform.records import StoredRun
@@ -125,15 +129,20 @@ def cancel(run_id: str, as_json: bool) -> None:
 @click.argument("run_id")
 @click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Use N worker processes.")
 @click.option("--inline", is_flag=True, help="Run everything in this process.")
+@click.option("--yes", is_flag=True, help="Go on with the stored plan, whatever has changed since.")
 @json_option
 @pass_app
-def resume(app: App, run_id: str, workers: int | None, inline: bool, as_json: bool) -> None:
+def resume(app: App, run_id: str, workers: int | None, inline: bool, yes: bool, as_json: bool) -> None:
     """Continue a run that failed, was interrupted, or whose process is gone; what is done is not done again.
+
+    A run goes on with the plan it was started with. Where its workflow file or the code of its operators has changed
+    since, the difference is shown first, and you are asked.
 
     \b
     Examples:
       sage runs resume 261122-153000-a1b2c3
       sage runs resume 261122 --workers 4 --json
+      sage runs resume 261122 --yes
     """
     from sage_core.cli.run import settings_of  # noqa: PLC0415 - `--help` needs none of it
 
@@ -141,16 +150,17 @@ def resume(app: App, run_id: str, workers: int | None, inline: bool, as_json: bo
     project = project_of(run_id)
     with project.open_store() as store:
         run = store.run(run_id)
-    go_on(app, run, project, settings, as_json=as_json)
+    go_on(app, run, project, settings, yes=yes, as_json=as_json)
 
 
 @runs.command("redrive")
 @click.argument("run_id")
 @click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Use N worker processes.")
 @click.option("--inline", is_flag=True, help="Run everything in this process.")
+@click.option("--yes", is_flag=True, help="Go on with the stored plan, whatever has changed since.")
 @json_option
 @pass_app
-def redrive(app: App, run_id: str, workers: int | None, inline: bool, as_json: bool) -> None:
+def redrive(app: App, run_id: str, workers: int | None, inline: bool, yes: bool, as_json: bool) -> None:
     """Try again what failed in a run that has ended: failed jobs, and in partial results the rows that were skipped.
 
     Of a partial result only the rows that failed are computed again, each with what descends from it; the others are
@@ -161,10 +171,45 @@ def redrive(app: App, run_id: str, workers: int | None, inline: bool, as_json: b
       sage runs redrive 261122-153000-a1b2c3
       sage runs redrive 261122 --json
     """
-    redrive_run(app, run_id, workers, inline, as_json=as_json)
+    redrive_run(app, run_id, workers, inline, yes=yes, as_json=as_json)
 
 
-def redrive_run(app: App, run_id: str, workers: int | None, inline: bool, *, as_json: bool) -> None:
+@runs.command("fork")
+@click.argument("run_id")
+@click.option("--from", "step", required=True, metavar="STEP", help="Compute this step, and what follows, anew.")
+@click.option("--param", "-p", "params", multiple=True, metavar="NAME=VALUE", help="Change a parameter; repeatable.")
+@click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Use N worker processes.")
+@click.option("--inline", is_flag=True, help="Run everything in this process.")
+@json_option
+@pass_app
+def fork(
+    app: App, run_id: str, step: str, params: tuple[str, ...], workers: int | None, inline: bool, as_json: bool
+) -> None:
+    """Start another run over the graph of a run, in which STEP and all that follows from it is computed anew.
+
+    What comes before STEP is reused, as far as its code and inputs are those of an earlier result.
+
+    \b
+    Examples:
+      sage runs fork 261122-153000-a1b2c3 --from answer
+      sage runs fork 261122 --from rank --param top=5 --json
+    """
+    from sage_core.cli.outcome import finish  # noqa: PLC0415 - `--help` needs none of it
+    from sage_core.cli.parameters import parse  # noqa: PLC0415 - see above
+    from sage_core.cli.run import settings_of  # noqa: PLC0415 - see above
+    from sage_core.cli.screen import Screen  # noqa: PLC0415 - see above
+    from sage_core.kernel.runtime.fork import fork as start  # noqa: PLC0415 - see above
+
+    settings, given = settings_of(workers, inline), parse(params)
+    project = project_of(run_id)
+    with project.open_store() as store:
+        run = store.run(run_id)
+    with Screen(run.workflow, as_json=as_json) as screen:
+        report = start(run, step, given, host=app.host, project=project, settings=settings, watch=screen.watch)
+    finish(report, as_json=as_json, seconds=screen.seconds)
+
+
+def redrive_run(app: App, run_id: str, workers: int | None, inline: bool, *, yes: bool = False, as_json: bool) -> None:
     """Try again what failed in a run."""
     from sage_core.cli.run import settings_of  # noqa: PLC0415 - `--help` needs none of it
     from sage_core.kernel.runtime.redrive import failures_in, is_driven, requeue  # noqa: PLC0415 - see above
@@ -175,7 +220,7 @@ def redrive_run(app: App, run_id: str, workers: int | None, inline: bool, *, as_
         run = store.run(run_id)
         failed = failures_in(store, run)
     if is_driven(run):
-        go_on(app, run, project, settings, as_json=as_json, redrive=True)
+        go_on(app, run, project, settings, yes=yes, as_json=as_json, redrive=True)
         return
     started = requeue(run.id, host=app.host, project=project)
     if as_json:
@@ -186,15 +231,48 @@ def redrive_run(app: App, run_id: str, workers: int | None, inline: bool, *, as_
 
 
 def go_on(
-    app: App, run: StoredRun, project: Project, settings: Settings, *, as_json: bool, redrive: bool = False
+    app: App,
+    run: StoredRun,
+    project: Project,
+    settings: Settings,
+    *,
+    yes: bool,
+    as_json: bool,
+    redrive: bool = False,
 ) -> None:
     """Drive another session of a run, and print what it came to."""
     from sage_core.cli.outcome import finish  # noqa: PLC0415 - `--help` needs none of it
     from sage_core.cli.screen import Screen  # noqa: PLC0415 - see above
     from sage_core.kernel.runtime import launch  # noqa: PLC0415 - see above
 
+    _agree(app, run, project, yes=yes, as_json=as_json)
     with Screen(run.workflow, as_json=as_json) as screen:
         report = launch.resume(
             run.id, host=app.host, project=project, settings=settings, watch=screen.watch, redrive=redrive
         )
     finish(report, as_json=as_json, seconds=screen.seconds)
+
+
+def _agree(app: App, run: StoredRun, project: Project, *, yes: bool, as_json: bool) -> None:
+    """Show what has changed since a run was started, and ask whether it goes on all the same."""
+    from sage_core.kernel.runtime import launch, pins  # noqa: PLC0415 - `--help` needs none of it
+
+    def load(path: Path, profile: str | None) -> Graph:
+        return launch.load(path, app.host, launch.find_project(path.parent), profile=profile)
+
+    workflow, code = pins.changes_since(run, app.host, load)
+    if not workflow and not code:
+        return
+    click.echo(f"Since run {run.id} was started:", err=True)
+    for line in (*workflow, *code):
+        click.echo(f"  {line}", err=True)
+    if not yes:
+        if as_json or not sys.stdin.isatty():
+            raise UsageError(
+                f"Run {run.id} was started with another workflow or other code than there is now.",
+                "to go on with the plan it was started with, add --yes; to start anew: sage run WORKFLOW",
+            )
+        click.confirm("Go on with the plan it was started with?", abort=True, err=True)
+    if code:
+        with project.open_store() as store, store.transaction() as tx:
+            pins.repin(tx, run, app.host)

@@ -76,6 +76,10 @@ class UpkeepWriter:
         waits = Counter(row[0] for row in self._db.write_fetch("edge_restore", ids))
         self._db.write_each("job_block", [{"job_id": id, "n": n} for id, n in sorted(waits.items())])
 
+    def pin_run(self: Handle, run_id: str, *, pins: bytes, plan: bytes) -> None:
+        """Let a run go on under other code."""
+        self._db.write("run_pin", {"of_run": run_id, "new_pins": pins, "new_plan": plan})
+
     def remove_runs(self: Handle, *, keep_ms: int, results_ms: int) -> Removed:
         """Remove runs that ended longer ago, with their jobs, and then what only they needed.
 

@@ -35,6 +35,9 @@ def found_queries(s: Spelling) -> dict[str, Any]:
         ),
         "job_get": sa.select(*JOB).where(job.c.id == p("job_id")),
         "attempts_of": sa.select(*ATTEMPT).where(t.attempt.c.job_id == p("job_id")).order_by(t.attempt.c.fence),
+        "run_pin": sa.update(t.run)
+        .where(t.run.c.id == p("of_run"))
+        .values(pins=p("new_pins", sa.LargeBinary), plan=p("new_plan", sa.LargeBinary)),
         # The result stays named: whoever runs the job again keeps what was right in it.
         "jobs_reopen": sa.update(job)
         .where(job.c.id.in_(s.listed("ids")), job.c.state == lit("done"))

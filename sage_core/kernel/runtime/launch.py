@@ -83,14 +83,35 @@ def new_run_id() -> str:
 
 
 def run(
-    graph: Graph, prepared: Prepared, run_id: str, *, host: Host, project: Project, settings: Settings, watch: Watch
+    graph: Graph,
+    prepared: Prepared,
+    run_id: str,
+    *,
+    host: Host,
+    project: Project,
+    settings: Settings,
+    watch: Watch,
+    workflow: Path | None = None,
+    profile: str | None = None,
+    forked_from: str | None = None,
 ) -> Report:
-    """Submit a run and drive it to its end."""
+    """Submit a run and drive it to its end.
+
+    Args:
+        workflow: the file, and `profile` what was applied to it, so that a resume can tell how it has changed.
+    """
+    place = Place(
+        cwd=str(Path.cwd()),
+        project=str(project.folder),
+        workflow=str(workflow.absolute()) if workflow else "",
+        profile=profile,
+    )
+    order = Order(queue=f"{PRIVATE}{run_id}", forked_from=forked_from)
     # Its workers are processes of this machine.
     refuse_unmet(prepared, lambda: [this_node(project.config)])
     with project.open_store() as store:
         drive = _drive(store, host, project, settings, watch)
-        return asyncio.run(drive.start(run_id, prepared, _new_run(graph, prepared, run_id, project)))
+        return asyncio.run(drive.start(run_id, prepared, new_run(graph, prepared, run_id, place=place, order=order)))
 
 
 def plan(

@@ -6,14 +6,16 @@ contain a run id, a row id or a secret's value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from sage_core import __version__
 from sage_core.common.errors import BadValue, ModelError, UnknownName
 from sage_core.common.host import Host
+from sage_core.common.operators import MARK, OperatorInfo
 from sage_core.common.records import ModelSpec, Record
 from sage_core.kernel.dataflow import identity
 from sage_core.kernel.dataflow.bind import bind_model, bind_options
@@ -22,6 +24,8 @@ from sage_core.kernel.dataflow.graph import Graph, Step
 from sage_core.kernel.dataflow.plan import Stage, cut
 from sage_core.kernel.runtime.values import FORMAT, digest
 
+#: What SAGE itself is pinned under.
+SAGE = "sage-core"
 #: Key under which a stored option stands for a secret's template.
 _SECRET = "$secret"
 
@@ -45,6 +49,8 @@ class Prepared(Record):
     row_digests: dict[str, str]
     #: Operators that no plugin offers (module-level functions given to the fluent API) → ``module:attribute``.
     local: dict[str, str] = {}
+    #: The code of SAGE and of the operators, by package: a version of SAGE, and code keys.
+    pins: dict[str, str] = {}
 
     def encode(self) -> bytes:
         """Bytes for the store."""
@@ -54,6 +60,15 @@ class Prepared(Record):
         """Names the code and settings of a stage; the run takes part when results must not outlive it."""
         own = (*(self.digests[name] for name in stage.steps), *stage.writes, "?", *stage.marks)
         return digest(str(FORMAT), *own) if stage.pure else digest(str(FORMAT), run_id, *own)
+
+    def salted(self, steps: Iterable[str], salt: str) -> Prepared:
+        """The same, with results of these steps told apart from whatever was computed without this salt."""
+        names = set(steps)
+
+        def anew(digests: Mapping[str, str]) -> dict[str, str]:
+            return {name: digest("anew", old, salt) if name in names else old for name, old in digests.items()}
+
+        return msgspec.structs.replace(self, digests=anew(self.digests), row_digests=anew(self.row_digests))
 
     def options_of(self, step: Step, cell: Mapping[str, Any]) -> dict[str, Any]:
         """A step's options with those of one matrix cell, secrets as `Secret` placeholders."""
@@ -94,6 +109,7 @@ def prepare(
     identities: dict[str, str] = {}
     digests, row_digests = {}, {}
     sources: dict[str, str] = {}
+    pins = {SAGE: __version__}
     for name, step in graph.steps.items():
         used = used_models(step, options[name])
         for model in used:
@@ -103,6 +119,8 @@ def prepare(
                 bound[model] = bind_model(models[model], environ)
                 identities[model] = identify(bound[model])
         code = "join" if step.join else identity.code_key(host.operators[step.use], sources)
+        if not step.join:
+            pins[package_of(step.use, host.operators[step.use])] = code
         settings = msgspec.json.encode(options[name], order="deterministic")
         row_digests[name] = digest(step.use, code, settings, *(identities[model] for model in used))
         digests[name] = digest(row_digests[name], _wiring(step))
@@ -114,8 +132,15 @@ def prepare(
         models={**models, **bound},
         digests=digests,
         row_digests=row_digests,
+        pins=pins,
         local={step.use: host.operators.target(step.use) for step in graph.steps.values() if _is_local(step, host)},
     )
+
+
+def package_of(use: str, target: object) -> str:
+    """What an operator's code is pinned under: its package, or its own name where it names its version itself."""
+    info: OperatorInfo = getattr(target, MARK)
+    return use if info.version is not None else str(getattr(target, "__module__", use)).partition(".")[0]
 
 
 def _with_cells(step: Step, spaces: Mapping[str, Mapping[str, Any]], base: Path) -> Step:

@@ -23,6 +23,7 @@ from sage_core.common.records import Job, Record
 from sage_core.common.telemetry import log
 from sage_core.kernel.runtime import finish
 from sage_core.kernel.runtime.executor import Executor
+from sage_core.kernel.runtime.pins import OtherCode, refuse_other_code
 from sage_core.kernel.runtime.prepared import decode_prepared
 from sage_core.kernel.runtime.submit import Place
 from sage_core.kernel.runtime.watchdog import Watchdog
@@ -31,6 +32,8 @@ from sage_core.platform.store import JobStore
 
 #: Runs whose executors are kept open, and seconds after which one is looked at again before it is used.
 KEPT, STALE = 4, 1.0
+#: Milliseconds for which a job is put off that is pinned to code which is not here.
+PINNED_MS = 10_000
 
 
 class Open(Record):
@@ -81,6 +84,9 @@ class Runs:
             opened = await self._opened(job.run_id)
         except StoreUnavailable:
             raise
+        except OtherCode as other:
+            self._leave(job, other)
+            return None
         except Exception as error:  # noqa: BLE001 - whatever a run cannot be opened for is the run's, not the worker's
             self._refuse(job, error)
             return None
@@ -97,6 +103,8 @@ class Runs:
                 opened = await self._opened(run_id)
             except StoreUnavailable:
                 raise
+            except OtherCode:
+                continue
             except Exception as error:  # noqa: BLE001 - see `attempt`
                 ended |= finish.give_up(self._store, run, self._host, _said(error))
                 continue
@@ -130,6 +138,7 @@ class Runs:
         run = self._store.run(run_id)
         place = self._place(run)
         prepared = decode_prepared(run.plan)
+        refuse_other_code(run, prepared, self._host)
         if not run.supervisor:
             with self._store.transaction() as tx:
                 tx.drive_run(run.id, "", session=run.session)
@@ -176,6 +185,12 @@ class Runs:
         opened = self._open.pop(run_id)
         del self._looked[run_id]
         await opened.stack.aclose()
+
+    def _leave(self, job: Job, other: OtherCode) -> None:
+        """Put a job off whose run is pinned to other code: a worker that has it may claim it first."""
+        log("run_pinned", level=logging.WARNING, run=job.run_id, job=job.id, differs=other)
+        with contextlib.suppress(StaleAttempt):
+            self._store.snooze(job.id, job.fence, PINNED_MS)
 
     def _refuse(self, job: Job, error: Exception) -> None:
         """Fail a job whose run cannot be opened here, and the run with it."""

@@ -48,6 +48,9 @@ class Place(Record):
 
     cwd: str
     project: str
+    #: The workflow's file and the profile applied to it; empty where it came from no file.
+    workflow: str = ""
+    profile: str | None = None
 
 
 def new_run(graph: Graph, prepared: Prepared, run_id: str, *, place: Place, order: Order) -> NewRun:
@@ -60,6 +63,7 @@ def new_run(graph: Graph, prepared: Prepared, run_id: str, *, place: Place, orde
         params=msgspec.msgpack.encode(prepared.params),
         options=msgspec.msgpack.encode(place),
         graph_hash=digest(encode(graph)),
+        pins=msgspec.msgpack.encode(prepared.pins),
         queue=order.queue,
         priority=order.priority,
         unique_key=order.unique_key,

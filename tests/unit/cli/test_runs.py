@@ -177,3 +177,37 @@ def test_resume_takes_one_way_of_running(cli: Cli) -> None:
     said = cli("runs", "resume", a_run(cli), "--inline", "--workers", "2")
     assert said.code == 2
     assert "--inline and --workers exclude each other" in said.err
+
+
+def test_a_resume_over_a_changed_workflow_shows_the_difference_and_asks(cli: Cli) -> None:
+    run_id = a_run(cli, GATE, "gate.toml", code=1)
+    (cli.cwd / "key").write_text("")
+    cli.write(GATE + 'on_error = "skip"\n[steps.more]\nuse = "t.lines"\n', "gate.toml")
+    refused = cli("runs", "resume", run_id)
+    assert refused.code == 2
+    assert refused.err == (
+        f"Since run {run_id} was started:\n"
+        "  step 'more' added\n"
+        "  step 'gate' changed: on_error\n"
+        "  outputs changed\n"
+        f"Error: Run {run_id} was started with another workflow or other code than there is now.\n"
+        "  help: to go on with the plan it was started with, add --yes; to start anew: sage run WORKFLOW\n"
+    )
+    assert cli("runs", "show", run_id, "--json").json["status"] == "failed"
+    gone_on = cli("runs", "resume", run_id, "--yes", "--json")
+    assert (gone_on.code, gone_on.json["status"]) == (0, "succeeded")
+    assert list(gone_on.json["steps"]) == ["lines", "gate"]
+    assert "  step 'more' added\n" in gone_on.err
+
+
+def test_a_fork_computes_a_step_anew(cli: Cli) -> None:
+    run_id = a_run(cli)
+    forked = cli("runs", "fork", run_id, "--from", "upper", "--json").json
+    assert forked["run_id"] != run_id
+    assert forked["steps"]["lines"]["partitions"] == {"total": 1, "reused": 1, "run": 0}
+    assert forked["steps"]["upper"]["partitions"] == {"total": 1, "reused": 0, "run": 1}
+    wrong = cli("runs", "fork", run_id, "--from", "uper")
+    assert (wrong.code, wrong.err.partition(" Known")[0]) == (
+        2,
+        "Error: No step is named 'uper'. Did you mean 'upper'?",
+    )

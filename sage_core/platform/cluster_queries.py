@@ -123,6 +123,7 @@ def schedule_queries(s: Spelling) -> dict[str, Any]:
             },
         ),
         "deployments": sa.select(*DEPLOYMENT).order_by(deployment.c.name),
+        "deployment": sa.select(*DEPLOYMENT).where(deployment.c.name == p("name")),
         "deployment_drop": sa.delete(deployment).where(deployment.c.name == p("name")),
         # A schedule that is deployed again keeps its switch, and its next time unless its declaration changed.
         "schedule_put": plan.on_conflict_do_update(

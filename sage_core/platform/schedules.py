@@ -26,6 +26,11 @@ class ScheduleReader:
         """List the deployments by name."""
         return [DeploymentRow(**dict(zip(_DEPLOYMENT, row, strict=True))) for row in self._db.fetch("deployments", {})]
 
+    def deployment(self: Handle, name: str) -> DeploymentRow | None:
+        """Read one deployment; None when there is none of this name."""
+        rows = self._db.fetch("deployment", {"name": name})
+        return DeploymentRow(**dict(zip(_DEPLOYMENT, rows[0], strict=True))) if rows else None
+
     def schedules(self: Handle) -> list[ScheduleRow]:
         """List the schedules by id."""
         return [_schedule(row) for row in self._db.fetch("schedules", {})]

@@ -92,10 +92,11 @@ def deploy(
 
 def find(reader: Reader, name: str) -> DeploymentRow:
     """The deployment of a name; raises `UnknownName` with those there are."""
-    rows = {row.name: row for row in reader.deployments()}
-    if name not in rows:
-        raise UnknownName("deployment", name, tuple(rows), "Make one: sage deploy WORKFLOW")
-    return rows[name]
+    row = reader.deployment(name)
+    if row is None:
+        known = tuple(each.name for each in reader.deployments())
+        raise UnknownName("deployment", name, known, "Make one: sage deploy WORKFLOW")
+    return row
 
 
 def remove(name: str, project: Project) -> None:

@@ -64,7 +64,7 @@ def _seconds(config: pytest.Config) -> float:
     given = os.environ.get("SAGE_CHAOS_SECONDS")
     if given:
         return float(given)
-    return 60.0 if config.getoption("--long", False) else 2.0
+    return 60.0 if config.getoption("--long", False) else 1.0
 
 
 @pytest.fixture(scope="session")

@@ -32,14 +32,6 @@ TESTED_ELSEWHERE = {
     "sage_core/kernel/dataflow/layout.py": "a gap: no test file of its name yet",
     "sage_core/kernel/runtime/autoscale.py": "a gap: no test file of its name yet",
     "sage_core/kernel/runtime/submit.py": "a gap: no test file of its name yet",
-    "sage_core/platform/cluster.py": "a gap: no test file of its name yet",
-    "sage_core/platform/cluster_queries.py": "a gap: no test file of its name yet",
-    "sage_core/platform/migrate.py": "a gap: no test file of its name yet",
-    "sage_core/platform/postgres.py": "a gap: no test file of its name yet",
-    "sage_core/platform/queries.py": "a gap: no test file of its name yet",
-    "sage_core/platform/records.py": "a gap: no test file of its name yet",
-    "sage_core/platform/schedules.py": "a gap: no test file of its name yet",
-    "sage_core/platform/spelling.py": "a gap: no test file of its name yet",
 }
 
 

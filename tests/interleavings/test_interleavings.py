@@ -18,8 +18,9 @@ from sage_core.platform.database import Dialect
 from sage_core.platform.spelling import DIALECTS
 from sage_core.platform.store import JobStore
 from tests.contract.mutants import FENCE, mutant, without
-from tests.interleavings.scripts import THREE, TWO, World, verdict
+from tests.interleavings.scripts import THREE, TWO, verdict
 from tests.interleavings.stepped import Script, Stage, explore
+from tests.interleavings.world import World
 from tests.postgres import schema_url
 
 WANTED = os.environ.get("SAGE_TEST_INTERLEAVINGS", "50")

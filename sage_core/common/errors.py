@@ -166,7 +166,7 @@ class StoreError(SageError):
 
 
 class StoreUnavailable(StoreError):
-    """The database cannot be reached or is busy; the same call may succeed later, and nothing was written."""
+    """The database cannot be reached or is busy; try again: nothing was written, unless a commit's answer got lost."""
 
 
 class StoreTooNew(StoreError):

@@ -158,16 +158,18 @@ class Worker:
         due = [moment for queue in queues if (moment := self._store.next_run_at(queue)) is not None and moment > 0]
         until = min(leave, time.monotonic() + min([LOOK, *(moment / 1000 for moment in due)]))
         while (left := until - time.monotonic()) > 0 and os.getppid() == self._duty.parent:
-            await self._doze(left)
+            # Asked before sleeping too: the word of a change may have come along with another answer.
             if self._store.changed() and (not queues or any(map(self._may_claim, queues))):
                 return
+            await self._doze(left)
 
     async def _doze(self, left: float) -> None:
         """Sleep a little longer each time, or until the store itself wakes this process."""
-        fd = self._store.fileno() if self._glance == DROWSY else None
+        # A store tells others of a commit a little later, and this process must be awake for that.
+        fd = self._store.fileno() if self._glance > 2 * GLANCE else None
         if fd is None:
             await asyncio.sleep(min(self._glance, left))
-            self._glance = min(self._glance * 1.3, DROWSY)
+            self._glance = min(self._glance * 1.05, DROWSY)
             return
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(fd, woken.set)

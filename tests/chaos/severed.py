@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -82,9 +82,17 @@ class Severed:
     def together(self, steps: Sequence[Step]) -> list[Any]:
         # Step by step, so that there is a boundary inside of what otherwise is one round trip.
         made = []
-        for step in steps:
-            self._boundary()
-            made += self._inner.together([step])
+        for name, given in steps:
+            if isinstance(given, Mapping):
+                self._boundary()
+                made += self._inner.together([(name, given)])
+            else:
+                # Of a statement over rows the answer is how many were written.
+                written = 0
+                for row in given:
+                    self._boundary()
+                    written += self._inner.together([(name, [row])])[0][0][0]
+                made.append([(written,)])
         return made
 
     def run(self, text: str) -> Any:

@@ -114,6 +114,21 @@ def test_a_zombie_leaves_a_clean_history(store: JobStore, history: History) -> N
     assert [line.worker for line in history.lines() if line.event == "refused"] == ["late"]
 
 
+def test_a_zombie_among_others_of_a_batch_is_left_out(store: JobStore, history: History) -> None:
+    submit(store, "run", 3)
+    late, swift = (Work(store, history, name) for name in ("late", "swift"))
+    assert swift.step()
+    held = late.claim(3)
+    store.give_back([(held[0].id, held[0].fence)])
+    [taken] = swift.claim()
+    assert swift.attempt(taken)
+    late.batch(held)
+    swift.drain("run")
+    assert check(history.lines(), store, {"run": 3}) == ([], [])
+    told = [(line.event, line.job == taken.id) for line in history.lines() if line.worker == "late"][6:]
+    assert sorted(told) == [("accepted", False), ("accepted", False), ("refused", True)]
+
+
 @pytest.mark.parametrize("name", [name for name in STORES if name != "store"])
 def test_a_mutant_store_is_found(url: str, history: History, name: str) -> None:
     with STORES[name].open(url) as store:

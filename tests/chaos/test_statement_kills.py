@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, int, int]] = {
     "complete a part": ("complete", 1, 5),
     "complete the last part": ("complete", PARTS, 5),
     "complete the collect": ("complete", 1 + PARTS, 7),
+    "complete a batch": ("batch", 1, 5),
     "fail": ("fail", 1, 4),
     "give back": ("give back", 1, 3),
     "empty expansion": ("complete", 0, 7),
@@ -84,7 +85,7 @@ def attempt(trials: Trials, verb: str, run: str, at: int, **fields: Any) -> dict
     if verb == "claim after a loss":
         # Somebody's lost lease to take back, and slots to win.
         assert Work(trials.store, trials.history, "lost", queue=run, lease_ms=OVER).claim()
-    return trials.victim(do, run, at=at, limit=PARTS, **fields)
+    return trials.victim(do, run, at=at, limit=PARTS if do in ("claim", "batch") else 1, **fields)
 
 
 def kill_everywhere(trials: Trials, verb: str, *, work: str = "work") -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +12,7 @@ import msgspec
 from sage_core.common.errors import StaleAttempt, StoreUnavailable
 from sage_core.common.records import Job
 from sage_core.platform.artifacts import ArtifactStore
-from sage_core.platform.records import NewJob, NewRun
+from sage_core.platform.records import Completion, NewJob, NewRun
 from sage_core.platform.store import JobStore
 from sage_core.platform.transaction import Transaction
 from tests.chaos.history import History, result_key
@@ -145,12 +146,29 @@ class Work:
         file.write_bytes(b"%s %d" % (job.stage.encode(), job.part) + self._secret)
         return self._files.publish_file(file).encode()
 
-    def step(self, limit: int = 1) -> bool:
-        """Claim and do what there is; False when there was nothing."""
-        jobs = self.claim(limit)
+    def batch(self, jobs: Sequence[Job]) -> None:
+        """Do parts, and record them in one transaction; those that are ours no more are left out of it."""
+        bodies = {job.id: self.compute(job) for job in jobs}
+        with self.store.transaction() as tx:
+            refused, _ = tx.complete([_completion(job, bodies[job.id]) for job in jobs])
         for job in jobs:
-            if self.renew(job):
-                self.attempt(job)
+            self._history.say("refused" if job.id in refused else "accepted", self.name, job)
+
+    def step(self, limit: int = 1) -> bool:
+        """Claim and do what there is, parts in a batch; False when there was nothing."""
+        jobs = self.claim(limit)
+        held = [job for job in jobs if self.renew(job)]
+        parts = [job for job in held if job.stage == "part"]
+        if len(parts) > 1:
+            try:
+                self.batch(parts)
+            except StoreUnavailable:
+                # Each for itself: some may be recorded, and are refused then.
+                held = [*(job for job in held if job.stage != "part"), *parts]
+            else:
+                held = [job for job in held if job.stage != "part"]
+        for job in held:
+            self.attempt(job)
         return bool(jobs)
 
     def drain(self, run: str) -> None:
@@ -162,6 +180,11 @@ class Work:
             if due is None:
                 return
             time.sleep(min(GLANCE, due / 1000))
+
+
+def _completion(job: Job, body: bytes) -> Completion:
+    key = result_key(job.id, job.fence)
+    return Completion(job_id=job.id, fence=job.fence, run_id=job.run_id, session=1, result_key=key, body=body)
 
 
 def live_files(store: JobStore, runs: list[str]) -> set[str]:

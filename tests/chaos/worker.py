@@ -101,7 +101,7 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
         with severed.armed(order["at"]):
             jobs = work.claim(order["limit"])
         return {"counted": severed.counted, "traced": len(trace), "jobs": len(jobs)}
-    [job] = work.claim()
+    job, *more = work.claim(order["limit"])
     trace.clear()
     with severed.armed(order["at"], sent=order["sent"]):
         match order["do"]:
@@ -114,11 +114,13 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
                 store.give_back([(job.id, job.fence)])
             case "complete":
                 work.complete(job)
+            case "batch":
+                work.batch([job, *more])
             case "attempt":
                 work.attempt(job)
             case other:
                 raise ValueError(other)
-    return {"counted": severed.counted, "traced": len(trace), "jobs": 1}
+    return {"counted": severed.counted, "traced": len(trace), "jobs": 1 + len(more)}
 
 
 def nest(obey: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
-import msgspec
 
 from sage_core.cli.app import App, pass_app
 from sage_core.cli.group import Group
@@ -97,7 +96,7 @@ def show(job_id: int, as_json: bool) -> None:
         job = store.job(job_id)
         attempts = store.attempts_of(job_id)
     if as_json:
-        print_json({**_document(job), "attempts": [msgspec.structs.asdict(each) for each in attempts]})
+        print_json({**_document(job), "attempts": attempts})
         return
     for name, value in (
         *(("job", job.id), ("run", job.run_id), ("stage", f"{job.stage}/{job.part}"), ("state", job.state)),

@@ -13,6 +13,7 @@ from sage_core.cli.group import Group
 from sage_core.cli.output import json_option, print_json, print_table
 from sage_core.cli.stored import ELSEWHERE, has_store, place_of, project_here, project_of
 from sage_core.cli.watch import present, watch_option
+from sage_core.cli.worker import Duration
 from sage_core.common.errors import UsageError
 from sage_core.common.records import RunStatus
 
@@ -207,6 +208,46 @@ def fork(
     with Screen(run.workflow, as_json=as_json) as screen:
         report = start(run, step, given, host=app.host, project=project, settings=settings, watch=screen.watch)
     finish(report, as_json=as_json, seconds=screen.seconds)
+
+
+@runs.command("prune")
+@click.option("--older-than", "older", type=Duration(), metavar="TIME", help="Runs that ended longer ago, such as 30d.")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+@json_option
+def prune(older: float | None, dry_run: bool, as_json: bool) -> None:
+    """Remove ended runs, with their jobs, and the results and files that no remaining run refers to.
+
+    Without --older-than, [retention] of sage.toml says what goes; remembered rows go by its memo_days alone. Unfinished
+    runs keep all they have. What was removed is computed again when a workflow asks for it.
+
+    \b
+    Examples:
+      sage runs prune --older-than 30d --dry-run
+      sage runs prune --older-than 30d --json
+      sage runs prune
+    """
+    import msgspec  # noqa: PLC0415 - `--help` needs none of it
+
+    from sage_core.kernel.runtime import retention  # noqa: PLC0415 - see above
+    from sage_core.platform.shared import artifacts_of  # noqa: PLC0415 - see above
+
+    project = project_here("run was ever started here")
+    config = project.config.retention
+    if older is not None:
+        config = msgspec.structs.replace(config, runs_days=older / 86_400)
+    if config.runs_days is None and config.memo_days is None:
+        raise UsageError(
+            "Nothing says how long runs are kept.", "add --older-than 30d, or set [retention] runs_days in sage.toml"
+        )
+    with project.open_store() as store:
+        artifacts = artifacts_of(project.paths.artifacts, store)
+        gone = retention.prune(store, artifacts, config, dry_run=dry_run, thorough=True)
+    counts = msgspec.structs.asdict(gone)
+    if as_json:
+        print_json({"dry_run": dry_run, **counts})
+    else:
+        found = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        click.echo(f"{'would remove' if dry_run else 'removed'}: {found or 'nothing'}")
 
 
 def redrive_run(app: App, run_id: str, workers: int | None, inline: bool, *, yes: bool = False, as_json: bool) -> None:

@@ -126,6 +126,8 @@ class ArtifactStore:
             # A folder that another process published meanwhile is the same: a full one cannot be renamed onto.
             with suppress(FileExistsError, NotADirectoryError), _not_empty():
                 path.replace(place)
+            # As young as the commit that is to name it, though its contents were there before.
+            os.utime(place)
             _sync(place.parent)
         return digest
 
@@ -154,14 +156,20 @@ class ArtifactStore:
         with suppress(CorruptArtifact):
             self.path(digest).replace(self.new_file())
 
-    def collect_garbage(self, live: Collection[str], *, min_age_s: float = HOUR_S) -> int:
-        """Remove artifacts that nothing refers to and return their number; young ones are kept for a coming commit."""
+    def collect_garbage(self, live: Collection[str], *, min_age_s: float = HOUR_S, dry_run: bool = False) -> int:
+        """Remove artifacts that nothing refers to and return their number; young ones are kept for a coming commit.
+
+        Args:
+            dry_run: count only.
+        """
         keep, limit, removed = set(live), time.time() - min_age_s, 0
         for place in [entry for entry in self.root.glob("??/*") if entry.parent != self._tmp]:
             if place.name.split(".")[0] not in keep and place.stat().st_mtime < limit:
-                _remove(place)
                 removed += 1
-        self.sweep()
+                if not dry_run:
+                    _remove(place)
+        if not dry_run:
+            self.sweep()
         return removed
 
     def sweep(self, *, min_age_s: float = DAY_S) -> int:

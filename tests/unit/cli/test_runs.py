@@ -211,3 +211,24 @@ def test_a_fork_computes_a_step_anew(cli: Cli) -> None:
         2,
         "Error: No step is named 'uper'. Did you mean 'upper'?",
     )
+
+
+def test_prune_counts_and_removes_ended_runs(cli: Cli) -> None:
+    said = cli("runs", "prune")
+    assert (said.code, said.err.splitlines()[0][:38]) == (2, "Error: No run was ever started here: t")
+    a_run(cli)
+    said = cli("runs", "prune")
+    assert (said.code, said.err) == (
+        2,
+        "Error: Nothing says how long runs are kept.\n"
+        "  help: add --older-than 30d, or set [retention] runs_days in sage.toml\n",
+    )
+    assert cli("runs", "prune", "--older-than", "30d").out == "removed: nothing\n"
+    counted = cli("runs", "prune", "--older-than", "0s", "--dry-run", "--json").json
+    assert (counted["dry_run"], counted["runs"]) == (True, 1)
+    assert len(cli("runs", "list", "--json").json) == 1
+    assert cli("runs", "prune", "--older-than", "0s").out.startswith("removed: 1 runs")
+    assert cli("runs", "list", "--json").json == []
+    (cli.cwd / "sage.toml").write_text("[retention]\nruns_days = 0\n")
+    a_run(cli)
+    assert cli("runs", "prune", "--json").json["runs"] == 1

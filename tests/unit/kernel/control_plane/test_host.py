@@ -23,14 +23,11 @@ from sage_core import builtins
 from sage_core.common.errors import EngineHostError, ModelError, UnknownName
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
-from sage_core.common.records import Caller, ModelSpec, Node, Request
+from sage_core.common.records import Caller, ModelSpec, Request
 from sage_core.kernel.control_plane.client import UnifiedInferenceClient
 from sage_core.kernel.control_plane.frames import PROTOCOL, Failed, Hello, Wire, socket_path
 from sage_core.kernel.control_plane.host import EngineHost, elected
 from sage_core.kernel.control_plane.remote import EngineHostLink
-from sage_core.kernel.scheduler.holdings import holdings_path, with_engines
-
-NODE = Node(name="n", cpu=4, memory=8 << 30, gpu=2)
 
 CLIENT = """
 import asyncio, sys
@@ -120,28 +117,6 @@ def test_two_processes_share_one_engine_and_one_decision_log(paths: Paths, tmp_p
     }
     assert {line["outcome"] for line in lines} == {"done"}
     assert "shared" not in (paths.logs / "decisions.jsonl").read_text()
-
-
-def test_the_ledger_hears_of_an_engine_while_it_is_open(paths: Paths) -> None:
-    needs = {"gpu": 1, "memory": "1GiB"}
-    models = {"m": ModelSpec(name="m", backend="fake", needs=needs), "n": ModelSpec(name="n", backend="fake")}
-    made = UnifiedInferenceClient.create(
-        models, paths=paths, caller=Caller(worker="w"), host=Host({"fake": fake}, builtins=builtins)
-    )
-
-    async def use() -> list[Node]:
-        seen = []
-        async with made as opened:
-            for model in ("m", "n"):
-                await opened.embed(model, ["a"])
-                seen.append(with_engines(NODE, holdings_path(paths)))
-        return seen
-
-    first, second = asyncio.run(use())
-    assert (first.used_gpu, first.used_memory, first.models) == (1, 1 << 30, ("m",))
-    assert (second.used_gpu, second.models) == (1, ("m", "n"))
-    wait_until_left(paths)
-    assert with_engines(NODE, holdings_path(paths)) == NODE
 
 
 def test_the_host_leaves_after_its_last_client_and_closes_its_engines(paths: Paths, tmp_path: Path) -> None:
@@ -368,8 +343,7 @@ def test_what_a_killed_host_leaves_does_not_hinder_the_next(paths: Paths) -> Non
         return pid
 
     killed = asyncio.run(use(kill=True))
-    assert sorted(path.name for path in paths.runtime.iterdir()) == [*("engines.held", "engines.lock", "engines.sock")]
-    assert with_engines(NODE, holdings_path(paths)) == NODE, "what a killed host held is free"
+    assert sorted(path.name for path in paths.runtime.iterdir()) == ["engines.held", "engines.lock", "engines.sock"]
     assert asyncio.run(use(kill=False)) != killed
     wait_until_left(paths)
     assert list(paths.runtime.iterdir()) == []

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import fcntl
 from pathlib import Path
 
 import msgspec
 
-from sage_core import Needs, Node
+import sage_core.testing.engines as fake
+from sage_core import ModelSpec, Needs, Node, builtins
+from sage_core.common.host import Host
 from sage_core.common.paths import Paths
+from sage_core.common.records import Caller
+from sage_core.kernel.control_plane.client import UnifiedInferenceClient
+from sage_core.kernel.control_plane.frames import socket_path
 from sage_core.kernel.scheduler.holdings import Holdings, holdings_path, tell, with_engines
 from sage_core.kernel.scheduler.ledger import fits, needs_text
 
@@ -43,3 +51,28 @@ def test_a_host_that_is_gone_holds_nothing(tmp_path: Path) -> None:
     assert with_engines(NODE, path) == NODE
     path.write_bytes(b"{")
     assert with_engines(NODE, path) == NODE
+
+
+def test_the_ledger_hears_of_an_engine_while_it_is_open(tmp_path: Path) -> None:
+    paths = Paths(project=tmp_path / "project", data=tmp_path / "data", runtime=tmp_path / "run")
+    needs = {"gpu": 1, "memory": "1B"}
+    models = {"m": ModelSpec(name="m", backend="fake", needs=needs), "n": ModelSpec(name="n", backend="fake")}
+    made = UnifiedInferenceClient.create(
+        models, paths=paths, caller=Caller(worker="w"), host=Host({"fake": fake}, builtins=builtins)
+    )
+
+    async def use() -> list[Node]:
+        seen = []
+        async with made as opened:
+            for model in ("m", "n"):
+                await opened.embed(model, ["a"])
+                seen.append(with_engines(NODE, holdings_path(paths)))
+        return seen
+
+    first, second = asyncio.run(use())
+    assert (first.used_gpu, first.used_memory, first.models) == (1, 1, ("m",))
+    assert (second.used_gpu, second.models) == (1, ("m", "n"))
+    # It leaves shortly after its last client, and gives up its lock with its last act.
+    with contextlib.suppress(FileNotFoundError), socket_path(paths).with_suffix(".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    assert with_engines(NODE, holdings_path(paths)) == NODE

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.acceptance.conftest import Sage
@@ -186,6 +187,31 @@ def test_two_signals_end_a_worker_at_once(slow: Sage) -> None:
 
     assert child.returncode == 130, err
     assert asked(slow, "select count(*) from job where state = 'running'") == [(0,)]
+
+
+@pytest.mark.timeout(180)
+def test_a_postgres_that_cuts_every_connection_costs_no_job_and_no_worker(slow: Sage, tmp_path: Path) -> None:
+    url = schema_url(tmp_path)
+    (slow.cwd / "sage.toml").write_text(f"[store]\nurl = {json.dumps(url)}\n[workers]\ncount = 2\n")
+    run_id = enqueue(slow)
+    child = slow.start("worker", "--until-idle", "2s", "--json")
+    cuts = 0
+    with psycopg.connect(url, autocommit=True) as db:
+        wait_for(lambda: db.execute("select 1 from job where state = 'running'").fetchone(), "a job at work")
+        for _ in range(6):
+            threading.Event().wait(0.2)
+            cut = db.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'sage'")
+            cuts += len(cut.fetchall())
+        out, err = child.communicate(timeout=120)
+        outcomes: dict[str, int] = dict(db.execute("select outcome, count(*) from attempt group by outcome").fetchall())
+
+    assert child.returncode == 0, err
+    assert json.loads(out)["queues"]["default"]["died"] == 0
+    assert cuts >= 3
+    run = shown(slow, run_id)
+    assert (run["status"], run["outputs"]) == ("succeeded", {"texts": TEXTS})
+    assert outcomes["done"] == 13
+    assert set(outcomes) <= {"done", "given_back"}, "no attempt was spent"
 
 
 @pytest.mark.timeout(180)

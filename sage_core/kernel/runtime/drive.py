@@ -240,7 +240,7 @@ class Drive:
                     said = f"{crew.deaths} worker processes died; see {crew.log}, which ends: {crew.last_line()}"
                     raise RunFailed(run.id, said)
                 crew.fill(size)
-                planned = planned or self._tell_plan(run, executor, size)
+                planned = planned or await patiently(partial(self._tell_plan, run, executor, size))
                 # The change is made by another process, so there is no event to wait for.
                 while not await patiently(self._store.changed) and crew.all_alive() and not self._due(beat):  # noqa: ASYNC110
                     await asyncio.sleep(GLANCE)

@@ -31,8 +31,9 @@ def deploy(
 ) -> None:
     """Keep WORKFLOW in the job store, with its schedules.
 
-    It is started by name, with `sage invoke`, and by its schedules. What is kept is the workflow as it is now: edit the file, and nothing changes until it is deployed again. Each
-    [[triggers.cron]] becomes a schedule; one that is paused stays paused.
+    It is started by name, with `sage invoke`, and by its schedules. What is kept is the workflow as it is now: edit
+    the file, and nothing changes until it is deployed again. Each [[triggers.cron]] becomes a schedule; one that is
+    paused stays paused.
 
     \b
     Examples:

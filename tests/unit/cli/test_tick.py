@@ -30,7 +30,8 @@ def make_due(id: str = "w/1") -> None:
 
 
 def test_nothing_is_due(cli: Cli) -> None:
-    assert cli("tick", "--json").json == {"fired": [], "expired": 0, "started": [], "next_due_ms": None}
+    nothing = {"fired": [], "expired": 0, "started": [], "pruned": {}, "next_due_ms": None}
+    assert cli("tick", "--json").json == nothing
     cli("deploy", cli.write(STEPS + SELDOM))
     said = cli("tick")
     assert (said.code, said.out, said.err) == (0, "", "")
@@ -73,3 +74,11 @@ def test_jobs_whose_lease_ran_out_are_taken_back(cli: Cli) -> None:
     assert cli("tick", "--no-spawn", "--json").json["expired"] == 1
     with find_project(Path.cwd()).open_store() as store:
         assert [job.state for job in store.jobs("r")] == ["ready"]
+
+
+def test_what_is_not_to_be_kept_is_removed(cli: Cli) -> None:
+    cli("run", cli.write(STEPS))
+    assert cli("tick", "--no-spawn", "--json").json["pruned"] == {}
+    (cli.cwd / "sage.toml").write_text("[retention]\nruns_days = 0.0\n")
+    assert cli("tick", "--no-spawn").out.startswith("removed 1 runs")
+    assert cli("runs", "list", "--json").json == []

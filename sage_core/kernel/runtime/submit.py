@@ -19,13 +19,11 @@ from sage_core.kernel.runtime.prepared import Prepared
 from sage_core.kernel.runtime.results import Tables
 from sage_core.kernel.runtime.values import Codec, digest
 from sage_core.kernel.scheduler.node import node_name
+from sage_core.kernel.scheduler.placement import PRIVATE as PRIVATE
 from sage_core.kernel.scheduler.placement import Placement, registered
 from sage_core.platform.records import NewRun, OnConflict
 from sage_core.platform.shared import artifacts_of
 from sage_core.platform.transaction import Transaction
-
-#: Queues of driven runs start so: their drivers have workers of their own, and nobody else claims from them.
-PRIVATE = "run:"
 
 
 class Order(Record):

@@ -25,7 +25,7 @@ KNOWN = 1.0
 JOBS = SelectorConfig(
     filters=("capability", "fits"), scorers={"least_loaded": 1.0, "affinity": 0.5}, picker="round_robin"
 )
-#: Queues of driven runs: only their drivers' own workers serve them.
+#: Queues of driven runs start so: their drivers have workers of their own, and nobody else claims from them.
 PRIVATE = "run:"
 
 

@@ -7,6 +7,7 @@ from functools import cache
 from zoneinfo import ZoneInfo
 
 import pytest
+from apscheduler.triggers.cron import CronTrigger
 from sage_cron.trigger import Cron
 
 from sage_core import BadValue
@@ -194,3 +195,26 @@ def test_sunday_is_0_and_7() -> None:
 def test_an_impossible_schedule_is_refused_with_a_way_out() -> None:
     with pytest.raises(BadValue, match="'0 0 31 2 \\*' never fires: no such month has day 31\n  help: five fields"):
         Cron().next_fire({"schedule": "0 0 31 2 *"}, 0, UTC)
+
+
+def test_why_the_library_is_asked_in_utc() -> None:
+    """What docs/decisions/schedules.md says of APScheduler; when this fails, its reasons have gone."""
+    zone = ZoneInfo("Europe/Berlin")
+
+    def asked(schedule: str, moment: datetime, count: int) -> list[str]:
+        trigger, found = CronTrigger.from_crontab(schedule, timezone=zone), []
+        for _ in range(count):
+            moment = trigger.get_next_fire_time(None, moment.astimezone(zone)).astimezone(UTC)
+            found.append(moment.isoformat())
+            moment += timedelta(microseconds=1)
+        return found
+
+    twice = asked("30 2 * * *", berlin("2026-10-25T00:00:00+02:00"), 2)
+    assert twice == ["2026-10-25T00:30:00+00:00", "2026-10-25T01:30:00+00:00"]
+    assert asked("30 2 * * *", berlin("2026-03-29T00:00:00+01:00"), 1) == ["2026-03-29T01:30:00+00:00"]
+    passed = asked("*/30 1-3 * * *", berlin("2026-03-29T01:30:00+01:00"), 2)[1]
+    assert passed == "2026-03-29T01:00:00+00:00"
+    monday = asked("0 12 * * 0", berlin("2026-11-22T00:00:00+01:00"), 1)
+    assert monday == ["2026-11-23T11:00:00+00:00"]
+    friday_13th = asked("0 12 13 * fri", berlin("2026-11-22T00:00:00+01:00"), 1)
+    assert friday_13th == ["2027-08-13T10:00:00+00:00"]

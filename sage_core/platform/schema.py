@@ -64,7 +64,8 @@ def create(database: Database) -> None:
             script = Path(__file__).with_name(f"schema_{database.dialect}.sql").read_text(encoding="utf-8")
             for statement in script.split(";\n"):
                 database.run(statement)
-            database.run("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+            key = "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)"
+            database.run(f"CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, {key})")
             database.run(f"INSERT INTO alembic_version VALUES ('{HEAD}')")
         database.commit()
     except BaseException:

@@ -72,6 +72,11 @@ def list_suites(as_json: bool) -> None:
     help="The English questions of XQuAD.",
 )
 @click.option("--case", "only", multiple=True, metavar="NAME", help="Run this case only; repeatable.")
+@click.option("--store", type=click.Choice(["sqlite", "postgres", "both"]), help="Of cases on a store: which.")
+@click.option("--batches", metavar="N,N", help="Of cases that drain queues: jobs a claim.")
+@click.option("--workers", metavar="N,N", help="Of cases that drain queues: worker processes.")
+@click.option("--postgres", metavar="URL", help="A running PostgreSQL, instead of one of the pgserver wheel.")
+@click.option("--peers", is_flag=True, help="Run the cases that compare with other software, which uv installs.")
 @click.option("--repeat", type=click.IntRange(1), help="Measure each figure N times.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of samples and generated data.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Append one JSON line a case to a file.")
@@ -82,6 +87,11 @@ def run(
     cranfield: Path | None,
     squad: Path | None,
     only: tuple[str, ...],
+    store: str | None,
+    batches: str | None,
+    workers: str | None,
+    postgres: str | None,
+    peers: bool,
     repeat: int | None,
     seed: int,
     out: Path | None,
@@ -96,6 +106,7 @@ def run(
       sage bench run overhead --out results.jsonl
       sage bench run retrieval --cranfield PATH --case cranfield --repeat 5
       sage bench run ./mine.toml --json
+      sage bench run jobs --store sqlite --batches 1,16 --workers 1,2
     """
     from sage_bench import report, runner  # noqa: PLC0415 - `sage bench --help` needs none of it
     from sage_bench.results import encode  # noqa: PLC0415 - see above
@@ -111,6 +122,13 @@ def run(
         repeat=repeat or 0,
         data={name: folder for name, folder in folders.items() if folder.is_dir()},
         only=only,
+        optional=peers,
+        store=store if store != "both" else None,
+        given={
+            **({"batches": _numbers(batches)} if batches else {}),
+            **({"workers": _numbers(workers)} if workers else {}),
+            **({"postgres": postgres} if postgres else {}),
+        },
     )
     lines = []
     for line in runner.run(plan, _watch):
@@ -149,6 +167,16 @@ def report_results(results: Path, as_markdown: bool, as_json: bool) -> None:
         click.echo("".join(encode(line).decode() + "\n" for line in lines), nl=False)
     else:
         click.echo(report.markdown(lines) if as_markdown else report.text(lines, width=_width()), nl=False)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise click.BadParameter(f"{text!r} is not a list of numbers such as 1,16,128")
+    return numbers
 
 
 def _watch(number: int, of: int, name: str) -> None:

@@ -41,25 +41,38 @@ class Crew:
     """Worker processes that wait on a pipe between orders."""
 
     def __init__(self, command: Sequence[str], size: int) -> None:
-        pipe = subprocess.PIPE
+        # What peers log is of no interest, and a full pipe would stop them.
+        pipe, log = subprocess.PIPE, subprocess.DEVNULL
+        environ = clean_environment()
         self._children = [
-            subprocess.Popen([*command, f"worker-{n}"], stdin=pipe, stdout=pipe, text=True, env=clean_environment())
+            subprocess.Popen([*command, f"worker-{n}"], stdin=pipe, stdout=pipe, stderr=log, text=True, env=environ)
             for n in range(size)
         ]
 
     def drain(self, order: Order, workers: int, jobs: int) -> Drained:
         """Let some of the workers drain a queue of so many jobs."""
         chosen = self._children[:workers]
-        self._say(chosen, msgspec.json.encode(order).decode())
+        self._say(chosen, [msgspec.json.encode(order).decode()] * workers)
+        return self._start(chosen, jobs)
+
+    def drain_filled(self, queue: str, workers: int, jobs: int) -> Drained:
+        """Let the first worker fill a queue, and all of them drain it."""
+        chosen = self._children[:workers]
+        orders = [{"queue": queue, "fill": 0 if n else jobs, "total": jobs} for n in range(workers)]
+        self._say(chosen, [json.dumps(order) for order in orders])
+        return self._start(chosen, jobs)
+
+    def _start(self, chosen: Sequence[subprocess.Popen[str]], jobs: int) -> Drained:
         self._hear(chosen)
         began = time.monotonic()
-        self._say(chosen, "go")
+        self._say(chosen, ["go"] * len(chosen))
         answers = self._hear(chosen)
         if sum(answer["done"] for answer in answers) != jobs:
             raise SageError(f"of {jobs} jobs, {[answer['done'] for answer in answers]} were done")
         return Drained(
             jobs=jobs,
-            seconds=max(answer["ended"] for answer in answers) - began,
+            # A peer that keeps times of its own is believed.
+            seconds=max(answer.get("seconds", answer["ended"] - began) for answer in answers),
             cpu=sum(answer["cpu"] for answer in answers),
             statements=sum(answer["statements"] for answer in answers),
             rss_mib=max(answer["rss_mib"] for answer in answers),
@@ -70,8 +83,8 @@ class Crew:
         for child in self._children:
             child.communicate()
 
-    def _say(self, chosen: Sequence[subprocess.Popen[str]], text: str) -> None:
-        for child in chosen:
+    def _say(self, chosen: Sequence[subprocess.Popen[str]], texts: Sequence[str]) -> None:
+        for child, text in zip(chosen, texts, strict=True):
             assert child.stdin is not None
             child.stdin.write(text + "\n")
             child.stdin.flush()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from sage_core import SageError
 
@@ -46,25 +46,23 @@ def schema(url: str, name: str) -> Iterator[str]:
             connection.execute(f'DROP SCHEMA "{name}" CASCADE')
 
 
+@contextmanager
+def database(url: str, name: str) -> Iterator[str]:
+    """URL of a database of its own on the server, dropped afterwards."""
+    import psycopg  # noqa: PLC0415 - comes with sage-core[postgres]
+
+    parts = urlsplit(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+        try:
+            yield urlunsplit(parts._replace(path=f"/{name}"))
+        finally:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
 def settings(url: str) -> dict[str, str]:
     """What of the server's settings moves a figure."""
     import psycopg  # noqa: PLC0415 - comes with sage-core[postgres]
 
     with psycopg.connect(url) as connection:
         return {name: str(connection.execute(f"SHOW {name}").fetchall()[0][0]) for name in SETTINGS}
-
-
-def backends_cpu(url: str) -> float | None:
-    """Processor seconds of the server's processes so far; None where they are not on this machine."""
-    import psycopg  # noqa: PLC0415 - comes with sage-core[postgres]
-
-    with psycopg.connect(url) as connection:
-        pids = [row[0] for row in connection.execute("SELECT pid FROM pg_stat_activity")]
-    tick, total = os.sysconf("SC_CLK_TCK"), 0.0
-    for pid in pids:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        except OSError:
-            continue
-        total += (int(fields[11]) + int(fields[12])) / tick
-    return total if total else None

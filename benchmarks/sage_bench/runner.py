@@ -11,14 +11,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from sage_bench import surroundings
 from sage_bench.child import Answer, Order
 from sage_bench.results import Line, Measured
-from sage_bench.suite import Case, Suite
+from sage_bench.suite import Case, Suite, measure_class
 from sage_core import UnknownName
+from sage_core.platform.database import mask
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,13 +36,33 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     data: Mapping[str, Path] = {}
     #: Cases to run; all when empty.
     only: Sequence[str] = ()
+    #: Whether cases run that a suite marks as optional.
+    optional: bool = False
+    #: Of cases that name a store, only those on this one.
+    store: str | None = None
+    #: Options that replace those of every case whose measure has them.
+    given: Mapping[str, Any] = {}
 
     def cases(self) -> dict[str, Case]:
         """The chosen cases, in the suite's order."""
         for name in self.only:
             if name not in self.suite.cases:
                 raise UnknownName("case", name, list(self.suite.cases))
-        return {name: case for name, case in self.suite.cases.items() if not self.only or name in self.only}
+        return {
+            name: msgspec.structs.replace(case, options={**case.options, **self._for(case)})
+            for name, case in self.suite.cases.items()
+            if (name in self.only if self.only else self.optional or not case.optional)
+            and self.store in (None, case.options.get("store", self.store))
+        }
+
+    def _for(self, case: Case) -> dict[str, Any]:
+        known = measure_class(case.measure).__struct_fields__
+        # A list of workers is for the measures that take one.
+        return {
+            name: value
+            for name, value in self.given.items()
+            if name in known and isinstance(value, list) <= (name == "batches" or "batches" in known)
+        }
 
 
 def run(plan: Plan, watch: Callable[[int, int, str], None]) -> Iterator[Line]:
@@ -100,6 +122,8 @@ def _ask(order: Order) -> Answer:
 
 def _rerun(plan: Plan, name: str, case: Case, repeat: int) -> str:
     words = ["sage", "bench", "run", plan.named, "--case", name, "--seed", str(plan.seed), "--repeat", str(repeat)]
+    for option, value in plan.given.items():
+        words += [f"--{option}", ",".join(map(str, value)) if isinstance(value, list) else mask(str(value))]
     if case.data and case.data in plan.data:
         words += [f"--{case.data}", str(plan.data[case.data])]
     return shlex.join(words)

@@ -21,6 +21,9 @@ MEASURES = {
     "rows": "sage_bench.measures.rows:Rows",
     "jobs": "sage_bench.measures.jobs:Jobs",
     "queue": "sage_bench.measures.queue:Queue",
+    "peers": "sage_bench.measures.peers:Peers",
+    "pickup": "sage_bench.measures.pickup:Pickup",
+    "waiting": "sage_bench.measures.waiting:Waiting",
     "commands": "sage_bench.measures.commands:Commands",
     "phases": "sage_bench.measures.phases:Phases",
 }
@@ -51,6 +54,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     measure: str
     #: Name of the data set it needs; its folder is given on the command line.
     data: str = ""
+    #: Left out unless it is asked for by name, or by an option of the command.
+    optional: bool = False
     #: Replaces the suite's.
     repeat: int = 0
     options: dict[str, Any] = msgspec.field(default_factory=dict, name="with")
@@ -101,11 +106,15 @@ def load(file: Path) -> Suite:
     return suite
 
 
-def measure_of(name: str, options: Mapping[str, Any]) -> Measure:
-    """Make the measure that a case names."""
+def measure_class(name: str) -> Any:
+    """The record of a measure's options."""
     if name not in MEASURES:
         raise UnknownName("measure", name, list(MEASURES))
     module, _, attribute = MEASURES[name].partition(":")
-    record = getattr(importlib.import_module(module), attribute)
-    measure: Measure = msgspec.convert(options, record)
+    return getattr(importlib.import_module(module), attribute)
+
+
+def measure_of(name: str, options: Mapping[str, Any]) -> Measure:
+    """Make the measure that a case names."""
+    measure: Measure = msgspec.convert(options, measure_class(name))
     return measure

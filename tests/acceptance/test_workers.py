@@ -244,7 +244,7 @@ def test_a_second_worker_for_a_queue_of_one_node_is_refused(slow: Sage) -> None:
 
     refused = slow("worker", code=2)
 
-    assert "serve queue 'default' already" in refused.stderr
+    assert f"serves queue 'default' already (process {child.pid} on " in refused.stderr
     assert "--node NAME" in refused.stderr
     child.send_signal(signal.SIGINT)
     out, _ = child.communicate(timeout=30)

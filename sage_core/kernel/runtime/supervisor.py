@@ -137,9 +137,11 @@ class Supervisor:
         try:
             for team in self._teams:
                 if not self._take(store, team.name):
+                    others = (w for w in store.live_workers() if w.node == self._node.name and w.id != self._me.id)
+                    serves = [f" (process {w.pid} on {w.host})" for w in others if team.name in w.queue.split(",")]
                     raise UsageError(
-                        f"Workers of node {self._node.name!r} serve queue {team.name!r} already.",
-                        "wait for them, or give this one another name: --node NAME",
+                        f"Node {self._node.name!r} serves queue {team.name!r} already{''.join(serves[:1])}.",
+                        "wait for it, or give this one another name: --node NAME",
                     )
             self._announce(store)
         except BaseException:

@@ -52,7 +52,7 @@ def test_a_queue_that_is_served_already_is_refused(cli: Cli) -> None:
         assert tx.take_spawn(node="n1", queue="default", holder="another", lease_ms=60_000)
     said = cli("worker", "--node", "n1", "--until-idle", "50ms")
     assert said.code == 2
-    assert "Workers of node 'n1' serve queue 'default' already." in said.err
+    assert "Node 'n1' serves queue 'default' already." in said.err
 
 
 def test_help_states_grace_and_exit_codes(cli: Cli) -> None:

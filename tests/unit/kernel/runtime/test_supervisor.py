@@ -18,7 +18,7 @@ from sage_core.common.errors import UsageError
 from sage_core.common.records import Node
 from sage_core.kernel.runtime.submit import Order
 from sage_core.kernel.runtime.supervisor import Farewell, Supervisor
-from sage_core.kernel.runtime.team import DEATHS, Quota
+from sage_core.kernel.runtime.team import DEATHS
 from sage_core.platform.processes import this_process
 from sage_core.platform.store import JobStore
 from sage_core.testing.flows import Flows
@@ -153,22 +153,16 @@ def test_it_leaves_after_the_jobs_it_was_asked_for(flows: Flows, store: JobStore
     assert len(store.attempts(run)) == 3
 
 
-def test_a_quota_is_handed_out_in_shares() -> None:
-    quota = Quota(5)
-    assert [quota.take(2), quota.take(1), quota.take(1)] == [3, 2, 0]
-    assert quota.left == 0
-
-
 def test_a_queue_that_is_served_on_this_node_is_refused(flows: Flows, store: JobStore) -> None:
-    me = this_process("supervisor")
+    me = msgspec.structs.replace(this_process("supervisor"), node="here", queue="other,default")
     store.register_worker(me)
     with store.transaction() as tx:
         assert tx.take_spawn(node="here", queue="default", holder=me.id, lease_ms=60_000)
     with pytest.raises(UsageError) as refused:
         supervisor_of(flows).run()
     assert str(refused.value) == (
-        "Workers of node 'here' serve queue 'default' already.\n"
-        "  help: wait for them, or give this one another name: --node NAME"
+        f"Node 'here' serves queue 'default' already (process {os.getpid()} on {os.uname().nodename}).\n"
+        "  help: wait for it, or give this one another name: --node NAME"
     )
     assert [worker.id for worker in store.live_workers()] == [me.id]
 
@@ -192,7 +186,10 @@ def test_a_name_that_another_machine_has_is_refused_until_it_is_silent(flows: Fl
 
 
 def test_two_of_one_machine_share_its_name_for_different_queues(flows: Flows, store: JobStore) -> None:
-    first = Serving(supervisor_of(flows, ["a"], until_idle=1.0))
+    # Somebody is at work in its queue, so the first does not leave.
+    held = enqueue(flows, numbers(n=2), Order(queue="a"))
+    assert store.claim("elsewhere", queue="a", lease_ms=600_000)
+    first = Serving(supervisor_of(flows, ["a"]))
     give_up = time.monotonic() + 20
     while not store.nodes():
         assert time.monotonic() < give_up
@@ -201,6 +198,7 @@ def test_two_of_one_machine_share_its_name_for_different_queues(flows: Flows, st
     assert supervisor_of(flows, ["b"]).run().reason == "idle"
     assert store.run(run).status == "succeeded"
     assert store.nodes()[0].stopped_at is None, "the first speaks for it"
+    store.cancel_run(held)
     assert first.left().reason == "idle"
     assert store.nodes()[0].stopped_at is not None
 

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from sage_core.common.errors import StaleAttempt
+from sage_core.platform.spelling import DIALECTS
 from sage_core.platform.store import JobStore
 from sage_core.testing.store_suite import LONG, OVER, finish, row, submit
+from tests.postgres import schema_url
 
 CREATE = """
 import sys
@@ -51,6 +53,18 @@ with JobStore.open(sys.argv[1]) as store:
         sys.stdin.readline()
 """
 
+ONCE = """
+import sys
+from sage_core.platform.records import NewRun
+from sage_core.platform.store import JobStore
+url, name, policy = sys.argv[1:]
+with JobStore.open(url) as store:
+    print("open", flush=True)
+    sys.stdin.readline()
+    with store.transaction() as tx:
+        print(tx.insert_run(NewRun(id=name, workflow="flow", unique_key="nightly"), on_conflict=policy))
+"""
+
 LATE = """
 import sys
 from sage_core.platform.store import JobStore
@@ -69,9 +83,9 @@ def start(script: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", script, *arguments], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/sage.db"
+@pytest.fixture(params=DIALECTS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/sage.db" if request.param == "sqlite" else schema_url(tmp_path)
 
 
 def test_processes_may_create_the_store_at_once(url: str) -> None:
@@ -89,6 +103,26 @@ def test_processes_never_share_a_job(url: str) -> None:
         done = sorted(tuple(pair) for answer, _ in answers for pair in json.loads(answer))
         assert done == [(id, 1) for id in ids]
         assert store.counts("run") == {"done": 300}
+
+
+@pytest.mark.parametrize("policy", ["ignore", "replace"])
+def test_processes_that_enqueue_one_key_make_one_run(policy: str, url: str) -> None:
+    with JobStore.open(url) as store:
+        children = [start(ONCE, url, f"r{n}", policy) for n in range(3)]
+        for child in children:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "open\n"
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        answers = [child.communicate() for child in children]
+        assert [error for _, error in answers] == [""] * 3
+        [live] = [run.id for run in store.runs() if run.status == "queued"]
+        if policy == "ignore":
+            assert sorted(answer for answer, _ in answers) == sorted(["None\n", f"{live}\n", f"{live}\n"])
+        else:
+            assert sorted(run.status for run in store.runs()) == ["cancelled", "cancelled", "queued"]
 
 
 def test_a_process_killed_inside_a_completion_leaves_nothing(url: str) -> None:

@@ -78,6 +78,7 @@ def test_suites_are_listed_with_what_they_need(sage: Sage) -> None:
     assert [suite["suite"] for suite in json.loads(sage("bench", "list", "--json").stdout)] == [
         "coldstart",
         "indexing",
+        "jobs",
         "overhead",
         "retrieval",
     ]

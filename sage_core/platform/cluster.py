@@ -127,8 +127,12 @@ class ClusterWriter:
         for n, piece in enumerate(pieces, start):
             self._db.write("blob_insert", {"digest": digest, "n": n, "body": piece})
 
-    def drop_blobs(self: Handle, digests: Sequence[str]) -> int:
-        """Stop sharing files; returns the number of pieces removed."""
+    def touch_blob(self: Handle, digest: str) -> bool:
+        """Share a file that is shared already as if it were new; False when it is not."""
+        return self._db.write("blob_touch", {"digest": digest}) > 0
+
+    def drop_blobs(self: Handle, digests: Sequence[str], *, keep_ms: int = 0) -> int:
+        """Stop sharing files, but for those shared within `keep_ms`; returns the number of pieces removed."""
         # A list travels as one JSON parameter; digests are hex and need no escaping.
         keys = "[" + ",".join(f'"{digest}"' for digest in digests) + "]"
-        return self._db.write("blobs_drop", {"keys": keys})
+        return self._db.write("blobs_drop", {"keys": keys, "keep_ms": keep_ms})

@@ -177,5 +177,9 @@ def sharing_queries(s: Spelling) -> dict[str, Any]:
         "blob_piece": sa.select(blob.c.body).where(blob.c.digest == p("digest"), blob.c.n == p("n", sa.Integer)),
         "blob_known": sa.select(lit(1)).where(blob.c.digest == p("digest"), blob.c.n == lit(0)),
         "blobs": sa.select(blob.c.digest).distinct(),
-        "blobs_drop": sa.delete(blob).where(blob.c.digest.in_(s.listed("keys", sa.Text))),
+        # Whoever shares a file once more keeps it from those that were about to drop it: both lock its rows.
+        "blob_touch": sa.update(blob).where(blob.c.digest == p("digest")).values(created_at=s.now),
+        "blobs_drop": sa.delete(blob).where(
+            blob.c.digest.in_(s.listed("keys", sa.Text)), blob.c.created_at <= s.now - p("keep_ms", sa.BigInteger)
+        ),
     }

@@ -84,10 +84,10 @@ def share(store: JobStore, artifacts: ArtifactStore, digests: Iterable[str]) -> 
     if not store.shares_files:
         return
     for digest in dict.fromkeys(digests):
-        if store.has_blob(digest):
-            continue
         with store.transaction() as tx:
-            _pack(artifacts.path(digest), _Sink(tx, digest))
+            # Also where it is there already: an old one that nothing refers to is about to be dropped.
+            if not tx.touch_blob(digest):
+                _pack(artifacts.path(digest), _Sink(tx, digest))
 
 
 def _pack(path: Path, sink: _Sink) -> None:

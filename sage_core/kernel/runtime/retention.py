@@ -63,7 +63,7 @@ def prune(
                     live.update(decode_result(body).files)
                 unused = tx.old_blobs(round(1000 * grace_s)) - live
                 if unused:
-                    tx.drop_blobs(sorted(unused))
+                    tx.drop_blobs(sorted(unused), keep_ms=round(1000 * grace_s))
                 removed = _with(removed, blobs=len(unused))
             if dry_run:
                 raise _Undo

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from sage_core.common.errors import CorruptArtifact
@@ -34,6 +35,7 @@ def new_folder(artifacts: ArtifactStore, files: dict[str, bytes]) -> str:
         return folder.seal()
 
 
+HOUR = 3_600_000
 FILES = {"index.bin": os.urandom(3 * PIECE // 2), "meta/ids.json": b"[1]", "empty": b""}
 
 
@@ -81,6 +83,21 @@ def test_a_damaged_copy_is_replaced_and_one_that_is_nowhere_is_reported(url: str
             here.verify(lonely)
         with pytest.raises(CorruptArtifact, match="missing"):
             here.obtain("0" * 32)
+
+
+def test_a_file_that_is_shared_again_is_not_dropped_as_an_old_one(url: str, tmp_path: Path) -> None:
+    with JobStore.open(url) as store, JobStore.open(url) as other:
+        here = artifacts_of(tmp_path / "here", store)
+        digest = new_folder(here, FILES)
+        share(store, here, [digest])
+        with psycopg.connect(url) as database:
+            database.execute("UPDATE blob SET created_at = 0")
+        share(store, here, [digest])
+        with other.transaction() as tx:
+            assert tx.drop_blobs([digest], keep_ms=HOUR) == 0
+        with other.transaction() as tx:
+            assert tx.drop_blobs([digest]) > 0
+        assert not store.has_blob(digest)
 
 
 def test_what_the_database_holds_is_not_believed(url: str, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_slip_in_sage_plugins_is_shown_as_a_plugin_that_is_not_there(
     assert str(problem).startswith(
         "plugin 'test-god': named in SAGE_PLUGINS, but not installed. Did you mean 'test-good'? Installed: "
     )
-    assert list(host.schedulers) == ["fifo", "installed-order"]
+    assert list(host.schedulers) == ["fifo", "installed-order", "priority"]
 
 
 def test_two_distributions_with_one_plugin_name_are_reported(site: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 
-from sage_core import __version__
 from sage_core.common.errors import SageError
 from sage_core.common.host import Host
 from sage_core.kernel.dataflow import identity
@@ -36,7 +36,7 @@ class OtherCode(Exception):
 def code_here(prepared: Prepared, host: Host, seen: MutableMapping[str, str] | None = None) -> dict[str, str]:
     """The code behind the run's operators as this process has it, by package; what is not installed is left out."""
     sources = seen if seen is not None else {}
-    found = {SAGE: __version__}
+    found = {SAGE: version(SAGE)}
     for step in prepared.graph.steps.values():
         if step.join is None and step.use in host.operators:
             target = host.operators[step.use]

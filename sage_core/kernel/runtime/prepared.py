@@ -7,12 +7,12 @@ contain a run id, a row id or a secret's value.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from sage_core import __version__
 from sage_core.common.errors import BadValue, ModelError, UnknownName
 from sage_core.common.host import Host
 from sage_core.common.operators import MARK, OperatorInfo
@@ -109,7 +109,7 @@ def prepare(
     identities: dict[str, str] = {}
     digests, row_digests = {}, {}
     sources: dict[str, str] = {}
-    pins = {SAGE: __version__}
+    pins = {SAGE: version(SAGE)}
     for name, step in graph.steps.items():
         used = used_models(step, options[name])
         for model in used:

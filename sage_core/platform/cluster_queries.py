@@ -1,4 +1,4 @@
-"""Statements about what is more than one run: queues and slots, nodes, deployments, schedules, shared files."""
+"""Statements about more than one run: queues and slots, processes, nodes, deployments, schedules, shared files."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from typing import Any
 import sqlalchemy as sa
 
 from sage_core.platform import tables as t
-from sage_core.platform.records import DeploymentRow, FireRow, NodeRow, ScheduleRow
+from sage_core.platform.records import DeploymentRow, FireRow, NodeRow, ScheduleRow, WorkerRow
 from sage_core.platform.spelling import Spelling, holds, lit, p
 
 NODE = [t.node.c[name] for name in NodeRow.__struct_fields__]
 DEPLOYMENT = [t.deployment.c[name] for name in DeploymentRow.__struct_fields__]
 SCHEDULE = [t.schedule.c[name] for name in ScheduleRow.__struct_fields__]
+WORKER = [t.worker.c[name] for name in WorkerRow.__struct_fields__]
 FIRE = [t.fire.c[name] for name in FireRow.__struct_fields__]
 
 
 def cluster_queries(s: Spelling) -> dict[str, Any]:
     """Every statement of this module, by name."""
-    return {**queue_queries(s), **node_queries(s), **schedule_queries(s), **sharing_queries(s)}
+    return {**queue_queries(s), **node_queries(s), **schedule_queries(s), **sharing_queries(s), **worker_queries(s)}
 
 
 def queue_queries(s: Spelling) -> dict[str, Any]:
@@ -182,4 +183,26 @@ def sharing_queries(s: Spelling) -> dict[str, Any]:
         "blobs_drop": sa.delete(blob).where(
             blob.c.digest.in_(s.listed("keys", sa.Text)), blob.c.created_at <= s.now - p("keep_ms", sa.BigInteger)
         ),
+    }
+
+
+def worker_queries(s: Spelling) -> dict[str, Any]:
+    """The processes that take part."""
+    worker = t.worker
+    return {
+        "worker_insert": s.insert(worker, started_at=s.now, heartbeat_at=s.now, stopped_at=sa.null(), phases=lit("")),
+        "worker_beat": sa.update(worker)
+        .where(worker.c.id == p("of_worker"), worker.c.stopped_at.is_(None))
+        .values(heartbeat_at=s.now),
+        "workers_beat": sa.update(worker)
+        .where(worker.c.id.in_(s.listed("workers", sa.Text)), worker.c.stopped_at.is_(None))
+        .values(heartbeat_at=s.now),
+        "worker_phases": sa.update(worker).where(worker.c.id == p("of_worker")).values(phases=p("phases")),
+        "tried": sa.select(sa.func.count()).where(t.attempt.c.worker.in_(s.listed("workers", sa.Text))),
+        "worker_stop": sa.update(worker)
+        .where(worker.c.id == p("of_worker"), worker.c.stopped_at.is_(None))
+        .values(stopped_at=s.now),
+        "workers_live": sa.select(*WORKER)
+        .where(worker.c.stopped_at.is_(None))
+        .order_by(worker.c.started_at, worker.c.id),
     }

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sage_core.platform import tables as t
 from sage_core.platform.cluster_queries import cluster_queries
 from sage_core.platform.database import Dialect
-from sage_core.platform.records import AttemptRow, FileDigest, JobRow, StoredRun, WorkerRow
+from sage_core.platform.records import AttemptRow, FileDigest, JobRow, StoredRun
 from sage_core.platform.spelling import SKIP, Spelling, holds, lit, p
 from sage_core.platform.upkeep_queries import upkeep_queries
 
@@ -21,7 +21,6 @@ from sage_core.platform.upkeep_queries import upkeep_queries
 JOB = [t.job.c[name] for name in JobRow.__struct_fields__]
 RUN = [t.run.c[name] for name in StoredRun.__struct_fields__]
 ATTEMPT = [t.attempt.c[name] for name in AttemptRow.__struct_fields__]
-WORKER = [t.worker.c[name] for name in WorkerRow.__struct_fields__]
 FILE = [t.file_digest.c[name] for name in FileDigest.__struct_fields__]
 #: What a worker is told of a job it claimed, and what decides whether it may keep it: `reader.claimed_job`.
 CLAIMED = [*JOB[:10], t.job.c.rank, t.job.c.run_at, t.job.c.limit_key]
@@ -32,7 +31,7 @@ HELD = [t.job.c[name] for name in ("id", "fence", "attempt", "max_attempts", "wo
 def queries(dialect: Dialect) -> dict[str, Any]:
     """Every statement the store runs, by name."""
     s = Spelling(dialect)
-    made = (run_queries, claim_queries, job_queries, value_queries, worker_queries, cluster_queries, upkeep_queries)
+    made = (run_queries, claim_queries, job_queries, value_queries, cluster_queries, upkeep_queries)
     return {name: statement for make in made for name, statement in make(s).items()}
 
 
@@ -389,26 +388,4 @@ def value_queries(s: Spelling) -> dict[str, Any]:
             set_={name: put_file.excluded[name] for name in ("size", "mtime_ns", "inode", "digest")},
         ),
         "files": sa.select(*FILE).where(file.c.path.in_(keys)),
-    }
-
-
-def worker_queries(s: Spelling) -> dict[str, Any]:
-    """The processes that take part."""
-    worker = t.worker
-    return {
-        "worker_insert": s.insert(worker, started_at=s.now, heartbeat_at=s.now, stopped_at=sa.null(), phases=lit("")),
-        "worker_beat": sa.update(worker)
-        .where(worker.c.id == p("of_worker"), worker.c.stopped_at.is_(None))
-        .values(heartbeat_at=s.now),
-        "workers_beat": sa.update(worker)
-        .where(worker.c.id.in_(s.listed("workers", sa.Text)), worker.c.stopped_at.is_(None))
-        .values(heartbeat_at=s.now),
-        "worker_phases": sa.update(worker).where(worker.c.id == p("of_worker")).values(phases=p("phases")),
-        "tried": sa.select(sa.func.count()).where(t.attempt.c.worker.in_(s.listed("workers", sa.Text))),
-        "worker_stop": sa.update(worker)
-        .where(worker.c.id == p("of_worker"), worker.c.stopped_at.is_(None))
-        .values(stopped_at=s.now),
-        "workers_live": sa.select(*WORKER)
-        .where(worker.c.stopped_at.is_(None))
-        .order_by(worker.c.started_at, worker.c.id),
     }

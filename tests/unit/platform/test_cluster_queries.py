@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from sage_core.platform.cluster_queries import DEPLOYMENT, FIRE, NODE, SCHEDULE, cluster_queries
+from sage_core.platform.cluster_queries import DEPLOYMENT, FIRE, NODE, SCHEDULE, WORKER, cluster_queries
 from sage_core.platform.compile import dialect_of, one_line
 from sage_core.platform.database import Dialect
 from sage_core.platform.queries import queries
-from sage_core.platform.records import DeploymentRow, FireRow, NodeRow, ScheduleRow
+from sage_core.platform.records import DeploymentRow, FireRow, NodeRow, ScheduleRow, WorkerRow
 from sage_core.platform.spelling import DIALECTS, Spelling
 
 
@@ -17,10 +17,10 @@ def texts(dialect: Dialect) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("columns", "record"),
-    [(NODE, NodeRow), (DEPLOYMENT, DeploymentRow), (SCHEDULE, ScheduleRow), (FIRE, FireRow)],
+    [(NODE, NodeRow), (DEPLOYMENT, DeploymentRow), (SCHEDULE, ScheduleRow), (FIRE, FireRow), (WORKER, WorkerRow)],
 )
 def test_columns_come_in_the_order_of_the_record_they_fill(
-    columns: list[object], record: type[NodeRow | DeploymentRow | ScheduleRow | FireRow]
+    columns: list[object], record: type[NodeRow | DeploymentRow | ScheduleRow | FireRow | WorkerRow]
 ) -> None:
     assert [str(column).partition(".")[2] for column in columns] == list(record.__struct_fields__)
 

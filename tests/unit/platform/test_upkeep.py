@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,7 +47,8 @@ def test_a_job_that_is_reopened_comes_before_what_follows_from_it(store: JobStor
     with store.transaction() as tx:
         tx.insert_edges([(first, second)])
     for _ in range(2):
-        finish(store, *store.claim("w", lease_ms=LONG))
+        [job] = store.claim("w", lease_ms=LONG)
+        finish(store, job)
     with store.transaction() as tx:
         tx.reopen([second, first])
     assert [(job.state, job.deps_left, job.attempt, job.fence) for job in store.jobs("run")] == [

@@ -15,9 +15,11 @@ from sage_bench.measures.queue import StoreName, place
 from sage_bench.results import Figure, Measured
 from sage_bench.suite import Bench
 from sage_core import SageError
-from sage_core.kernel.runtime.worker import DROWSY, GLANCE
 from sage_core.platform.records import NewJob, NewRun
 from sage_core.platform.store import JobStore
+
+#: Seconds between two looks of a worker, when it has just worked and when it has waited for some time.
+GLANCE, DROWSY = 0.005, 0.1
 
 WAIT = """\
 import sys, time

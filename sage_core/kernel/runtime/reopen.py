@@ -47,6 +47,6 @@ def _refuse_openers(jobs: list[JobRow], prepared: Prepared) -> None:
     for job in jobs:
         if prepared.stages[job.stage].single and prepared.graph.steps[job.stage].out in roots:
             raise UsageError(
-                f"Step {job.stage!r} opens rows out of what failed, so the partitions of run {job.run_id} would change.",
+                f"Step {job.stage!r} opens rows out of what failed, so partitions of run {job.run_id} would change.",
                 f"start the workflow {prepared.graph.name!r} again: what is finished is reused",
             )

@@ -53,6 +53,6 @@ def test_rows_that_would_open_other_rows_are_refused(flows: Flows) -> None:
     with flows.open_store() as store, pytest.raises(UsageError) as refused:
         affected(store, run_id, decode_prepared(store.run(run_id).plan))
     assert str(refused.value) == (
-        f"Step 'words' opens rows out of what failed, so the partitions of run {run_id} would change.\n"
+        f"Step 'words' opens rows out of what failed, so partitions of run {run_id} would change.\n"
         "  help: start the workflow 'w' again: what is finished is reused"
     )

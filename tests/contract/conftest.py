@@ -1,4 +1,4 @@
-"""Says at the end what passed on which database."""
+"""Says in its last line what passed on which database."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from _pytest.terminal import TerminalReporter
+    import pytest
 
 
-def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+def pytest_unconfigure(config: pytest.Config) -> None:
     """Count the tests whose names tell their database; one that needs PostgreSQL errs where none can be started."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return
     passed = Counter(
         store
-        for report in terminalreporter.stats.get("passed", [])
+        for report in reporter.stats.get("passed", [])
         for store in ("sqlite", "postgres")
         if store in report.nodeid
     )
-    terminalreporter.write_line(f"stores: sqlite {passed['sqlite']} passed, postgres {passed['postgres']} passed")
+    reporter.write_line(f"stores: sqlite {passed['sqlite']} passed, postgres {passed['postgres']} passed")

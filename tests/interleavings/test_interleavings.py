@@ -23,7 +23,7 @@ from tests.interleavings.stepped import Script, Stage, explore
 from tests.interleavings.world import World
 from tests.postgres import schema_url
 
-WANTED = os.environ.get("SAGE_TEST_INTERLEAVINGS", "50")
+WANTED = os.environ.get("SAGE_TEST_INTERLEAVINGS", "30")
 EVERY = 200_000
 SEED = 20_240
 #: Scenarios with so few schedules on PostgreSQL that all are played; on SQLite all have.

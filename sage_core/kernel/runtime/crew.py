@@ -23,6 +23,8 @@ from sage_core.platform.store import JobStore
 
 #: Seconds workers may take to give their jobs back after SIGTERM before they are killed.
 GRACE = 5.0
+#: Where a child finds the job store's URL, which may hold a password: command lines can be read by every user.
+STORE = "SAGE_WORKER_STORE"
 #: Bytes at the end of the workers' log in which its last line is looked for.
 TAIL = 4096
 
@@ -47,10 +49,11 @@ class Crew:
 
     def __init__(self, *duty: str, url: str, folder: Path, host: Host, paths: Paths) -> None:
         self.log = paths.logs / "workers.log"
+        self._url = url
         self._command = [
             *(sys.executable, "-m", "sage_core.kernel.runtime.worker"),
             *(f"--project={paths.project}", f"--data={paths.data}", f"--runtime={paths.runtime}"),
-            *(f"--store={url}", f"--folder={folder}"),
+            f"--folder={folder}",
             *(f"--plugin={name}={module}" for name, module in host.modules().items()),
             *duty,
         ]
@@ -75,7 +78,11 @@ class Crew:
         own = (f"--id={worker}", f"--parent={parent or os.getpid()}", f"--born={time.time():.3f}")
         with self.log.open("ab") as out:
             self._workers[worker] = subprocess.Popen(
-                [*self._command, *own, *more], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                [*self._command, *own, *more],
+                env={**os.environ, STORE: self._url},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
             )
         return worker
 

@@ -26,6 +26,7 @@ from sage_core.common.errors import StoreUnavailable
 from sage_core.common.paths import Paths
 from sage_core.common.records import Job
 from sage_core.common.telemetry import log, log_to_stderr
+from sage_core.kernel.runtime.crew import STORE
 from sage_core.kernel.runtime.patience import AWAY, LONGEST, patiently
 from sage_core.kernel.scheduler.holdings import holdings_path
 from sage_core.kernel.scheduler.ledger import fits
@@ -251,7 +252,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for folder in ("project", "data", "runtime"):
         parser.add_argument(f"--{folder}", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True, help="where sage.toml is looked for")
-    parser.add_argument("--store", required=True, help="URL of the job store")
+    url = os.environ.pop(STORE, None)
+    parser.add_argument("--store", default=url, required=url is None, help=f"URL of the job store, or ${STORE}")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", default="", help="run whose jobs are claimed")
     what.add_argument("--queue", action="append", default=[], help="queue whose jobs are claimed; may be repeated")

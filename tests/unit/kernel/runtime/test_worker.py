@@ -139,3 +139,10 @@ def test_it_says_what_it_must_be_told(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         worker.parse(["--project=p", "--data=d", "--runtime=r", "--folder=f", "--store=s", "--id=i", "--parent=1"])
     assert "one of the arguments --run --queue is required" in capsys.readouterr().err
+
+
+def test_the_url_of_the_store_comes_from_the_environment_and_goes_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_WORKER_STORE", "postgresql://me:secret@host/db")
+    options = worker.parse(["--project=p", "--data=d", "--runtime=r", "--folder=f", "--id=i", "--parent=1", "--run=x"])
+    assert options.store == "postgresql://me:secret@host/db"
+    assert "SAGE_WORKER_STORE" not in os.environ

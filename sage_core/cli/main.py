@@ -38,7 +38,7 @@ COMMANDS = {
         "queues": Entry("sage_core.cli.queues:queues", "List, pause and resume queues."),
         "worker": Entry(
             "sage_core.cli.worker:worker",
-            "Serve queues on this machine: start worker processes as they are needed, and finish the runs they work on.",
+            "Serve queues on this machine: start workers as they are needed, and finish the runs they work on.",
         ),
         "nodes": Entry(
             "sage_core.cli.nodes:nodes",
@@ -122,7 +122,7 @@ def run(arguments: Sequence[str], app: App | None = None) -> int:
     cli = make_cli(app)
     try:
         if os.environ.get("SAGE_LOG"):
-            # Without a wish for logs a command's standard error is for people, and `sage --version` is spared the import.
+            # Without a wish for logs, standard error is for people, and `sage --version` is spared the import.
             from sage_core.common.telemetry import log_to_stderr  # noqa: PLC0415 - see above
 
             log_to_stderr()

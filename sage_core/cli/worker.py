@@ -50,7 +50,7 @@ def worker(
     identity: str,
     as_json: bool,
 ) -> None:
-    """Serve queues on this machine: start worker processes as they are needed, and finish the runs they work on.
+    """Serve queues on this machine: start workers as they are needed, and finish the runs they work on.
 
     Without --queue these are the queues of sage.toml, or the one named default. [queues.NAME] says how many processes
     a queue gets: min, max, buffer, idle. What workers print is in logs/workers.log of the project.

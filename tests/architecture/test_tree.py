@@ -28,8 +28,6 @@ TESTED_ELSEWHERE = {
     "sage_core/cli/__main__.py": "tests/unit/cli/test_main.py runs it as a process",
     "sage_core/cli/shown.py": "tests/unit/cli/test_runs.py, through the command",
     "sage_core/common/contracts.py": "Protocols: the suites in sage_core.testing, tests/contract",
-    "sage_core/kernel/dataflow/layout.py": "a gap: no test file of its name yet",
-    "sage_core/kernel/runtime/submit.py": "a gap: no test file of its name yet",
 }
 
 

@@ -151,8 +151,8 @@ DEFAULTS: Table = {key: STEP[key] for key in ("timeout", "retry", "on_error")}
 CRON: Table = {
     "schedule": Key(TEXT, 'Five fields, such as "0 3 * * *".', _schedule, needed='such as schedule = "0 3 * * *"'),
     "timezone": Key(TEXT, 'Such as "Europe/Berlin"; default: UTC.', cron.check_zone),
-    "overlap": Key({"enum": ["skip", "queue", "cancel_previous"]}),
-    "catchup": Key({"enum": ["none", "last", "all"]}),
+    "overlap": Key({"enum": ["skip", "queue", "cancel_previous"]}, "When the run before is unfinished; default: skip."),
+    "catchup": Key({"enum": ["none", "last", "all"]}, "Fire times that passed unseen; default: none."),
     "params": Key(TABLE, "Values of params for these runs."),
     "name": Key(
         {**TEXT, "pattern": r"^[\w.-]+$"}, "Names its schedule; default: its place in the file.", _trigger_name

@@ -76,7 +76,9 @@ class StoreModel(RuleBasedStateMachine):
             self.add(0, "two", [], limited=True)
 
     def add(self, who: int, run: str, before: list[int], *, limited: bool = False) -> int:
-        job = NewJob(run_id=run, stage="s", part=len(self.jobs), max_attempts=TRIES, limit_key="k" if limited else None)
+        part = len(self.jobs)
+        # Each has a rank of its own: among equal ones the clock would decide, and no example could be played again.
+        job = NewJob(run_id=run, stage="s", part=part, rank=part, max_attempts=TRIES, limit_key="k" if limited else None)
         with self.stores[who].transaction() as tx:
             [id] = tx.insert_jobs([job])
             tx.insert_edges([(b, id) for b in before])

@@ -325,7 +325,7 @@ def test_a_job_waits_for_what_another_run_holds_of_this_machine(manned: Flows, w
     whole = this_node(manned.project.config)
     needy["steps"]["act"]["needs"] = {"cpu": whole.cpu}
     asked = needs_text(Needs(cpu=whole.cpu))
-    waited = []
+    waited: list[dict[JobState, int]] = []
     with manned.open_store() as store:
         with store.transaction() as tx:
             tx.insert_run(NewRun(id="other", workflow="flow", status="running"))

@@ -76,9 +76,9 @@ class StoreModel(RuleBasedStateMachine):
             self.add(0, "two", [], limited=True)
 
     def add(self, who: int, run: str, before: list[int], *, limited: bool = False) -> int:
-        part = len(self.jobs)
+        part, key = len(self.jobs), "k" if limited else None
         # Each has a rank of its own: among equal ones the clock would decide, and no example could be played again.
-        job = NewJob(run_id=run, stage="s", part=part, rank=part, max_attempts=TRIES, limit_key="k" if limited else None)
+        job = NewJob(run_id=run, stage="s", part=part, rank=part, max_attempts=TRIES, limit_key=key)
         with self.stores[who].transaction() as tx:
             [id] = tx.insert_jobs([job])
             tx.insert_edges([(b, id) for b in before])

@@ -16,6 +16,7 @@ import pytest
 
 from sage_core import Needs
 from sage_core.common.errors import Interrupted, SageError, UsageError
+from sage_core.common.records import JobState
 from sage_core.kernel.runtime import launch
 from sage_core.kernel.runtime.drive import Settings
 from sage_core.kernel.runtime.inspect import iso

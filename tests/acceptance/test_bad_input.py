@@ -101,11 +101,11 @@ def test_a_missing_parameter_lists_what_is_declared(sage: Sage) -> None:
     assert "--param" in refused.stderr
 
 
-def test_an_unknown_run_suggests_the_closest(sage: Sage) -> None:
+def test_an_unknown_run_is_refused_with_where_it_was_looked_for(sage: Sage) -> None:
     refused = sage("runs", "resume", "nothing-like-it", code=2)
 
-    assert "nothing-like-it" in refused.stderr
-    assert "sage runs list" in refused.stderr
+    assert "No run has the id 'nothing-like-it': there are no runs in" in refused.stderr
+    assert "change to its folder" in refused.stderr
 
 
 FULL = """

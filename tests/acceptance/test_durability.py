@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from sage_core.platform.store import JobStore
 from tests.acceptance.conftest import Sage, partitions
 
 #: Indexes a folder in small partitions; `size` keeps a document in one chunk, so that rows are easy to count.
@@ -209,8 +210,8 @@ def test_a_corrupt_artifact_is_named_and_made_again(sage: Sage, library: Path) -
 
 
 def test_a_store_from_a_newer_version_is_left_alone(sage: Sage, library: Path) -> None:
-    sage("runs", "list")
     database = sage.home / "project" / "sage.db"
+    JobStore.open(f"sqlite:///{database}").close()
     with contextlib.closing(sqlite3.connect(database)) as db, db:
         db.execute("update alembic_version set version_num = '9999_from_the_future'")
 

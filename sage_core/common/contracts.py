@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from sage_core.common.records import (
     Candidate,
     Capacity,
+    Chunk,
     Decision,
     EngineInfo,
     Event,
@@ -62,6 +63,22 @@ class Fleet(Protocol):
 
     def cost(self, work: Work, place: Place | None = None) -> float:
         """Predicted engine-seconds there; None = on the lane's reference engine."""
+        ...
+
+    def ttft(self, work: Work, place: Place) -> float:
+        """Predicted seconds from a dispatch there to the first token, behind what the engine holds."""
+        ...
+
+    def tpot(self, work: Work, place: Place) -> float:
+        """Predicted seconds between its output tokens there, with this work in the batch."""
+        ...
+
+    def cached(self, work: Work, place: Place) -> int:
+        """Tokens of its prompt that the engine has computed before, as far as dispatches tell."""
+        ...
+
+    def drain(self, lane: Lane) -> float:
+        """Engine-seconds of work that the lane finishes each second, of late; 0 before anything is known."""
         ...
 
 
@@ -181,6 +198,18 @@ class Generates(Protocol):
 
     def generate(self, request: Request) -> AsyncIterator[Token]:
         """Stream the answer; the last token carries `finish` and counts. Closing the iterator cancels the work."""
+        ...
+
+
+@runtime_checkable
+class Forwards(Protocol):
+    """An engine that speaks OpenAI's HTTP: a client's request reaches it, and its answer the client, unchanged."""
+
+    def forward(self, request: Request) -> AsyncIterator[Chunk]:
+        """Send ``request.body`` to ``request.path``; the first chunk carries the status. Closing cancels the work.
+
+        Raises `AttemptFailed` where another engine may do better, before the first chunk or after it.
+        """
         ...
 
 

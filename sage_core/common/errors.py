@@ -17,6 +17,8 @@ SageError
 │   └── BadSignature       an operator's annotations cannot be used (exit code 2)
 ├── UnsupportedType        an annotation that no port, option or column can have
 ├── ModelError             a model is missing, or cannot do what is asked of it
+├── AttemptFailed          an engine failed one attempt at a request; another engine may do better
+├── NoEngine               no engine of a model can serve at present
 ├── RequestRejected        the control plane refused or shed a request
 ├── EngineHostError        the engine-host process cannot be started, or died
 ├── PortTaken              a TCP port SAGE wants is held by another process
@@ -242,6 +244,42 @@ class ModelError(SageError):
     def __str__(self) -> str:
         model, problem, help = self.args
         return _with_help(f"model {model!r}: {problem}", help)
+
+
+class AttemptFailed(SageError):
+    """An engine failed one attempt at a request, through no fault of the request."""
+
+    def __init__(self, model: str, problem: str, pause: float = 0.0) -> None:
+        """`pause` is how many seconds the engine asks to be left alone."""
+        super().__init__(model, problem, pause)
+
+    @property
+    def pause(self) -> float:
+        """Seconds the engine asks to be left alone."""
+        seconds: float = self.args[2]
+        return seconds
+
+    def __str__(self) -> str:
+        model, problem, _ = self.args
+        return f"model {model!r}: {problem}"
+
+
+class NoEngine(SageError):
+    """No engine of a model can serve at present."""
+
+    def __init__(self, model: str, problem: str, retry_after: float | None = None) -> None:
+        super().__init__(model, problem, retry_after)
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which an engine is tried again; None when nothing is planned."""
+        seconds: float | None = self.args[2]
+        return seconds
+
+    def __str__(self) -> str:
+        model, problem, retry_after = self.args
+        later = f"; try again in {retry_after:.0f} s" if retry_after else ""
+        return f"model {model!r} has no engine: {problem}{later}"
 
 
 class RequestRejected(SageError):

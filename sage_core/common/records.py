@@ -25,6 +25,9 @@ class Record(msgspec.Struct, frozen=True, metaclass=_KeywordOnly):
     """Base of every record: immutable, keyword-only, comparable, encodable by msgspec."""
 
 
+Lane = str
+"""A pool's queue: the name of the model (requests) or of the queue (jobs)."""
+
 # ---------------------------------------------------------------- models and engines
 
 
@@ -52,6 +55,10 @@ class Capacity(Record):
     batch_rows: int = 256
     #: Longest input in tokens; longer texts are cut by the engine.
     context: int = 2_048
+    #: Prompt tokens that may be in the engine before their first output token: about twice its chunk; 0 is any number.
+    prefill_tokens: int = 0
+    #: Tokens of context the engine can keep in memory at once, prompts and outputs; 0 is any number.
+    kv_tokens: int = 0
 
 
 class EngineInfo(Record):
@@ -66,6 +73,37 @@ class EngineInfo(Record):
     identity: str
     #: Vector dimension of an embedder, or 0.
     dimension: int = 0
+    #: What an hour of it costs, in any unit that is the same for every engine of the deployment.
+    price: float = 1.0
+
+
+class QueueLimits(Record):
+    """How much of a pool's work may wait; 0 and None are without bound."""
+
+    requests: int = 0
+    #: UTF-8 bytes of what the waiting requests carry.
+    bytes: int = 0
+    #: Nanoseconds a request waits for its first dispatch before it is shed.
+    wait: int | None = None
+
+
+class PoolSpec(Record):
+    """The engines that may serve one model, and how many of them run."""
+
+    lane: Lane
+    #: The name shown for it.
+    model: str = ""
+    #: Engines that can be opened; the driver knows each by its number.
+    members: int = 1
+    #: Engines kept open even when nothing is asked of them.
+    min: int = 0
+    #: Nanoseconds without work after which an engine above `min` closes; None is never.
+    idle: int | None = None
+    #: Engine-seconds that may wait for each open engine before another one is opened.
+    grow: float = 5.0
+    queue: QueueLimits = QueueLimits()
+    #: Scheduler of its requests; empty means the deployment's.
+    policy: str = ""
 
 
 class Caller(Record):
@@ -79,6 +117,13 @@ class Caller(Record):
     service_class: ServiceClass = "standard"
     #: Nanoseconds left until the caller's deadline at sending time; None means none.
     remaining: int | None = None
+    #: Nanoseconds to the first token, and between tokens, that the caller asks for; None means none.
+    ttft: int | None = None
+    tpot: int | None = None
+    #: Larger goes first under the policies that look at it.
+    priority: int = 0
+    #: What its output length is learnt by, besides tenant and model.
+    route: str = ""
 
 
 class Request(Record):
@@ -98,6 +143,25 @@ class Request(Record):
     seed: int | None = None
     #: JSON Schema the generated text must satisfy, or None.
     schema: dict[str, Any] | None = None
+    #: generate: a text to be continued as it is, in place of messages.
+    prompt: str = ""
+    #: The client's own request for an engine that speaks the same protocol: the path, and the JSON body unchanged.
+    path: str = ""
+    body: bytes = b""
+
+
+class Chunk(Record):
+    """A piece of an engine's own answer, to be passed on unchanged; the first carries the HTTP status."""
+
+    data: bytes = b""
+    status: int = 200
+    content_type: str = "application/json"
+    #: Output tokens in it, as far as they can be counted without parsing it.
+    tokens: int = 0
+    #: Totals, known with the last piece; 0 where the engine does not say.
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
 
 
 class Token(Record):
@@ -111,9 +175,6 @@ class Token(Record):
 
 # ---------------------------------------------------------------- scheduling
 
-Lane = str
-"""A pool's queue: the name of the model (requests) or of the queue (jobs)."""
-
 
 class Work(Record):
     """What a scheduler orders: a request or a job, without its payload."""
@@ -123,8 +184,10 @@ class Work(Record):
     kind: str
     #: Integer ns; database epoch for jobs, monotonic for requests.
     arrival: int
-    #: Same clock as `arrival`; None means no deadline.
+    #: Same clock as `arrival`; None means no deadline. Of a stream it is that of the first token.
     deadline: int | None = None
+    #: Nanoseconds between output tokens that the caller asks for.
+    tpot: int | None = None
     tenant: str = "local"
     service_class: ServiceClass = "standard"
     priority: int = 0
@@ -135,6 +198,8 @@ class Work(Record):
     rows: int = 1
     #: Predicted engine-seconds on the lane's reference engine.
     cost: float = 0.0
+    #: Digests of the blocks its prompt begins with, each covering all before it.
+    prefix: tuple[int, ...] = ()
 
 
 class Place(Record):
@@ -148,6 +213,16 @@ class Place(Record):
     #: Open batch: its id and what is left of its budget in padded tokens; 0 where the place is not a batch.
     batch: int = 0
     room_tokens: int = 0
+    #: Prompt tokens in the engine whose first output token has not come.
+    prefill: int = 0
+    #: Tokens of context reserved for what it holds.
+    context: int = 0
+    #: Seconds between output tokens, as observed of late; 0 where nothing is.
+    itl: float = 0.0
+    #: The tightest `Work.tpot` of what it holds, in seconds; 0 where nothing has one.
+    tpot: float = 0.0
+    #: The engine's price an hour.
+    price: float = 1.0
 
 
 class Queued(Record, tag="queued"):
@@ -169,6 +244,8 @@ class Dispatch(Record, tag="dispatch"):
 
     work: Work
     place: Place
+    #: What a reader of the decision log should know about it.
+    why: str = ""
 
 
 class Shed(Record, tag="shed"):
@@ -195,6 +272,8 @@ class Finished(Record, tag="finished"):
     engine: str
     tokens_in: int = 0
     tokens_out: int = 0
+    #: Of `tokens_in`, those the engine had computed before.
+    cached: int = 0
     #: Seconds in the engine.
     seconds: float = 0.0
     ok: bool = True
@@ -205,6 +284,8 @@ class First(Record, tag="first"):
 
     work: Work
     engine: str
+    #: Since its dispatch.
+    seconds: float = 0.0
 
 
 class Progress(Record, tag="progress"):

@@ -59,6 +59,8 @@ class Backlog:
         self._alone = alone
         self._queued: dict[str, Work] = {}
         self._restless = 0
+        #: Engine-seconds of everything queued.
+        self.cost = 0.0
 
     def __len__(self) -> int:
         return len(self._queued)
@@ -84,11 +86,27 @@ class Backlog:
         if isinstance(verdict, Rejected):
             return verdict
         self._queued[work.id] = work
+        self.cost += work.cost
         return Queued()
+
+    def switch(self, policy: Scheduler, now: int) -> list[tuple[Work, Rejected]]:
+        """Let another policy decide over what waits; returns what it refuses."""
+        self.policy = policy
+        self.faults.clear()
+        waiting = sorted(self._queued.values(), key=lambda work: work.arrival)
+        self._queued.clear()
+        self.cost = 0.0
+        refused = []
+        for work in waiting:
+            verdict = self.submit(work, now)
+            if isinstance(verdict, Rejected):
+                refused.append((work, verdict))
+        return refused
 
     def withdraw(self, work: Work, now: int) -> None:
         """Take a queued work away from the policy."""
-        if self._queued.pop(work.id, None) is not None:
+        if work.id in self._queued:
+            self._remove(work)
             self.observe(Withdrawn(work=work), now)
 
     def observe(self, event: Event, now: int) -> None:
@@ -110,10 +128,16 @@ class Backlog:
             problem = self._problem(decision, now)
             if not problem:
                 if isinstance(decision, Dispatch | Shed):
-                    del self._queued[decision.work.id]
+                    self._remove(decision.work)
                 return decision
             self._replace(problem, now)
         return Idle()
+
+    def _remove(self, work: Work) -> None:
+        self.cost -= self._queued.pop(work.id).cost
+        if not self._queued:
+            # What rounding has left.
+            self.cost = 0.0
 
     def _problem(self, decision: object, now: int) -> str:
         if isinstance(decision, Idle):

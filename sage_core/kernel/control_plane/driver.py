@@ -14,7 +14,7 @@ import msgspec
 
 from sage_core.common.clock import SECOND, Clock, SystemClock
 from sage_core.common.contracts import Embeds, Engine, Generates, Reranks, Tokenizes
-from sage_core.common.errors import ModelError, RequestRejected, SageError, UsageError
+from sage_core.common.errors import AttemptFailed, ModelError, NoEngine, RequestRejected, SageError, UsageError
 from sage_core.common.records import EngineInfo, Lane, ModelSpec, Request, Token
 from sage_core.common.registry import Registry
 from sage_core.common.telemetry import log
@@ -260,10 +260,12 @@ class Driver:
         call = self._calls.pop(action.request)
         if action.outcome == "done":
             call.give(call.vectors if call.request.kind == "embed" else self._results.get(action.ticket))
-        elif action.outcome == "rejected":
+        elif action.outcome in ("rejected", "shed"):
             call.fail(RequestRejected(action.reason, action.retry_after))
         elif action.outcome == "cancelled":
             call.fail(RequestRejected("the request was cancelled"))
+        elif action.outcome == "unavailable":
+            call.fail(NoEngine(call.request.model, action.reason, action.retry_after))
         else:
             cause = self._errors.get(action.ticket) or self._errors.get(action.engine)
             call.fail(cause or ModelError(call.request.model, action.reason))
@@ -318,12 +320,13 @@ class Driver:
 
     async def _stream(self, ticket: int, engine: Generates, call: _Call) -> Token:
         token = Token()
+        began = self._clock.now()
         async with aclosing(engine.generate(call.request)) as stream:  # type: ignore[type-var]  # generators by contract
             first = True
             async for token in stream:
                 call.push(token)
                 if first:
-                    self._feed(Started(ticket=ticket))
+                    self._feed(Started(ticket=ticket, seconds=(self._clock.now() - began) / SECOND))
                     first = False
         if not token.finish:
             raise ModelError(call.request.model, "its engine ended a stream without saying why")
@@ -347,5 +350,13 @@ class Driver:
             self._errors[action.engine] = error
         if isinstance(error, Exception):
             self._errors[action.ticket] = error
-        seconds = (self._clock.now() - began) / SECOND
-        self._feed(Broke(ticket=action.ticket, seconds=seconds, reason=str(error) or type(error).__name__, fatal=fatal))
+        again = isinstance(error, AttemptFailed)
+        broke = Broke(
+            ticket=action.ticket,
+            seconds=(self._clock.now() - began) / SECOND,
+            reason=str(error) or type(error).__name__,
+            fatal=fatal,
+            again=again,
+            pause=error.pause if isinstance(error, AttemptFailed) else 0.0,
+        )
+        self._feed(broke)

@@ -39,7 +39,7 @@ class Row:
 class Slice:
     """A child work of an embed request."""
 
-    __slots__ = ("alone", "longest", "losses", "rows", "ticket", "tokens", "work")
+    __slots__ = ("alone", "attempts", "longest", "losses", "rows", "ticket", "tokens", "work")
 
     def __init__(self, work: Work, rows: list[Row]) -> None:
         self.work = work
@@ -50,6 +50,8 @@ class Slice:
         self.ticket = 0
         #: Engines that were lost with it.
         self.losses = 0
+        #: Attempts that an engine failed without being lost.
+        self.attempts = 0
         #: A slice whose batch failed runs by itself the next time, so that one bad text harms no other request.
         self.alone = False
 

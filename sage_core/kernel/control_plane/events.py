@@ -7,9 +7,13 @@ from typing import Literal
 
 import msgspec
 
-from sage_core.common.records import Caller, EngineInfo, Kind, Lane, ModelSpec, Record, Request
+from sage_core.common.records import Caller, EngineInfo, Kind, Lane, ModelSpec, Place, PoolSpec, Record, Request
 
-Outcome = Literal["done", "failed", "cancelled", "rejected"]
+#: ``rejected``: not taken in; ``shed``: taken in and given up later, both under load; ``unavailable``: no engine.
+Outcome = Literal["done", "failed", "cancelled", "rejected", "shed", "unavailable"]
+
+#: Bytes of a prompt that one digest of its prefix covers, and how many are taken.
+BLOCK, BLOCKS = 512, 64
 
 
 class Outline(Record):
@@ -25,11 +29,13 @@ class Outline(Record):
     #: Digest of each text of an embed request: equal ones are computed once.
     keys: tuple[str, ...] = ()
     max_tokens: int = 0
+    #: Of a generate request: digests of its first blocks, each over all bytes up to its end.
+    prefix: tuple[int, ...] = ()
 
 
 def outline(request: Request, lane: Lane, *, about: bool = False) -> Outline:
     """Describe a request by sizes and digests; one that is only `about` its model has none."""
-    sizes, keys = ((), ()) if about else _measured(request)
+    sizes, keys, prefix = ((), (), ()) if about else _measured(request)
     return Outline(
         id=request.id,
         kind=request.kind,
@@ -39,15 +45,28 @@ def outline(request: Request, lane: Lane, *, about: bool = False) -> Outline:
         sizes=sizes,
         keys=keys,
         max_tokens=request.max_tokens if request.kind == "generate" else 0,
+        prefix=prefix,
     )
 
 
-def _measured(request: Request) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def _measured(request: Request) -> tuple[tuple[int, ...], tuple[str, ...], tuple[int, ...]]:
     if request.kind == "embed":
         raw = [text.encode("utf-8", "surrogatepass") for text in request.texts]
-        return tuple(map(len, raw)), tuple(blake2b(data, digest_size=16).hexdigest() for data in raw)
-    parts = request.texts or tuple(message.get("content", "") for message in request.messages)
-    return (sum(len(part.encode("utf-8", "surrogatepass")) for part in parts),), ()
+        return tuple(map(len, raw)), tuple(blake2b(data, digest_size=16).hexdigest() for data in raw), ()
+    if request.kind != "generate":
+        return (sum(len(text.encode("utf-8", "surrogatepass")) for text in request.texts),), (), ()
+    parts = [request.prompt, *(message.get("content", "") for message in request.messages)]
+    whole = "".join(parts).encode("utf-8", "surrogatepass")
+    return (len(whole),), (), _prefix(whole)
+
+
+def _prefix(whole: bytes) -> tuple[int, ...]:
+    found = []
+    state = blake2b(digest_size=8)
+    for start in range(0, min(len(whole) - BLOCK + 1, BLOCK * BLOCKS), BLOCK):
+        state.update(whole[start : start + BLOCK])
+        found.append(int.from_bytes(state.digest(), "big") >> 1)
+    return tuple(found)
 
 
 def lane_of(spec: ModelSpec) -> Lane:
@@ -74,6 +93,8 @@ class Started(Record, tag="started"):
     """A dispatch produced its first token."""
 
     ticket: int
+    #: Since its dispatch.
+    seconds: float = 0.0
 
 
 class Completed(Record, tag="completed"):
@@ -83,6 +104,8 @@ class Completed(Record, tag="completed"):
     seconds: float
     tokens_in: int = 0
     tokens_out: int = 0
+    #: Of `tokens_in`, those the engine had computed before.
+    cached: int = 0
 
 
 class Broke(Record, tag="broke"):
@@ -91,8 +114,12 @@ class Broke(Record, tag="broke"):
     ticket: int
     seconds: float
     reason: str
-    #: Not the request but the engine is at fault.
+    #: Not the request but the engine is at fault, and it is closed.
     fatal: bool = False
+    #: The engine failed this attempt only, and another one may do better.
+    again: bool = False
+    #: Seconds that the engine asks to be left alone.
+    pause: float = 0.0
 
 
 class Cancelled(Record, tag="cancelled"):
@@ -115,11 +142,59 @@ class EngineLost(Record, tag="engine_lost"):
     reason: str
 
 
+class Paced(Record, tag="paced"):
+    """What an engine's streams showed since the last such event."""
+
+    engine: str
+    #: Mean seconds between output tokens.
+    itl: float
+
+
+class PoolSet(Record, tag="pool_set"):
+    """A pool is there, or its settings have changed."""
+
+    pool: PoolSpec
+
+
+class PoolGone(Record, tag="pool_gone"):
+    """A pool is no longer served: what waits in it ends, what runs goes on."""
+
+    lane: Lane
+
+
+class PolicySet(Record, tag="policy_set"):
+    """Another scheduler decides from here on; nothing that waits is lost."""
+
+    policy: str
+    #: Empty: in every pool that names none of its own.
+    lane: Lane = ""
+
+
+class Drain(Record, tag="drain"):
+    """Send an engine nothing more, and close it when it holds nothing."""
+
+    engine: str
+
+
 class Tick(Record, tag="tick"):
     """The armed timer fired."""
 
 
-Input = Submitted | Started | Completed | Broke | Cancelled | EngineOpened | EngineLost | Tick
+Input = (
+    Submitted
+    | Started
+    | Completed
+    | Broke
+    | Cancelled
+    | EngineOpened
+    | EngineLost
+    | Paced
+    | PoolSet
+    | PoolGone
+    | PolicySet
+    | Drain
+    | Tick
+)
 
 
 class Instant(Record):
@@ -138,6 +213,8 @@ class StartEngine(Record, tag="start_engine"):
 
     engine: str
     lane: Lane
+    #: Which of the pool's members it is.
+    member: int = 0
 
 
 class StopEngine(Record, tag="stop_engine"):
@@ -152,6 +229,8 @@ class DispatchOne(Record, tag="dispatch_one"):
     ticket: int
     engine: str
     request: str
+    #: Nanoseconds it has waited.
+    wait: int = 0
 
 
 class DispatchBatch(Record, tag="dispatch_batch"):
@@ -203,8 +282,14 @@ class Decided(Record, tag="decided"):
     step: str
     worker: str
     rows: int
-    #: Estimated tokens, input and output.
+    #: Tokens, input and output: as counted where the engine counts, as estimated elsewhere.
     tokens: int
+    #: Estimated when it was classified.
+    tokens_in: int = 0
+    tokens_out: int = 0
+    #: Nanoseconds from arrival to its deadline, and between tokens, as asked for; None where nothing was.
+    deadline: int | None = None
+    tpot: int | None = None
     #: Nanoseconds between arrival and dispatch, or the end of a request that was not dispatched.
     wait: int
     engine: str
@@ -214,6 +299,16 @@ class Decided(Record, tag="decided"):
     actual: float
     outcome: Outcome
     reason: str = ""
+    #: Seconds from dispatch to the first token, predicted and observed; 0 where there is none.
+    predicted_ttft: float = 0.0
+    ttft: float = 0.0
+    #: Places that were open to it when it was sent, the chosen one among them.
+    candidates: tuple[Place, ...] = ()
+    #: Who decided, and what they had to say about it.
+    policy: str = ""
+    why: str = ""
+    #: Engines that failed it before.
+    attempts: int = 0
 
 
 class ArmTimer(Record, tag="arm_timer"):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
+from sage_core.common.clock import SECOND
 from sage_core.common.records import Candidate, Capacity, EngineInfo, Lane, Needs, Place, Work
 from sage_core.common.telemetry import log
 from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor, OpenBatch
+from sage_core.kernel.control_plane.events import BLOCK
 from sage_core.kernel.control_plane.request_classifier import tokenizing
 
 #: Tokenize calls an engine takes at a time, beside its seats.
@@ -22,6 +24,11 @@ GUESSED, REMEMBERED = 256, 16_384
 #: Predicted engine-seconds of a batch at most, so that a query behind it waits no longer; and the tokens that it may
 #: hold however slow the engine is: below them an engine's cost per call begins to show.
 BATCH_SECONDS, BATCH_LEAST = 0.25, 256
+
+#: Blocks of prompts remembered for each engine, and places kept for the decision log.
+REMEMBERED_BLOCKS, CANDIDATES = 65_536, 8
+#: Tokens that one of these blocks is taken for.
+BLOCK_TOKENS = BLOCK // 4
 
 _NOTHING_NEEDED = Needs()
 
@@ -37,18 +44,80 @@ class Selects(Protocol):
 class Seats:
     """Credits of one engine in one lane."""
 
-    __slots__ = ("batch", "engine", "lane", "limit", "load", "running")
+    __slots__ = (
+        "_place",
+        "batch",
+        "capacity",
+        "closed",
+        "context",
+        "engine",
+        "itl",
+        "lane",
+        "limit",
+        "load",
+        "prefill",
+        "price",
+        "probing",
+        "running",
+        "slos",
+    )
 
-    def __init__(self, engine: str, lane: Lane, limit: int) -> None:
-        self.engine = engine
+    def __init__(self, info: EngineInfo, lane: Lane, limit: int) -> None:
+        self.engine = info.id
+        self.capacity = info.capacity
+        self.price = info.price
         self.lane = lane
         self.limit = limit
+        #: Prompt tokens without a first output token, and tokens of context reserved.
+        self.prefill = 0
+        self.context = 0
+        #: Seconds between output tokens, of late.
+        self.itl = 0.0
+        #: The `Work.tpot` of what it holds, where it has one.
+        self.slos: list[int] = []
+        #: Nothing is sent to it: it drains, or is left alone for a while; `probing`: one dispatch, to see.
+        self.closed = False
+        self.probing = False
+        self._place: Place | None = None
         #: Dispatches in the engine, an open batch included.
         self.running = 0
         #: Predicted engine-seconds of what it holds.
         self.load = 0.0
         #: The batch that still takes rows; it has taken its seat already.
         self.batch: OpenBatch | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether a dispatch may take a seat."""
+        return not self.closed and self.running < (1 if self.probing else self.limit)
+
+    @property
+    def place(self) -> Place:
+        """The engine as policies see it, made once for each change."""
+        if self._place is None:
+            self._place = Place(
+                engine=self.engine,
+                running=self.running,
+                load=self.load,
+                prefill=self.prefill,
+                context=self.context,
+                itl=self.itl if self.running else 0.0,
+                tpot=min(self.slos) / SECOND if self.slos else 0.0,
+                price=self.price,
+            )
+        return self._place
+
+    def changed(self) -> None:
+        """Forget the place made before."""
+        self._place = None
+
+    def fits(self, work: Work) -> bool:
+        """Whether the engine has the tokens for it; an empty one takes anything."""
+        limits = self.capacity
+        if limits.prefill_tokens and self.prefill and self.prefill + work.tokens_in > limits.prefill_tokens:
+            return False
+        tokens = work.tokens_in + work.tokens_out
+        return not (limits.kv_tokens and self.context and self.context + tokens > limits.kv_tokens)
 
 
 class Member:
@@ -59,8 +128,13 @@ class Member:
     def __init__(self, info: EngineInfo, lane: Lane) -> None:
         self.info = info
         self.lane = lane
-        self.main = Seats(info.id, lane, max(1, info.capacity.sequences))
-        self.tokenize = Seats(info.id, tokenizing(lane), TOKENIZE_SEATS)
+        self.main = Seats(info, lane, max(1, info.capacity.sequences))
+        self.tokenize = Seats(info, tokenizing(lane), TOKENIZE_SEATS)
+
+    @property
+    def all(self) -> tuple[Seats, Seats]:
+        """Its seats in both lanes."""
+        return self.main, self.tokenize
 
 
 class Rate:
@@ -85,6 +159,32 @@ class Rate:
         self._tokens = kept * total
 
 
+class Prefixes:
+    """Blocks of prompts that an engine has seen, the latest ones."""
+
+    __slots__ = ("_blocks",)
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, None] = {}
+
+    def add(self, prefix: tuple[int, ...]) -> None:
+        """Take a prompt's blocks in, as the latest."""
+        for block in prefix:
+            self._blocks.pop(block, None)
+            self._blocks[block] = None
+        while len(self._blocks) > REMEMBERED_BLOCKS:
+            del self._blocks[next(iter(self._blocks))]
+
+    def blocks(self, prefix: tuple[int, ...]) -> int:
+        """How many of these blocks are there, from the first without a gap."""
+        found = 0
+        for block in prefix:
+            if block not in self._blocks:
+                break
+            found += 1
+        return found
+
+
 class Ledger:
     """Implements `Fleet` over the engines that are up."""
 
@@ -98,6 +198,12 @@ class Ledger:
         #: Seats by lane that may take something: the index behind `room` and `open`.
         self._free: dict[Lane, dict[str, Seats]] = {}
         self._rates: dict[tuple[str, str], Rate] = {}
+        #: Work id → engines that failed it, which are taken only where no other one is up.
+        self._avoid: dict[str, tuple[str, ...]] = {}
+        self._seen: dict[str, Prefixes] = {}
+        #: What `pick` chose from the last time.
+        self.considered: tuple[Place, ...] = ()
+        self.drains: Callable[[Lane], float] = lambda lane: 0.0
 
     # ------------------------------------------------------------ what policies see
 
@@ -112,11 +218,19 @@ class Ledger:
 
     def pick(self, work: Work, places: Iterable[Place] | None = None) -> Place | None:
         found = list(self.open(work) if places is None else places)
+        self.considered = tuple(found[:CANDIDATES])
         if not found:
             return None
         if self._selector is not None:
             candidates = [
-                Candidate(id=place.engine, running=place.running, load=place.load, place=place) for place in found
+                Candidate(
+                    id=place.engine,
+                    running=place.running,
+                    load=place.load,
+                    place=place,
+                    local=self.cached(work, place) / work.tokens_in if work.prefix and work.tokens_in else 0.0,
+                )
+                for place in found
             ]
             try:
                 chosen = self._selector.pick(work, _NOTHING_NEEDED, candidates)
@@ -133,21 +247,38 @@ class Ledger:
             return work.tokens_in * SECONDS_IN + work.tokens_out * (rate.per_token if rate else SECONDS_OUT)
         return work.tokens_in * (rate.per_token if rate else SECONDS_IN)
 
+    def ttft(self, work: Work, place: Place) -> float:
+        ahead = place.prefill + work.tokens_in - self.cached(work, place)
+        return ahead * SECONDS_IN
+
+    def tpot(self, work: Work, place: Place) -> float:
+        rate = self._rates.get((place.engine, work.kind))
+        return place.itl or (rate.per_token if rate else SECONDS_OUT)
+
+    def cached(self, work: Work, place: Place) -> int:
+        seen = self._seen.get(place.engine)
+        if seen is None or not work.prefix:
+            return 0
+        return min(work.tokens_in, seen.blocks(work.prefix) * BLOCK_TOKENS)
+
+    def drain(self, lane: Lane) -> float:
+        return self.drains(lane)
+
     # ------------------------------------------------------------ what the manager does
 
     def place(self, work: Work, seats: Seats) -> Place | None:
         """What this engine offers the work: its open batch where that has room, else a free seat, else nothing."""
+        if self._avoids(work, seats):
+            return None
         batch = seats.batch
         if batch is not None and work.kind == "embed":
             room = self._executor.room(batch, work.id)
             if room:
-                return Place(
-                    engine=seats.engine, running=seats.running, load=seats.load, batch=batch.ticket, room_tokens=room
-                )
+                return msgspec.structs.replace(seats.place, batch=batch.ticket, room_tokens=room)
         # One open batch at a time: a second one beside it would take rows that the first could carry.
-        if seats.running >= seats.limit or (batch is not None and work.kind == "embed"):
+        if not seats.free or (batch is not None and work.kind == "embed"):
             return None
-        return Place(engine=seats.engine, running=seats.running, load=seats.load)
+        return seats.place if seats.fits(work) else None
 
     def seats(self, engine: str, lane: Lane) -> Seats | None:
         """The engine's credits in a lane, or None when it does not serve it."""
@@ -172,7 +303,7 @@ class Ledger:
     def add(self, info: EngineInfo, lane: Lane) -> None:
         """Take an engine in."""
         member = self._members[info.id] = Member(info, lane)
-        for seats in (member.main, member.tokenize):
+        for seats in member.all:
             self._lanes.setdefault(seats.lane, {})[info.id] = seats
             self.refresh(seats)
 
@@ -180,9 +311,10 @@ class Ledger:
         """Strike an engine off, with whatever it held."""
         member = self._members.pop(engine, None)
         if member is not None:
-            for seats in (member.main, member.tokenize):
+            for seats in member.all:
                 self._lanes[seats.lane].pop(engine, None)
                 self._free.get(seats.lane, {}).pop(engine, None)
+            self._seen.pop(engine, None)
             self._rates = {key: rate for key, rate in self._rates.items() if key[0] != engine}
         return member
 
@@ -198,10 +330,66 @@ class Ledger:
         seats.load = max(0.0, seats.load - cost) if seats.running else 0.0
         self.refresh(seats)
 
+    def reserve(self, seats: Seats, work: Work) -> None:
+        """Book the tokens of a dispatch that is no batch."""
+        if work.kind == "generate":
+            seats.prefill += work.tokens_in
+            seats.context += work.tokens_in + work.tokens_out
+            if work.tpot is not None:
+                seats.slos.append(work.tpot)
+            if work.prefix:
+                self._seen.setdefault(seats.engine, Prefixes()).add(work.prefix)
+            seats.changed()
+
+    def unload(self, seats: Seats, work: Work) -> None:
+        """Take a prompt off, whose first output token has come."""
+        if work.kind == "generate":
+            seats.prefill -= work.tokens_in
+            seats.changed()
+
+    def release(self, seats: Seats, work: Work, *, streamed: bool) -> None:
+        """Return what `reserve` booked."""
+        if work.kind == "generate":
+            if not streamed:
+                self.unload(seats, work)
+            seats.context -= work.tokens_in + work.tokens_out
+            if work.tpot is not None:
+                seats.slos.remove(work.tpot)
+            seats.changed()
+
+    def pace(self, engine: str, itl: float) -> None:
+        """Note the time between an engine's output tokens."""
+        member = self._members.get(engine)
+        if member is not None:
+            member.main.itl = itl
+            member.main.changed()
+
+    def close(self, engine: str) -> None:
+        """Send an engine nothing more, until `reopen`."""
+        self._set(engine, closed=True, probing=False)
+
+    def reopen(self, engine: str, *, probing: bool = False) -> None:
+        """Send to an engine again: one dispatch at a time while it is `probing`."""
+        self._set(engine, closed=False, probing=probing)
+
+    def resting(self, engine: str) -> bool:
+        """Whether an engine holds nothing."""
+        member = self._members.get(engine)
+        return member is not None and not any(seats.running for seats in member.all)
+
+    def avoid(self, work_id: str, engine: str) -> None:
+        """Keep a work from an engine that failed it, as long as another one is up."""
+        self._avoid[work_id] = (*self._avoid.get(work_id, ()), engine)
+
+    def forget(self, work_id: str) -> None:
+        """Drop what is kept about a work that is over."""
+        self._avoid.pop(work_id, None)
+
     def refresh(self, seats: Seats) -> None:
         """Bring the index up to date after a credit moved or a batch opened, filled or closed."""
+        seats.changed()
         free = self._free.setdefault(seats.lane, {})
-        if seats.running < seats.limit or seats.batch is not None:
+        if not seats.closed and (seats.free or seats.batch is not None):
             free[seats.engine] = seats
         else:
             free.pop(seats.engine, None)
@@ -211,6 +399,19 @@ class Ledger:
         if tokens > 0:
             guess = SECONDS_OUT if work.kind == "generate" else SECONDS_IN
             self._rates.setdefault((engine, work.kind), Rate(guess)).add(tokens, seconds)
+
+    def _set(self, engine: str, *, closed: bool, probing: bool) -> None:
+        member = self._members.get(engine)
+        if member is not None:
+            for seats in member.all:
+                seats.closed, seats.probing = closed, probing
+                self.refresh(seats)
+
+    def _avoids(self, work: Work, seats: Seats) -> bool:
+        avoided = self._avoid.get(work.id)
+        if not avoided or seats.engine not in avoided:
+            return False
+        return any(engine not in avoided for engine in self._lanes.get(work.lane, {}))
 
     def _give_up_selector(self, problem: str) -> None:
         self._selector = None

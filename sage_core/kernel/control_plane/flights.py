@@ -13,7 +13,7 @@ from sage_core.kernel.control_plane.fleet import Ledger, Seats
 class Live:
     """A request between `Submitted` and `End`."""
 
-    __slots__ = ("arrival", "flight", "losses", "outline", "work")
+    __slots__ = ("arrival", "attempts", "flight", "losses", "outline", "work")
 
     def __init__(self, outline: Outline, now: int) -> None:
         self.outline = outline
@@ -22,12 +22,30 @@ class Live:
         self.work: Work | None = None
         self.flight: Flight | None = None
         self.losses = 0
+        #: Attempts that an engine failed without being lost.
+        self.attempts = 0
 
 
 class Flight:
     """A dispatch between taking its credit and giving it back."""
 
-    __slots__ = ("aborted", "live", "predicted", "seats", "slices", "started", "streamed", "ticket", "tokens", "works")
+    __slots__ = (
+        "aborted",
+        "candidates",
+        "first",
+        "live",
+        "policy",
+        "predicted",
+        "predicted_ttft",
+        "seats",
+        "slices",
+        "started",
+        "streamed",
+        "ticket",
+        "tokens",
+        "why",
+        "works",
+    )
 
     def __init__(self, ticket: int, seats: Seats, now: int, predicted: float, live: Live | None) -> None:
         self.ticket = ticket
@@ -41,6 +59,13 @@ class Flight:
         self.tokens = 0
         self.streamed = False
         self.aborted = False
+        #: Seconds to its first token: predicted, and observed.
+        self.predicted_ttft = 0.0
+        self.first = 0.0
+        #: What was open when it was decided, by which policy, and its remark.
+        self.candidates: tuple[Place, ...] = ()
+        self.policy = ""
+        self.why = ""
 
 
 class Flights:
@@ -72,12 +97,21 @@ class Flights:
 
     def launch(self, work: Work, place: Place, live: Live, now: int) -> Flight:
         """Take a seat for a request that is no batch."""
+        predicted = self._ledger.ttft(work, place) if work.kind == "generate" else 0.0
         flight = live.flight = self._take(work, place, now, live)
         flight.works.append(work)
         flight.tokens = work.tokens_in
+        flight.predicted_ttft = predicted
+        self._ledger.reserve(flight.seats, work)
         return flight
 
-    def board(self, work: Work, place: Place, now: int) -> DispatchBatch | Flight | None:
+    def stream(self, flight: Flight, seconds: float) -> None:
+        """Note a dispatch's first token: its prompt is no burden any more."""
+        flight.streamed = True
+        flight.first = seconds
+        self._ledger.unload(flight.seats, flight.works[0])
+
+    def board(self, work: Work, place: Place, now: int) -> tuple[Flight, DispatchBatch | Flight | None]:
         """Put a slice into the engine's open batch, or into one that takes a seat for it; closes a batch it fills."""
         seats = self._seats(work, place)
         if seats.batch is None:
@@ -97,12 +131,14 @@ class Flights:
         flight.tokens += part.tokens
         if work.deadline is not None:
             seats.batch.closes_at = min(seats.batch.closes_at, now + max(0, work.deadline - now) // 4)
-        return self._close(seats.batch, seats, now) if seats.batch.full else None
+        return flight, self._close(seats.batch, seats, now) if seats.batch.full else None
 
     def land(self, ticket: int) -> Flight | None:
         """Give a dispatch's credit back; None for one that is not known, whose engine was lost."""
         flight = self._flying.pop(ticket, None)
         if flight is not None:
+            if flight.live is not None:
+                self._ledger.release(flight.seats, flight.works[0], streamed=flight.streamed)
             self._ledger.give(flight.seats, flight.predicted)
         return flight
 
@@ -164,6 +200,8 @@ class Fate(Record):
     #: The engine that could not be opened or was lost, where that is the cause.
     engine: str = ""
     retry_after: float | None = None
+    #: Tokens in and out that the engine counted, or 0.
+    tokens: int = 0
 
 
 def decided(live: Live, fate: Fate, now: int, *, rows: int | None = None, tokens: int | None = None) -> Decided:
@@ -171,7 +209,7 @@ def decided(live: Live, fate: Fate, now: int, *, rows: int | None = None, tokens
     outline, caller = live.outline, live.outline.caller
     flight = fate.flight or live.flight
     if tokens is None:
-        tokens = live.work.tokens_in + live.work.tokens_out if live.work is not None else 0
+        tokens = fate.tokens or (live.work.tokens_in + live.work.tokens_out if live.work is not None else 0)
     return Decided(
         request=outline.id,
         kind=outline.kind,
@@ -192,6 +230,16 @@ def decided(live: Live, fate: Fate, now: int, *, rows: int | None = None, tokens
         actual=fate.actual,
         outcome=fate.outcome,
         reason=fate.reason,
+        tokens_in=live.work.tokens_in if live.work else 0,
+        tokens_out=live.work.tokens_out if live.work else 0,
+        deadline=caller.ttft if caller.ttft is not None else caller.remaining,
+        tpot=caller.tpot,
+        predicted_ttft=flight.predicted_ttft if flight else 0.0,
+        ttft=flight.first if flight else 0.0,
+        candidates=flight.candidates if flight else (),
+        policy=flight.policy if flight else "",
+        why=flight.why if flight else "",
+        attempts=live.attempts,
     )
 
 

@@ -27,13 +27,18 @@ def build_manager(host: Host, config: Config) -> ControlPlaneManager:
 
     A host without the defaults has no policies: the manager's own, which are fifo and the least loaded, serve then.
     """
-    policy: Scheduler | None = None
     selector: Selects | None = None
-    if host.schedulers:
-        policy = scheduler_named(config.scheduler.requests, host.schedulers)
     if host.selectors:
         selector = Chain.named(config.scheduler.selector, config, host.selectors)
-    return ControlPlaneManager(policy, selector)
+    if not host.schedulers:
+        return ControlPlaneManager(selector=selector)
+
+    def named(name: str) -> Scheduler:
+        return scheduler_named(name or config.scheduler.requests, host.schedulers)
+
+    # A wrong name is an error at the start, not at the first request.
+    named("")
+    return ControlPlaneManager(named, selector)
 
 
 def decision_sink(host: Host, log_of: Callable[[Request], DecisionLog]) -> Sink:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from sage_core.common.contracts import Scheduler
 from sage_core.common.errors import UsageError
 from sage_core.common.records import (
@@ -14,6 +16,9 @@ from sage_core.common.records import (
     First,
     Idle,
     Lane,
+    Place,
+    PoolSpec,
+    Progress,
     Rejected,
     Shed,
     Work,
@@ -29,10 +34,16 @@ from sage_core.kernel.control_plane.events import (
     Completed,
     DispatchBatch,
     DispatchOne,
+    Drain,
     EngineLost,
     EngineOpened,
     Fill,
     Input,
+    Outcome,
+    Paced,
+    PolicySet,
+    PoolGone,
+    PoolSet,
     Started,
     StartEngine,
     StopEngine,
@@ -41,32 +52,41 @@ from sage_core.kernel.control_plane.events import (
 )
 from sage_core.kernel.control_plane.fleet import Ledger, Selects
 from sage_core.kernel.control_plane.flights import Fate, Flight, Flights, Live, decided, ended
+from sage_core.kernel.control_plane.pool import Pool, Standing
 from sage_core.kernel.control_plane.request_classifier import RequestClassifier, pool_of
 
 #: Engines that may be lost with a work, any of which it may have killed, before that becomes the caller's error.
 LOSSES = 2
+#: Attempts that engines may fail before the last of their errors becomes the caller's.
+ATTEMPTS = 3
+
+#: Makes the scheduler of this name; the empty name is the deployment's own.
+Policies = Callable[[str], Scheduler]
 
 
 class ControlPlaneManager:
-    """Owns every request from `Submitted` to its one `End`, the backlog, and the ledger of credits.
+    """Owns every request from `Submitted` to its one `End`, the queues of all pools, and the ledger of credits.
 
     Args:
-        policy: scheduler of requests; None means fifo.
+        policies: makes a scheduler for each pool; by default fifo, whatever the name.
         selector: chooses among the engines that fit; None means the least loaded.
     """
 
-    def __init__(self, policy: Scheduler | None = None, selector: Selects | None = None) -> None:
+    def __init__(self, policies: Policies = lambda name: fifo(), selector: Selects | None = None) -> None:
+        self._policies = policies
+        self._policy = ""
         self._executor = EmbeddingExecutor()
         self._classifier = RequestClassifier()
         self._ledger = Ledger(self._executor, selector)
+        self._ledger.drains = self._drain_of
         self._flights = Flights(self._ledger, self._executor)
-        self._backlog = Backlog(policy or fifo(), self._ledger, self._flights.objection, lambda: not self._flights)
+        self._pools: dict[Lane, Pool] = {}
+        #: Pools whose queue or engines have changed in this instant, in order.
+        self._touched: dict[Lane, Pool] = {}
+        self._pool_of_engine: dict[str, Pool] = {}
         self._live: dict[str, Live] = {}
-        #: Requests of lanes without a ready engine, in order of arrival.
-        self._room: dict[Lane, dict[str, Live]] = {}
-        #: Engine being opened → its lane.
-        self._starting: dict[str, Lane] = {}
         self._engines = 0
+        self._now = 0
         self._armed: int | None = None
         self._actions: list[Action] = []
         self._handlers: dict[type, Callable[..., None]] = {
@@ -77,124 +97,211 @@ class ControlPlaneManager:
             Cancelled: self._cancelled,
             EngineOpened: self._engine_opened,
             EngineLost: self._engine_lost,
+            Paced: self._paced,
+            PoolSet: self._pool_set,
+            PoolGone: self._pool_gone,
+            PolicySet: self._policy_set,
+            Drain: self._drained,
             Tick: self._ticked,
         }
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What was wrong with the policy and the selector that had to be replaced."""
-        return (*self._backlog.faults, *self._ledger.faults)
+        """What was wrong with the policies and the selector that had to be replaced."""
+        return (*(fault for pool in self._pools.values() for fault in pool.backlog.faults), *self._ledger.faults)
 
     @property
     def held(self) -> int:
         """Everything in flight, queued or booked: 0 means that each request has ended and each credit is back."""
-        requests = len(self._live) + sum(map(len, self._room.values()))
-        return requests + len(self._backlog) + len(self._flights) + self._executor.size + self._ledger.taken
+        queued = sum(len(pool.backlog) + len(pool.line) for pool in self._pools.values())
+        return len(self._live) + queued + len(self._flights) + self._executor.size + self._ledger.taken
+
+    @property
+    def pools(self) -> dict[Lane, Pool]:
+        """Every pool, for those who look; only the manager changes them."""
+        return self._pools
 
     def step(self, inputs: Iterable[Input], now: int) -> list[Action]:
-        """Apply all inputs of one instant, decide until the policy is idle, and say what is to be done."""
+        """Apply all inputs of one instant, decide until the policies are idle, and say what is to be done."""
         self._actions = []
+        self._now = now
         for event in inputs:
             self._handlers[type(event)](event, now)
-        wake = self._schedule(now)
-        while self._depart(now):
-            wake = self._schedule(now)
-        self._arm([wake, *self._flights.wake()])
+        for pool in self._pools.values():
+            if pool.wake is not None and pool.wake <= now:
+                self._touch(pool)
+        while self._touched or self._depart(now):
+            while self._touched:
+                self._settle(self._touched.pop(next(iter(self._touched))), now)
+        self._arm([*(pool.wake for pool in self._pools.values()), *self._flights.wake()])
         return self._actions
 
-    # ------------------------------------------------------------ inputs
+    # ------------------------------------------------------------ inputs: requests
 
     def _submitted(self, event: Submitted, now: int) -> None:
         outline = event.outline
         if outline.id in self._live:
             raise UsageError(f"request {outline.id!r} is in flight already", "ids are unique among live requests")
+        pool = self._pool(outline.lane, outline.model)
         live = self._live[outline.id] = Live(outline, now)
-        if self._ledger.capacity(outline.lane) is None:
-            self._room.setdefault(outline.lane, {})[outline.id] = live
-            self._start(outline.lane)
-        else:
+        refused = pool.refusal(sum(outline.sizes))
+        if refused is not None:
+            refused = msgspec.structs.replace(refused, retry_after=pool.retry_after(now))
+            self._finish(live, _rejection(refused), now)
+        elif self._ledger.capacity(outline.lane) is not None:
+            pool.enter(live)
             self._enter(live, now)
+        elif not pool.hopeful(now):
+            self._finish(live, self._no_engine(pool, now), now)
+        else:
+            pool.enter(live)
+            pool.room[outline.id] = live
+        self._touch(pool)
 
     def _started(self, event: Started, now: int) -> None:
         flight = self._flights.get(event.ticket)
         if flight is not None and not flight.streamed:
-            flight.streamed = True
-            self._backlog.observe(First(work=flight.works[0], engine=flight.seats.engine), now)
+            self._flights.stream(flight, event.seconds)
+            pool = self._pool(flight.seats.lane)
+            pool.backlog.observe(
+                First(work=flight.works[0], engine=flight.seats.engine, seconds=event.seconds), now
+            )
+            self._touch(pool)
 
     def _completed(self, event: Completed, now: int) -> None:
         flight = self._land(event, now)
         if flight is None:
             return
+        standing = self._standing(flight.seats.engine)
+        standing.succeed()
+        pool = self._pool_of_engine[standing.engine]
+        pool.recovered(standing.member)
+        if standing.paused_until is not None or flight.seats.probing:
+            standing.paused_until = None
+            self._ledger.reopen(standing.engine)
         # What an engine counted is exact; what was estimated decides only where it counts nothing.
         tokens = event.tokens_out if flight.works[0].kind == "generate" else event.tokens_in or flight.tokens
         self._ledger.learn(flight.works[0], flight.seats.engine, tokens, event.seconds)
+        fate = Fate(outcome="done", flight=flight, actual=event.seconds, tokens=event.tokens_in + event.tokens_out)
         if flight.live is None:
-            self._deliver(flight, Fate(outcome="done", flight=flight, actual=event.seconds), now)
+            self._deliver(flight, fate, now)
         elif not flight.aborted:
-            live = flight.live
-            self._classifier.learn(live.outline, event.tokens_in, event.tokens_out)
-            self._finish(live, Fate(outcome="done", flight=flight, actual=event.seconds), now)
+            self._classifier.learn(flight.live.outline, event.tokens_in, event.tokens_out)
+            self._finish(flight.live, fate, now)
 
     def _broke(self, event: Broke, now: int) -> None:
         flight = self._land(event, now)
-        if flight is None or flight.aborted:
+        if flight is None:
             return
-        if len(flight.slices) > 1:
+        engine = flight.seats.engine
+        if event.again:
+            self._stumble(flight, event, now)
+        elif flight.aborted:
+            pass
+        elif len(flight.slices) > 1:
             for part in flight.slices:
                 part.alone = True
                 if self._executor.again(part):
                     self._queue(part.work, now)
-            return
-        fate = Fate(outcome="failed", reason=event.reason, flight=flight, actual=event.seconds)
-        self._give_up(flight.works[0], fate, now)
-        engine = flight.seats.engine
+        else:
+            fate = Fate(outcome="failed", reason=event.reason, flight=flight, actual=event.seconds)
+            self._give_up(flight.works[0], fate, now)
         if event.fatal:
             self._strike(engine, event.reason, now, culprit=True)
             self._actions.append(StopEngine(engine=engine))
+
+    def _stumble(self, flight: Flight, event: Broke, now: int) -> None:
+        engine = flight.seats.engine
+        standing = self._standing(engine)
+        if standing.state == "up" and standing.fail(now, event.pause):
+            self._ledger.close(engine)
+        if flight.aborted:
+            return
+        pool = self._pool_of_engine[engine]
+        for work in flight.works:
+            tried = flight.live or self._executor.slice(work.id)
+            tried.attempts += 1
+            if flight.streamed or tried.attempts >= ATTEMPTS or not pool.may_retry():
+                self._give_up(work, Fate(outcome="failed", reason=event.reason, flight=flight), now)
+            elif isinstance(tried, Live) or self._executor.again(tried):
+                self._ledger.avoid(work.id, engine)
+                self._queue(work, now)
 
     def _cancelled(self, event: Cancelled, now: int) -> None:
         live = self._live.get(event.request)
         if live is not None:
             self._finish(live, Fate(outcome="cancelled", reason="cancelled by the caller"), now)
 
+    # ------------------------------------------------------------ inputs: engines and settings
+
     def _engine_opened(self, event: EngineOpened, now: int) -> None:
-        lane = self._starting.pop(event.engine, None)
-        if lane is None:
+        pool = self._pool_of_engine.get(event.engine)
+        if pool is None:
             return
-        self._ledger.add(event.info, lane)
-        self._backlog.observe(EngineUp(engine=event.engine, lane=lane), now)
-        for live in self._room.pop(lane, {}).values():
+        standing = pool.engines[event.engine]
+        standing.state, standing.since = "up", now
+        self._ledger.add(event.info, pool.lane)
+        pool.backlog.observe(EngineUp(engine=event.engine, lane=pool.lane), now)
+        for live in list(pool.room.values()):
+            del pool.room[live.outline.id]
             self._enter(live, now)
+        self._touch(pool)
 
     def _engine_lost(self, event: EngineLost, now: int) -> None:
-        lane = self._starting.pop(event.engine, None)
-        if lane is None:
-            self._strike(event.engine, event.reason, now, culprit=False)
-        else:
-            self._refuse(lane, event, now)
-
-    def _refuse(self, lane: Lane, event: EngineLost, now: int) -> None:
-        fate = Fate(outcome="failed", reason=event.reason, engine=event.engine)
-        for live in list(self._room.pop(lane, {}).values()):
-            self._finish(live, fate, now)
-        for work in self._backlog.works():
-            if pool_of(work) == lane and work.id in self._backlog:
-                self._backlog.withdraw(work, now)
-                self._give_up(work, fate, now)
-
-    def _strike(self, engine: str, reason: str, now: int, *, culprit: bool) -> None:
-        # Where the culprit is known, the rest of what the engine held is above suspicion.
-        member = self._ledger.remove(engine)
-        if member is None:
+        pool = self._pool_of_engine.get(event.engine)
+        if pool is None:
             return
-        self._backlog.observe(EngineDown(engine=engine, lane=member.lane), now)
-        for flight in self._flights.crash(engine):
-            if not flight.aborted:
-                self._actions.append(Abort(ticket=flight.ticket))
-            for work in flight.works:
-                self._retry(flight, work, reason, now, suspect=not culprit)
-        if any(pool_of(work) == member.lane for work in self._backlog.works()):
-            self._start(member.lane)
+        if pool.engines[event.engine].state != "starting":
+            self._strike(event.engine, event.reason, now, culprit=False)
+            return
+        self._remove(pool, event.engine, event.reason, now)
+        if not pool.count("starting", "up"):
+            self._refuse(pool, Fate(outcome="failed", reason=event.reason, engine=event.engine), now)
+
+    def _paced(self, event: Paced, now: int) -> None:
+        pool = self._pool_of_engine.get(event.engine)
+        if pool is not None:
+            self._ledger.pace(event.engine, event.itl)
+            pool.backlog.observe(Progress(engine=event.engine, itl=event.itl), now)
+            self._touch(pool)
+
+    def _pool_set(self, event: PoolSet, now: int) -> None:
+        pool = self._pools.get(event.pool.lane)
+        if pool is None:
+            pool = self._add(event.pool)
+        else:
+            before, pool.spec = pool.spec.policy, event.pool
+            if before != event.pool.policy:
+                self._switch(pool, now)
+            for standing in [each for each in pool.engines.values() if each.member >= event.pool.members]:
+                self._drain(pool, standing)
+        self._touch(pool)
+
+    def _pool_gone(self, event: PoolGone, now: int) -> None:
+        pool = self._pools.get(event.lane)
+        if pool is not None:
+            pool.spec = msgspec.structs.replace(pool.spec, members=0, min=0)
+            for standing in list(pool.engines.values()):
+                self._drain(pool, standing)
+            self._refuse(pool, Fate(outcome="unavailable", reason="the model is not served any more"), now)
+            self._touch(pool)
+
+    def _policy_set(self, event: PolicySet, now: int) -> None:
+        if event.lane:
+            pool = self._pool(event.lane)
+            pool.spec = msgspec.structs.replace(pool.spec, policy=event.policy)
+            self._switch(pool, now)
+            return
+        self._policy = event.policy
+        for pool in self._pools.values():
+            if not pool.spec.policy:
+                self._switch(pool, now)
+
+    def _drained(self, event: Drain, now: int) -> None:
+        pool = self._pool_of_engine.get(event.engine)
+        if pool is not None:
+            self._drain(pool, pool.engines[event.engine])
+            self._touch(pool)
 
     def _ticked(self, event: Tick, now: int) -> None:
         # The timer has gone off: the same time may have to be armed anew.
@@ -210,7 +317,11 @@ class ControlPlaneManager:
         elif outline.kind == "embed":
             capacity = self._ledger.capacity(outline.lane)
             assert capacity is not None
-            for part in self._executor.take(outline, work, self._classifier.tokens(outline), capacity):
+            parts = self._executor.take(outline, work, self._classifier.tokens(outline), capacity)
+            if not parts:
+                # Every text is in flight already.
+                self._pool(outline.lane).leave(live)
+            for part in parts:
                 # A rejected sibling has ended the request and emptied the rest.
                 if part.rows:
                     self._queue(part.work, now)
@@ -219,9 +330,12 @@ class ControlPlaneManager:
             self._queue(work, now)
 
     def _queue(self, work: Work, now: int) -> None:
-        verdict = self._backlog.submit(work, now)
+        pool = self._pool(pool_of(work))
+        work = msgspec.structs.replace(work, cost=self._ledger.cost(work))
+        verdict = pool.backlog.submit(work, now)
         if isinstance(verdict, Rejected):
             self._give_up(work, _rejection(verdict), now)
+        self._touch(pool)
 
     def _retry(self, flight: Flight, work: Work, reason: str, now: int, *, suspect: bool) -> None:
         if flight.aborted:
@@ -241,6 +355,7 @@ class ControlPlaneManager:
             self._actions.append(decided(live, fate, now, rows=len(share.rows), tokens=share.tokens))
             if complete:
                 del self._live[request]
+                self._pool(live.outline.lane).leave(live)
                 self._actions.append(ended(live, fate))
 
     def _give_up(self, work: Work, fate: Fate, now: int) -> None:
@@ -256,36 +371,65 @@ class ControlPlaneManager:
 
     def _end(self, live: Live, fate: Fate, now: int) -> None:
         outline = live.outline
+        pool = self._pool(outline.lane)
         del self._live[outline.id]
-        self._room.get(outline.lane, {}).pop(outline.id, None)
+        pool.leave(live)
         for part in self._executor.leave(outline.id):
-            self._backlog.withdraw(part.work, now)
+            pool.backlog.withdraw(part.work, now)
+            self._ledger.forget(part.work.id)
         if live.work is not None:
-            self._backlog.withdraw(live.work, now)
+            pool.backlog.withdraw(live.work, now)
+            self._ledger.forget(live.work.id)
         if live.flight is not None and self._flights.get(live.flight.ticket) is not None:
             live.flight.aborted = True
             self._actions.append(Abort(ticket=live.flight.ticket))
+        self._touch(pool)
         self._actions.append(ended(live, fate))
 
     # ------------------------------------------------------------ decisions
 
-    def _schedule(self, now: int) -> int | None:
+    def _settle(self, pool: Pool, now: int) -> None:
+        for live in pool.overdue(now):
+            fate = Fate(outcome="shed", reason="it waited too long", retry_after=pool.retry_after(now))
+            self._finish(live, fate, now)
+        until = self._schedule(pool, now)
+        self._tend(pool, now)
+        pool.wake = min((at for at in (until, *self._alarms(pool, now)) if at is not None), default=None)
+
+    def _schedule(self, pool: Pool, now: int) -> int | None:
         while True:
-            decision = self._backlog.decide(now)
+            decision = pool.backlog.decide(now)
             if isinstance(decision, Idle):
                 return decision.until
             if isinstance(decision, Shed):
-                self._give_up(decision.work, _rejection(decision), now)
+                self._give_up(decision.work, _shed(decision), now)
             else:
-                self._dispatch(decision, now)
+                self._dispatch(pool, decision, now)
 
-    def _dispatch(self, decision: Dispatch, now: int) -> None:
+    def _dispatch(self, pool: Pool, decision: Dispatch, now: int) -> None:
         work, place = decision.work, decision.place
+        candidates = self._ledger.considered
         if work.kind == "embed":
-            self._departed(self._flights.board(work, place, now), now)
+            part = self._executor.slice(work.id)
+            flight, departed = self._flights.board(work, place, now)
+            for request in dict.fromkeys(request for row in part.rows for request in row.waiters):
+                pool.leave(self._live[request])
+            self._explain(flight, pool, decision, candidates)
+            self._departed(departed, now)
         else:
-            flight = self._flights.launch(work, place, self._live[work.id], now)
-            self._actions.append(DispatchOne(ticket=flight.ticket, engine=place.engine, request=work.id))
+            live = self._live[work.id]
+            flight = self._flights.launch(work, place, live, now)
+            pool.leave(live)
+            self._explain(flight, pool, decision, candidates)
+            wait = now - live.arrival
+            self._actions.append(
+                DispatchOne(ticket=flight.ticket, engine=place.engine, request=work.id, wait=wait)
+            )
+
+    def _explain(self, flight: Flight, pool: Pool, decision: Dispatch, candidates: tuple[Place, ...]) -> None:
+        flight.candidates = candidates
+        flight.policy = pool.spec.policy or self._policy
+        flight.why = decision.why
 
     def _departed(self, what: DispatchBatch | Flight | None, now: int) -> None:
         if isinstance(what, DispatchBatch):
@@ -293,11 +437,14 @@ class ControlPlaneManager:
         elif what is not None:
             for part in what.slices:
                 self._executor.fail(part)
-                self._backlog.observe(Finished(work=part.work, engine=what.seats.engine, ok=False), now)
+                pool = self._pool(pool_of(part.work))
+                pool.backlog.observe(Finished(work=part.work, engine=what.seats.engine, ok=False), now)
 
     def _depart(self, now: int) -> bool:
         departed = list(self._flights.depart(now))
         for each in departed:
+            engine = each.engine if isinstance(each, DispatchBatch) else each.seats.engine
+            self._touch(self._pool_of_engine[engine])
             self._departed(each, now)
         return bool(departed)
 
@@ -305,26 +452,160 @@ class ControlPlaneManager:
         flight = self._flights.land(event.ticket)
         if flight is None:
             return None
+        engine = flight.seats.engine
+        pool = self._pool_of_engine[engine]
+        if self._ledger.resting(engine):
+            pool.engines[engine].since = now
+        if isinstance(event, Completed):
+            pool.serve(flight.predicted, now)
         for work in flight.works:
             finished = Finished(
                 work=work,
-                engine=flight.seats.engine,
-                tokens_in=work.tokens_in,
+                engine=engine,
+                tokens_in=(event.tokens_in if isinstance(event, Completed) else 0) or work.tokens_in,
                 tokens_out=event.tokens_out if isinstance(event, Completed) else 0,
+                cached=event.cached if isinstance(event, Completed) else 0,
                 seconds=event.seconds,
                 ok=isinstance(event, Completed),
             )
-            self._backlog.observe(finished, now)
+            pool.backlog.observe(finished, now)
+        self._touch(pool)
         return flight
 
-    # ------------------------------------------------------------ engines and time
+    # ------------------------------------------------------------ engines
 
-    def _start(self, lane: Lane) -> None:
-        if lane not in self._starting.values():
+    def _tend(self, pool: Pool, now: int) -> None:
+        """Wake engines that were left alone, close those that drain or rest, open what is missing."""
+        for standing in list(pool.engines.values()):
+            if standing.paused_until is not None and standing.paused_until <= now:
+                standing.paused_until = None
+                if standing.state == "up":
+                    self._ledger.reopen(standing.engine, probing=standing.failures > 0)
+                    self._touch(pool)
+            if standing.state == "draining" and self._ledger.resting(standing.engine):
+                self._close(pool, standing, now)
+            elif self._superfluous(pool, standing, now):
+                self._close(pool, standing, now)
+        while pool.count("starting", "up") < self._wanted(pool):
+            member = pool.candidate(now)
+            if member is None:
+                break
             self._engines += 1
-            engine = f"{lane}#{self._engines}"
-            self._starting[engine] = lane
-            self._actions.append(StartEngine(engine=engine, lane=lane))
+            engine = f"{pool.lane}#{self._engines}"
+            pool.engines[engine] = Standing(engine, member, now)
+            self._pool_of_engine[engine] = pool
+            self._actions.append(StartEngine(engine=engine, lane=pool.lane, member=member))
+
+    def _wanted(self, pool: Pool) -> int:
+        wanted = pool.spec.min
+        if pool.line or pool.backlog:
+            up = pool.count("up")
+            wanted = max(wanted, 1)
+            if up and not pool.count("starting") and pool.backlog.cost > pool.spec.grow * up:
+                wanted = max(wanted, up + 1)
+        return min(wanted, pool.spec.members)
+
+    def _superfluous(self, pool: Pool, standing: Standing, now: int) -> bool:
+        idle = pool.spec.idle
+        return (
+            idle is not None
+            and standing.state == "up"
+            and not pool.line
+            and self._ledger.resting(standing.engine)
+            and standing.since + idle <= now
+            and pool.count("starting", "up") > pool.spec.min
+        )
+
+    def _alarms(self, pool: Pool, now: int) -> Iterable[int | None]:
+        limit = pool.spec.queue.wait
+        if limit is not None and pool.line:
+            yield next(iter(pool.line.values())).arrival + limit
+        for standing in pool.engines.values():
+            yield standing.paused_until
+            if pool.spec.idle is not None and standing.state == "up" and self._ledger.resting(standing.engine):
+                at = standing.since + pool.spec.idle
+                # One that is kept open is not looked at again and again.
+                yield at if at > now else None
+        if pool.count("starting", "up") < self._wanted(pool):
+            yield pool.next_candidate()
+
+    def _drain(self, pool: Pool, standing: Standing) -> None:
+        if standing.state == "up":
+            standing.state = "draining"
+            self._ledger.close(standing.engine)
+        elif standing.state == "starting":
+            self._forget(pool, standing.engine)
+            self._actions.append(StopEngine(engine=standing.engine))
+
+    def _close(self, pool: Pool, standing: Standing, now: int) -> None:
+        self._ledger.remove(standing.engine)
+        pool.backlog.observe(EngineDown(engine=standing.engine, lane=pool.lane), now)
+        self._forget(pool, standing.engine)
+        self._actions.append(StopEngine(engine=standing.engine))
+
+    def _strike(self, engine: str, reason: str, now: int, *, culprit: bool) -> None:
+        # Where the culprit is known, the rest of what the engine held is above suspicion.
+        pool = self._pool_of_engine.get(engine)
+        if pool is None or self._ledger.remove(engine) is None:
+            return
+        pool.backlog.observe(EngineDown(engine=engine, lane=pool.lane), now)
+        self._remove(pool, engine, reason, now)
+        for flight in self._flights.crash(engine):
+            if not flight.aborted:
+                self._actions.append(Abort(ticket=flight.ticket))
+            for work in flight.works:
+                self._retry(flight, work, reason, now, suspect=not culprit)
+
+    def _remove(self, pool: Pool, engine: str, reason: str, now: int) -> None:
+        pool.stumbled(pool.engines[engine].member, reason, now)
+        self._forget(pool, engine)
+        self._touch(pool)
+
+    def _forget(self, pool: Pool, engine: str) -> None:
+        del pool.engines[engine]
+        del self._pool_of_engine[engine]
+
+    def _refuse(self, pool: Pool, fate: Fate, now: int) -> None:
+        for live in list(pool.room.values()):
+            self._finish(live, fate, now)
+        for work in pool.backlog.works():
+            if work.id in pool.backlog:
+                pool.backlog.withdraw(work, now)
+                self._give_up(work, fate, now)
+
+    def _standing(self, engine: str) -> Standing:
+        return self._pool_of_engine[engine].engines[engine]
+
+    # ------------------------------------------------------------ pools
+
+    def _pool(self, lane: Lane, model: str = "") -> Pool:
+        lane = lane.removesuffix(":tokenize")
+        pool = self._pools.get(lane)
+        return self._add(PoolSpec(lane=lane, model=model or lane)) if pool is None else pool
+
+    def _add(self, spec: PoolSpec) -> Pool:
+        def alone() -> bool:
+            return all(self._ledger.resting(engine) for engine in pool.engines)
+
+        backlog = Backlog(self._policies(spec.policy or self._policy), self._ledger, self._flights.objection, alone)
+        pool = self._pools[spec.lane] = Pool(spec, backlog)
+        return pool
+
+    def _switch(self, pool: Pool, now: int) -> None:
+        for work, verdict in pool.backlog.switch(self._policies(pool.spec.policy or self._policy), now):
+            self._give_up(work, _rejection(verdict), now)
+        self._touch(pool)
+
+    def _touch(self, pool: Pool) -> None:
+        self._touched[pool.lane] = pool
+
+    def _drain_of(self, lane: Lane) -> float:
+        return self._pool(lane).drain(self._now)
+
+    def _no_engine(self, pool: Pool, now: int) -> Fate:
+        at = pool.next_candidate()
+        later = None if at is None else max(0.0, (at - now) / 1e9)
+        return Fate(outcome="unavailable", reason=pool.trouble or "none is configured", retry_after=later)
 
     def _arm(self, times: Iterable[int | None]) -> None:
         at = min((time for time in times if time is not None), default=None)
@@ -333,5 +614,10 @@ class ControlPlaneManager:
             self._actions.append(ArmTimer(at=at))
 
 
-def _rejection(verdict: Rejected | Shed) -> Fate:
+def _rejection(verdict: Rejected) -> Fate:
     return Fate(outcome="rejected", reason=verdict.reason, retry_after=verdict.retry_after)
+
+
+def _shed(decision: Shed) -> Fate:
+    outcome: Outcome = "shed"
+    return Fate(outcome=outcome, reason=decision.reason, retry_after=decision.retry_after)

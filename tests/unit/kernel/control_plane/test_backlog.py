@@ -95,7 +95,7 @@ def backlog(
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_broken_policy_is_named_and_replaced_and_loses_nothing(fault: str, caplog: pytest.LogCaptureFixture) -> None:
-    driver = VirtualDriver(ControlPlaneManager(Policy(fault)), EngineModel())
+    driver = VirtualDriver(ControlPlaneManager(lambda name: Policy(fault)), EngineModel())
     for n in range(5):
         fields = {"model": "m", "lane": "m", "caller": Caller(), "sizes": (6,)}
         driver.submit(n, Outline(id=f"e{n}", kind="embed", keys=(f"text {n}",), **fields))  # type: ignore[arg-type]

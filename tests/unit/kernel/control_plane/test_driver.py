@@ -380,6 +380,6 @@ def test_a_recorded_live_run_replayed_makes_identical_decisions() -> None:
     assert {line.outcome for line in bench.decided} == {"done", "failed", "cancelled"}
     assert [*replay(bench.instants, ControlPlaneManager())] == made
     # The comparison can fail: another policy for the same inputs makes other decisions.
-    other = ControlPlaneManager(KeyedScheduler(LastComeFirstServed()))
+    other = ControlPlaneManager(lambda name: KeyedScheduler(LastComeFirstServed()))
     # Lazily: past the first difference, the rest of the recording is about dispatches that were not made.
     assert any(actions != before for actions, before in zip(replay(bench.instants, other), made, strict=True))

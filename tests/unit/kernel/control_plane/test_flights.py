@@ -39,7 +39,7 @@ class Airfield:
         place = self.ledger.pick(work)
         assert place is not None
         assert self.flights.objection(work, place) == ""
-        self.closed.append(self.flights.board(work, place, now))
+        self.closed.append(self.flights.board(work, place, now)[1])
         return place
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sage_core.common.clock import MILLISECOND
+from sage_core.common.clock import MILLISECOND, SECOND
 from sage_core.common.contracts import Fleet
 from sage_core.common.errors import UsageError
 from sage_core.common.policies import KeyedScheduler
@@ -40,6 +40,7 @@ from sage_core.kernel.control_plane.events import (
     Outline,
     StartEngine,
     Submitted,
+    Tick,
 )
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
 from sage_core.kernel.control_plane.virtual import EngineModel, VirtualDriver
@@ -136,7 +137,7 @@ class TestBatches:
                 return 0.0 if work.service_class == "interactive" else 1.0
 
         model = EngineModel(capacity=Capacity(batch_tokens=400), batch=10 * MILLISECOND, row=0)
-        driver = VirtualDriver(ControlPlaneManager(KeyedScheduler(Interactive())), model)
+        driver = VirtualDriver(ControlPlaneManager(lambda name: KeyedScheduler(Interactive())), model)
         driver.submit(0, embed("bulk", [f"document {n}" for n in range(2_048)], Caller(service_class="batch")))
         driver.submit(15 * MILLISECOND, embed("query", ["what is it"], Caller(service_class="interactive")))
         driver.advance()
@@ -209,7 +210,10 @@ class TestFailures:
         for turn in range(1, 5):
             engine = f"m#{turn}"
             info = EngineInfo(id=engine, model="m", backend="b", kinds=("rerank",), capacity=capacity, identity="i")
-            actions = manager.step([EngineOpened(engine=engine, info=info)], turn)
+            # Engines that break down one after the other are opened again after a while only.
+            later = turn * 60 * SECOND
+            manager.step([Tick()], later)
+            actions = manager.step([EngineOpened(engine=engine, info=info)], later)
             running = {action.request: action for action in actions if isinstance(action, DispatchOne)}
             assert {action.engine for action in running.values()} == {engine}
             if turn < 4:
@@ -263,13 +267,13 @@ class TestRefusals:
 
             def observe(self, event: Event, now: int) -> None: ...
 
-        driver = VirtualDriver(ControlPlaneManager(Strict()), EngineModel())
+        driver = VirtualDriver(ControlPlaneManager(lambda name: Strict()), EngineModel())
         driver.submit(0, embed("long", ["a", "b", "c"]))
         driver.submit(1, embed("short", ["a"]))
         driver.advance()
         assert [(end.request, end.outcome, end.reason, end.retry_after) for end in of(driver, End)] == [
             ("long", "rejected", "too long", None),
-            ("short", "rejected", "overload", 1.5),
+            ("short", "shed", "overload", 1.5),
         ]
         assert driver.manager.held == 0
 

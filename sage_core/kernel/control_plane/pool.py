@@ -1,0 +1,205 @@
+"""One model's queue, engines and settings, as the manager keeps them: counts and rules, without any decision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+from sage_core.common.clock import SECOND
+from sage_core.common.records import Lane, PoolSpec, Rejected
+from sage_core.kernel.control_plane.backlog import Backlog
+from sage_core.kernel.control_plane.flights import Live
+
+#: Attempts in a row that an engine fails before it is left alone, and how long it is then (ns): doubled each time.
+TRIPS_AFTER = 3
+PAUSE, LONGEST_PAUSE = SECOND, 30 * SECOND
+#: A request waits for an engine that may be opened again within this time (ns); else it is told when to come back.
+SOON = 5 * SECOND
+#: Retries are paid from a bucket that each request fills by this much, up to so many.
+RETRY_SHARE, RETRIES_MOST = 0.1, 10.0
+#: Time over which the rate of finished work is averaged (ns).
+AVERAGED = 10 * SECOND
+#: Seconds told to those who are refused before any rate is known, and at most.
+GUESSED_WAIT, LONGEST_WAIT = 5.0, 3_600.0
+
+
+def backoff(times: int) -> int:
+    """How long to leave alone what has failed so often in a row (ns): nothing at first, then 1 s, 2 s, … 30 s."""
+    return 0 if times < 2 else min(LONGEST_PAUSE, PAUSE << min(times - 2, 10))
+
+
+class Standing:
+    """An engine between `StartEngine` and its end."""
+
+    __slots__ = ("engine", "failures", "member", "paused_until", "since", "state", "trips")
+
+    def __init__(self, engine: str, member: int, now: int) -> None:
+        self.engine = engine
+        self.member = member
+        self.state: Literal["starting", "up", "draining"] = "starting"
+        #: When it began to open, opened, or held nothing any more.
+        self.since = now
+        #: Attempts failed in a row, and how often it was left alone for that.
+        self.failures = 0
+        self.trips = 0
+        self.paused_until: int | None = None
+
+    def fail(self, now: int, pause: float) -> bool:
+        """Count a failed attempt; true when the engine is to be left alone until `paused_until`."""
+        self.failures += 1
+        rest = round(pause * SECOND)
+        if self.failures >= TRIPS_AFTER:
+            rest = max(rest, min(LONGEST_PAUSE, PAUSE << min(self.trips, 10)))
+            self.trips += 1
+            # One failure is enough to trip it again.
+            self.failures = TRIPS_AFTER - 1
+        if rest:
+            self.paused_until = now + rest
+        return bool(rest)
+
+    def succeed(self) -> None:
+        """Forget what failed."""
+        self.failures = self.trips = 0
+
+
+class Pool:
+    """A model's queue and engines.
+
+    Args:
+        spec: its settings, replaced when they change.
+        backlog: its queued works, under its policy.
+    """
+
+    def __init__(self, spec: PoolSpec, backlog: Backlog) -> None:
+        self.spec = spec
+        self.backlog = backlog
+        #: Requests that wait for their first dispatch, in order of arrival, and the bytes that they carry.
+        self.line: dict[str, Live] = {}
+        self.bytes = 0
+        #: Of these, the ones that came before any engine was up.
+        self.room: dict[str, Live] = {}
+        self.engines: dict[str, Standing] = {}
+        #: When the manager has to look again though nothing happens.
+        self.wake: int | None = None
+        #: Why the last engine could not be opened or was lost.
+        self.trouble = ""
+        self._failed: dict[int, int] = {}
+        self._not_before: dict[int, int] = {}
+        self._budget = RETRIES_MOST
+        self._served = 0.0
+        self._served_at: int | None = None
+        self._since = 0
+
+    @property
+    def lane(self) -> Lane:
+        """Key of the pool."""
+        return self.spec.lane
+
+    # ------------------------------------------------------------ who waits
+
+    def refusal(self, size: int) -> Rejected | None:
+        """Say why a request of so many bytes is not taken in, or None."""
+        limits = self.spec.queue
+        if limits.requests and len(self.line) >= limits.requests:
+            return self._full(f"{len(self.line)} requests wait")
+        if limits.bytes and self.line and self.bytes + size > limits.bytes:
+            return self._full(f"{self.bytes} bytes wait")
+        return None
+
+    def enter(self, live: Live) -> None:
+        """Put a request at the end of the line."""
+        self.line[live.outline.id] = live
+        self.bytes += sum(live.outline.sizes)
+        self._budget = min(RETRIES_MOST, self._budget + RETRY_SHARE)
+
+    def leave(self, live: Live) -> None:
+        """Take a request out of the line: it is dispatched, or over."""
+        if self.line.pop(live.outline.id, None) is not None:
+            self.bytes -= sum(live.outline.sizes)
+        self.room.pop(live.outline.id, None)
+
+    def overdue(self, now: int) -> Iterator[Live]:
+        """Requests that have waited longer than they may, oldest first."""
+        limit = self.spec.queue.wait
+        if limit is not None:
+            # A snapshot is not needed: whoever takes one out of the line asks for the next.
+            while self.line and (live := next(iter(self.line.values()))).arrival + limit <= now:
+                yield live
+
+    def may_retry(self) -> bool:
+        """Pay for one more attempt at a request; false when the budget is spent."""
+        if self._budget < 1.0:
+            return False
+        self._budget -= 1.0
+        return True
+
+    # ------------------------------------------------------------ how fast it drains
+
+    def serve(self, cost: float, now: int) -> None:
+        """Count finished work."""
+        if self._served_at is None:
+            self._since = self._served_at = now
+        self._served = self._faded(now) + cost
+        self._served_at = now
+
+    def drain(self, now: int) -> float:
+        """Engine-seconds finished each second, of late; 0 before anything is known."""
+        if self._served_at is None:
+            return 0.0
+        # A rate that has only begun to be averaged is taken over the time there was.
+        span = AVERAGED * (1.0 - math.exp(-max(now - self._since, SECOND) / AVERAGED))
+        return self._faded(now) * SECOND / span
+
+    def retry_after(self, now: int) -> float:
+        """Seconds until what waits will have been served, rounded up."""
+        rate = self.drain(now)
+        if rate <= 0.0:
+            return GUESSED_WAIT
+        return float(min(LONGEST_WAIT, max(1, math.ceil(self.backlog.cost / rate))))
+
+    # ------------------------------------------------------------ engines
+
+    def count(self, *states: str) -> int:
+        """Engines in one of these states."""
+        return sum(each.state in states for each in self.engines.values())
+
+    def candidate(self, now: int) -> int | None:
+        """The first member that may be opened at once."""
+        taken = {each.member for each in self.engines.values()}
+        for member in range(self.spec.members):
+            if member not in taken and self._not_before.get(member, 0) <= now:
+                return member
+        return None
+
+    def next_candidate(self) -> int | None:
+        """When the first of the members that must be left alone may be opened."""
+        taken = {each.member for each in self.engines.values()}
+        return min(
+            (at for member, at in self._not_before.items() if member not in taken and member < self.spec.members),
+            default=None,
+        )
+
+    def hopeful(self, now: int) -> bool:
+        """Whether an engine is being opened, or may be soon: then a request can wait for it."""
+        at = self.next_candidate()
+        soon = at is not None and at <= now + SOON
+        return soon or self.count("starting") > 0 or self.candidate(now) is not None
+
+    def stumbled(self, member: int, reason: str, now: int) -> None:
+        """Count an engine that could not be opened, or broke down."""
+        times = self._failed[member] = self._failed.get(member, 0) + 1
+        self._not_before[member] = now + backoff(times)
+        self.trouble = reason
+
+    def recovered(self, member: int) -> None:
+        """Forget what went wrong with a member that has served."""
+        self._failed.pop(member, None)
+        self._not_before.pop(member, None)
+
+    def _faded(self, now: int) -> float:
+        assert self._served_at is not None
+        return self._served * math.exp(-(now - self._served_at) / AVERAGED)
+
+    def _full(self, what: str) -> Rejected:
+        return Rejected(reason=f"the queue of model {self.spec.model!r} is full: {what}")

@@ -23,6 +23,9 @@ from sage_core.common.records import (
     Work,
 )
 
+#: Predicted seconds for each input and each output token.
+SECONDS_IN, SECONDS_OUT = 1e-4, 2e-2
+
 
 class FakeFleet:
     """A `Fleet` of engines by lane and name, each with a number of sequences: ``{"chat": {"gpu0": 4}}``.
@@ -53,6 +56,18 @@ class FakeFleet:
 
     def cost(self, work: Work, place: Place | None = None) -> float:
         return work.cost
+
+    def ttft(self, work: Work, place: Place) -> float:
+        return work.tokens_in * SECONDS_IN
+
+    def tpot(self, work: Work, place: Place) -> float:
+        return place.itl or SECONDS_OUT
+
+    def cached(self, work: Work, place: Place) -> int:
+        return 0
+
+    def drain(self, lane: Lane) -> float:
+        return float(len(self._engines.get(lane, {})))
 
     def take(self, work: Work, place: Place) -> None:
         """Move a credit as the manager does at a dispatch; refuses a place that is not open to the work."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sage_core.common.clock import SECOND, Clock, SystemClock
-from sage_core.common.contracts import Embeds, Engine, Generates, Reranks, Tokenizes
+from sage_core.common.contracts import Embeds, Engine, Forwards, Generates, Reranks, Tokenizes
 from sage_core.common.errors import AttemptFailed, ModelError, NoEngine, RequestRejected, SageError, UsageError
-from sage_core.common.records import EngineInfo, Lane, ModelSpec, Request, Token
+from sage_core.common.records import Chunk, EngineInfo, Lane, ModelSpec, PoolSpec, QueueLimits, Request, Token
 from sage_core.common.registry import Registry
 from sage_core.common.telemetry import log
 from sage_core.kernel.control_plane.engines import EnginePools, Held
@@ -29,12 +29,17 @@ from sage_core.kernel.control_plane.events import (
     Decided,
     DispatchBatch,
     DispatchOne,
+    Drain,
     End,
     EngineLost,
     EngineOpened,
     Fill,
     Input,
     Instant,
+    Paced,
+    PolicySet,
+    PoolGone,
+    PoolSet,
     Started,
     StartEngine,
     StopEngine,
@@ -44,6 +49,8 @@ from sage_core.kernel.control_plane.events import (
     outline,
 )
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
+from sage_core.kernel.control_plane.pace import Pace
+from sage_core.kernel.control_plane.pool_specs import pool_of
 from sage_core.kernel.control_plane.replies import Reply
 
 if TYPE_CHECKING:
@@ -59,15 +66,29 @@ Work = Callable[[], Coroutine[Any, Any, tuple[Any, int, int]]]
 CLOSED = "it was closed, and the next request opens another one; run again"
 
 
+class Trail:
+    """What a request has met so far, for those who tell its caller."""
+
+    __slots__ = ("engine", "first", "wait")
+
+    def __init__(self) -> None:
+        #: The engine it was sent to last; empty before its first dispatch.
+        self.engine = ""
+        #: Seconds it waited for that dispatch, and from there to the first piece of the answer.
+        self.wait = 0.0
+        self.first = 0.0
+
+
 class _Call(Reply):
     """A request on its way: its payload, and where its answer goes."""
 
-    __slots__ = ("lane", "request", "vectors")
+    __slots__ = ("lane", "request", "trail", "vectors")
 
-    def __init__(self, request: Request, lane: Lane) -> None:
+    def __init__(self, request: Request, lane: Lane, trail: Trail) -> None:
         super().__init__()
         self.request = request
         self.lane = lane
+        self.trail = trail
         #: The answer to an embed request, as far as its batches have come.
         self.vectors: Floats | None = None
 
@@ -108,6 +129,7 @@ class Driver:
         self._errors: dict[int | str, Exception] = {}
         self._stack = AsyncExitStack()
         self._closing = False
+        self._paces: dict[str, Pace] = {}
 
     async def __aenter__(self) -> Driver:
         self._tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
@@ -131,9 +153,9 @@ class Driver:
 
     # ------------------------------------------------------------ what clients call
 
-    async def ask(self, request: Request, spec: ModelSpec, *, about: bool = False) -> Any:
+    async def ask(self, request: Request, spec: ModelSpec, *, about: bool = False, trail: Trail | None = None) -> Any:
         """The answer to any request but a stream; `about` asks only what serves the model, and opens it."""
-        call = self._submit(request, spec, about=about)
+        call = self._submit(request, spec, about=about, trail=trail)
         try:
             answer = await call.done
         finally:
@@ -150,26 +172,62 @@ class Driver:
 
         return numpy.zeros((0, info.dimension), numpy.float32)
 
-    async def generate(self, request: Request, spec: ModelSpec) -> AsyncGenerator[Token]:
+    async def generate(self, request: Request, spec: ModelSpec, *, trail: Trail | None = None) -> AsyncGenerator[Token]:
         """Stream the answer; closing the iterator cancels the request."""
-        call = self._submit(request, spec)
+        call = self._submit(request, spec, trail=trail)
         try:
             while (token := await call.token()) is not None:
                 yield token
         finally:
             self._leave(call)
 
+    async def forward(
+        self, request: Request, spec: ModelSpec, *, trail: Trail | None = None
+    ) -> AsyncGenerator[Chunk | Token]:
+        """Stream what the engine answers to ``request.body``, unchanged; closing the iterator cancels the request.
+
+        Chunks come from an engine that `Forwards`, tokens from one that only `Generates`.
+        """
+        call = self._submit(request, spec, trail=trail)
+        try:
+            while (piece := await call.token()) is not None:
+                yield piece
+        finally:
+            self._leave(call)
+
+    # ------------------------------------------------------------ what operators call
+
+    def serve(self, spec: ModelSpec, *, queue: QueueLimits | None = None) -> PoolSpec:
+        """Keep a pool for a model from here on, or change the settings of the one that is there."""
+        pool = pool_of(spec, queue=queue)
+        self.pools.replace(pool.lane, spec)
+        self._feed(PoolSet(pool=pool))
+        return pool
+
+    def withdraw(self, lane: Lane) -> None:
+        """Serve a model no longer: what waits for it ends, what runs goes on."""
+        self._feed(PoolGone(lane=lane))
+
+    def switch(self, policy: str, lane: Lane = "") -> None:
+        """Let another policy decide, in one pool or in all that name none; the name must be known."""
+        self._feed(PolicySet(policy=policy, lane=lane))
+
+    def drain(self, engine: str) -> None:
+        """Send an engine nothing more, and close it when it holds nothing."""
+        self._feed(Drain(engine=engine))
+
     # ------------------------------------------------------------ requests
 
-    def _submit(self, request: Request, spec: ModelSpec, *, about: bool = False) -> _Call:
+    def _submit(self, request: Request, spec: ModelSpec, *, about: bool = False, trail: Trail | None = None) -> _Call:
         if self._closing:
             raise RequestRejected("the control plane is closing")
         if request.id in self._calls:
             raise UsageError(f"request {request.id!r} is in flight already", "ids are unique among live requests")
         lane = lane_of(spec)
-        self.pools.register(lane, spec)
+        if self.pools.register(lane, spec):
+            self._feed(PoolSet(pool=pool_of(spec)))
         submitted = Submitted(outline=outline(request, lane, about=about))
-        call = self._calls[request.id] = _Call(request, lane)
+        call = self._calls[request.id] = _Call(request, lane, trail or Trail())
         self._feed(submitted)
         return call
 
@@ -220,10 +278,13 @@ class Driver:
     def _do(self, action: Action) -> None:
         if isinstance(action, DispatchBatch):
             texts = [self._calls[request].request.texts[index] for request, index in action.rows]
+            for request, _ in action.rows:
+                self._calls[request].trail.engine = action.engine
             first = self._calls[action.rows[0][0]].request
             self._spawn(action, first, partial(self._embed, action.engine, first, texts))
         elif isinstance(action, DispatchOne):
             call = self._calls[action.request]
+            call.trail.engine, call.trail.wait = action.engine, action.wait / SECOND
             self._spawn(action, call.request, partial(self._one, action, call))
         elif isinstance(action, Fill):
             self._fill(action)
@@ -233,8 +294,9 @@ class Driver:
             if action.ticket in self._running:
                 self._running[action.ticket].cancel()
         elif isinstance(action, StartEngine):
-            self.pools.start(action.engine, action.lane)
+            self.pools.start(action.engine, action.lane, action.member)
         elif isinstance(action, StopEngine):
+            self._paces.pop(action.engine, None)
             self.pools.stop(action.engine)
         elif isinstance(action, ArmTimer):
             self._arm(action.at)
@@ -308,8 +370,10 @@ class Driver:
     async def _one(self, action: DispatchOne, call: _Call) -> tuple[Any, int, int]:
         request = call.request
         engine = self._able(action.engine, request)
+        if request.body and hasattr(engine, "forward"):
+            return await self._forward(action, engine, call)
         if request.kind == "generate":
-            last = await self._stream(action.ticket, engine, call)
+            last = await self._stream(action, engine, call)
             return None, last.prompt_tokens, last.completion_tokens
         if request.kind == "rerank":
             reranker: Reranks = engine
@@ -318,19 +382,37 @@ class Driver:
         spans = await tokenizer.tokenize(request.texts)
         return spans, sum(map(len, spans)), 0
 
-    async def _stream(self, ticket: int, engine: Generates, call: _Call) -> Token:
+    async def _stream(self, action: DispatchOne, engine: Generates, call: _Call) -> Token:
         token = Token()
         began = self._clock.now()
         async with aclosing(engine.generate(call.request)) as stream:  # type: ignore[type-var]  # generators by contract
-            first = True
             async for token in stream:
+                began = self._streamed(action, call, began, 1)
                 call.push(token)
-                if first:
-                    self._feed(Started(ticket=ticket, seconds=(self._clock.now() - began) / SECOND))
-                    first = False
         if not token.finish:
             raise ModelError(call.request.model, "its engine ended a stream without saying why")
         return token
+
+    async def _forward(self, action: DispatchOne, engine: Forwards, call: _Call) -> tuple[None, int, int]:
+        chunk = Chunk()
+        began = self._clock.now()
+        async with aclosing(engine.forward(call.request)) as stream:  # type: ignore[type-var]  # as above
+            async for chunk in stream:
+                began = self._streamed(action, call, began, chunk.tokens)
+                call.push(chunk)
+                await call.room()
+        return None, chunk.prompt_tokens, chunk.completion_tokens
+
+    def _streamed(self, action: DispatchOne, call: _Call, last: int, tokens: int) -> int:
+        now = self._clock.now()
+        if not call.trail.first:
+            call.trail.first = max(now - last, 1) / SECOND
+            self._feed(Started(ticket=action.ticket, seconds=call.trail.first))
+        elif tokens:
+            itl = self._paces.setdefault(action.engine, Pace(now)).add(now - last, tokens, now)
+            if itl is not None:
+                self._feed(Paced(engine=action.engine, itl=itl))
+        return now
 
     def _able(self, engine: str, request: Request) -> Any:
         # A kind is also the name of the method that serves it; isinstance on a Protocol costs 20 times as much.

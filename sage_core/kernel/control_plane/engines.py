@@ -15,6 +15,7 @@ from sage_core.common.host import Host
 from sage_core.common.records import EngineInfo, Lane, ModelSpec
 from sage_core.common.registry import Registry
 from sage_core.common.telemetry import log
+from sage_core.kernel.control_plane.pool_specs import members_of
 from sage_core.kernel.dataflow.expressions import fill
 
 #: Told of an engine: its info when it opened, the error when it did not.
@@ -37,7 +38,8 @@ def identify(spec: ModelSpec, host: Host) -> str:
 
     Raises `ModelError` when the weights are not there and `UnknownName` when no plugin brings the backend.
     """
-    return make_backend(host.backends, spec.backend).identify(spec)
+    first = members_of(spec)[0]
+    return make_backend(host.backends, first.backend).identify(first)
 
 
 def revealed(spec: ModelSpec, environ: Mapping[str, str]) -> ModelSpec:
@@ -64,23 +66,31 @@ class EnginePools:
         self._report = report
         self._made: dict[str, Backend] = {}
         self._making: dict[str, asyncio.Lock] = {}
-        self._specs: dict[Lane, ModelSpec] = {}
+        self._specs: dict[Lane, tuple[ModelSpec, ...]] = {}
         self._engines: dict[str, Engine] = {}
         self._infos: dict[str, EngineInfo] = {}
         self._stops: dict[str, asyncio.Event] = {}
         self._held: dict[str, ModelSpec] = {}
         self._tell_held = held
 
-    def register(self, lane: Lane, spec: ModelSpec) -> None:
-        """Say which model a lane serves; the first name given to it is the one engines are shown under."""
-        self._specs.setdefault(lane, spec)
+    def register(self, lane: Lane, spec: ModelSpec) -> bool:
+        """Say which model a lane serves; false for a lane that is known, whose engines keep the name given first."""
+        if lane in self._specs:
+            return False
+        self._specs[lane] = members_of(spec)
+        return True
 
-    def start(self, engine: str, lane: Lane) -> None:
-        """Begin to open an engine."""
+    def replace(self, lane: Lane, spec: ModelSpec) -> None:
+        """Say which model a lane serves from here on."""
+        self._specs[lane] = members_of(spec)
+
+    def start(self, engine: str, lane: Lane, member: int = 0) -> None:
+        """Begin to open an engine: one of the lane's members."""
+        spec = self._specs[lane][member]
         stop = self._stops[engine] = asyncio.Event()
-        self._held[engine] = self._specs[lane]
+        self._held[engine] = spec
         self._tell_held(list(self._held.values()))
-        self._tasks.create_task(self._hold(engine, self._specs[lane], stop), name=f"engine {engine}")
+        self._tasks.create_task(self._hold(engine, spec, stop), name=f"engine {engine}")
 
     def stop(self, engine: str) -> None:
         """Begin to close an engine; unknown ones are closed already."""
@@ -140,6 +150,7 @@ class EnginePools:
             capacity=running.capacity,
             identity=identity,
             dimension=running.dimension,
+            price=float(spec.options.get("price", 1.0)),
         )
         self._engines[engine] = running
         self._infos[engine] = info

@@ -163,9 +163,7 @@ class ControlPlaneManager:
         if flight is not None and not flight.streamed:
             self._flights.stream(flight, event.seconds)
             pool = self._pool(flight.seats.lane)
-            pool.backlog.observe(
-                First(work=flight.works[0], engine=flight.seats.engine, seconds=event.seconds), now
-            )
+            pool.backlog.observe(First(work=flight.works[0], engine=flight.seats.engine, seconds=event.seconds), now)
             self._touch(pool)
 
     def _completed(self, event: Completed, now: int) -> None:
@@ -422,9 +420,7 @@ class ControlPlaneManager:
             pool.leave(live)
             self._explain(flight, pool, decision, candidates)
             wait = now - live.arrival
-            self._actions.append(
-                DispatchOne(ticket=flight.ticket, engine=place.engine, request=work.id, wait=wait)
-            )
+            self._actions.append(DispatchOne(ticket=flight.ticket, engine=place.engine, request=work.id, wait=wait))
 
     def _explain(self, flight: Flight, pool: Pool, decision: Dispatch, candidates: tuple[Place, ...]) -> None:
         flight.candidates = candidates
@@ -482,9 +478,8 @@ class ControlPlaneManager:
                 if standing.state == "up":
                     self._ledger.reopen(standing.engine, probing=standing.failures > 0)
                     self._touch(pool)
-            if standing.state == "draining" and self._ledger.resting(standing.engine):
-                self._close(pool, standing, now)
-            elif self._superfluous(pool, standing, now):
+            drained = standing.state == "draining" and self._ledger.resting(standing.engine)
+            if drained or self._superfluous(pool, standing, now):
                 self._close(pool, standing, now)
         while pool.count("starting", "up") < self._wanted(pool):
             member = pool.candidate(now)

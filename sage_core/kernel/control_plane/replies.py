@@ -5,22 +5,32 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from sage_core.common.records import Token
+from sage_core.common.records import Chunk, Token
+
+#: Pieces of a stream that may lie unread before its engine has to wait, as far as it can.
+UNREAD = 256
 
 
 class Reply:
     """One future, and for a stream the tokens before it; what comes after the end is dropped."""
 
-    __slots__ = ("_tokens", "done")
+    __slots__ = ("_read", "_tokens", "done")
 
     def __init__(self) -> None:
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         # Without a bound: no stream is longer than the tokens that were asked for.
-        self._tokens: asyncio.Queue[Token | None] = asyncio.Queue()
+        self._tokens: asyncio.Queue[Any] = asyncio.Queue()
+        self._read = asyncio.Event()
 
-    def push(self, token: Token) -> None:
-        """Hand over the next token of a stream."""
-        self._tokens.put_nowait(token)
+    def push(self, piece: Token | Chunk) -> None:
+        """Hand over the next piece of a stream."""
+        self._tokens.put_nowait(piece)
+
+    async def room(self) -> None:
+        """Wait until a slow reader has caught up."""
+        while self._tokens.qsize() > UNREAD:
+            self._read.clear()
+            await self._read.wait()
 
     def give(self, answer: Any) -> None:
         """End the request well; a stream's answer is nothing more than its end."""
@@ -36,9 +46,10 @@ class Reply:
             self.done.exception()
         self._tokens.put_nowait(None)
 
-    async def token(self) -> Token | None:
-        """Wait for the next token; None at the end. Raises the error that ended the stream."""
-        token = await self._tokens.get()
-        if token is None:
+    async def token(self) -> Any:
+        """Wait for the next piece; None at the end. Raises the error that ended the stream."""
+        piece = await self._tokens.get()
+        self._read.set()
+        if piece is None:
             await self.done
-        return token
+        return piece

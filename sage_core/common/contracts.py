@@ -42,7 +42,6 @@ class Ordering(Protocol):
 
     def rank(self, work: Work) -> float:
         """Return the work's place: smaller goes first. Pure and finite; aging is arrival minus a head start."""
-        ...
 
 
 class Fleet(Protocol):
@@ -50,19 +49,15 @@ class Fleet(Protocol):
 
     def room(self, lane: Lane) -> bool:
         """Whether anything of this lane can be released at all. O(1)."""
-        ...
 
     def open(self, work: Work) -> Iterable[Place]:
         """Places that fit this work now, from an index: engines with a credit, open batches with room."""
-        ...
 
     def pick(self, work: Work, places: Iterable[Place] | None = None) -> Place | None:
         """Run the configured selector chain over `places` (default: all open ones); None when none fits."""
-        ...
 
     def cost(self, work: Work, place: Place | None = None) -> float:
         """Predicted engine-seconds there; None = on the lane's reference engine."""
-        ...
 
 
 @runtime_checkable
@@ -75,15 +70,12 @@ class Scheduler(Protocol):
 
     def submit(self, work: Work, fleet: Fleet, now: int) -> Verdict:
         """Take a work, or reject it with a reason. Every queued work is dispatched, shed or withdrawn later."""
-        ...
 
     def next(self, fleet: Fleet, now: int) -> Decision:
         """Return one decision; called until `Idle`. `Idle.until` arms the manager's one timer."""
-        ...
 
     def observe(self, event: Event, now: int) -> None:
         """Learn what happened. A withdrawn work must not be dispatched afterwards."""
-        ...
 
 
 # ---------------------------------------------------------------- selection
@@ -95,7 +87,6 @@ class NodeFilter(Protocol):
 
     def admits(self, work: Work, needs: Needs, candidate: Candidate) -> bool:
         """Whether the candidate may be used. Pure."""
-        ...
 
 
 @runtime_checkable
@@ -104,7 +95,6 @@ class NodeScorer(Protocol):
 
     def score(self, work: Work, candidates: Sequence[Candidate]) -> Mapping[str, float]:
         """Scores by candidate id in [0, 1], 1 best; every candidate appears; values outside are clamped. Pure."""
-        ...
 
 
 @runtime_checkable
@@ -113,7 +103,6 @@ class NodePicker(Protocol):
 
     def pick(self, work: Work, scores: Mapping[str, float]) -> str:
         """Return an id that is in `scores` (never empty). May keep state; the same calls give the same picks."""
-        ...
 
 
 # ---------------------------------------------------------------- triggers
@@ -132,7 +121,6 @@ class TriggerKind(Protocol):
             spec: the trigger as the workflow declares it; raises `BadValue` for one that says no time.
             zone: where the trigger's wall clock hangs.
         """
-        ...
 
 
 # ---------------------------------------------------------------- backends and engines
@@ -147,17 +135,14 @@ class Engine(Protocol):
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """The request kinds this engine serves."""
-        ...
 
     @property
     def capacity(self) -> Capacity:
         """What it can hold at once."""
-        ...
 
     @property
     def dimension(self) -> int:
         """Vector dimension of an embedder, or 0."""
-        ...
 
 
 class Backend(Protocol):
@@ -168,11 +153,9 @@ class Backend(Protocol):
 
         Raises `ModelError` when the weights are not there, saying how to get them.
         """
-        ...
 
     def open(self, model: ModelSpec) -> AbstractAsyncContextManager[Engine]:
         """Load the model; leaving the context frees it. Raises `ModelError`."""
-        ...
 
 
 @runtime_checkable
@@ -181,7 +164,6 @@ class Generates(Protocol):
 
     def generate(self, request: Request) -> AsyncIterator[Token]:
         """Stream the answer; the last token carries `finish` and counts. Closing the iterator cancels the work."""
-        ...
 
 
 @runtime_checkable
@@ -190,7 +172,6 @@ class Embeds(Protocol):
 
     async def embed(self, texts: Sequence[str]) -> Floats:
         """Return float32 of shape ``(len(texts), dimension)``, L2-normalised. A row does not depend on its batch."""
-        ...
 
 
 @runtime_checkable
@@ -199,7 +180,6 @@ class Reranks(Protocol):
 
     async def rerank(self, query: str, documents: Sequence[str]) -> list[float]:
         """Return one score per document, in order; larger is more relevant."""
-        ...
 
 
 @runtime_checkable
@@ -208,7 +188,6 @@ class Tokenizes(Protocol):
 
     async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Character spans ``[start, end)`` of each text's tokens, without special ones and without truncation."""
-        ...
 
 
 # ---------------------------------------------------------------- the client a step sees
@@ -219,7 +198,6 @@ class InferenceClient(Protocol):
 
     async def embed(self, model: str, texts: Sequence[str]) -> Floats:
         """Float32 of shape ``(len(texts), dimension)``, L2-normalised."""
-        ...
 
     def generate(
         self,
@@ -233,16 +211,12 @@ class InferenceClient(Protocol):
         schema: Mapping[str, object] | None = None,
     ) -> AsyncIterator[Token]:
         """Stream an answer; closing the iterator cancels it everywhere."""
-        ...
 
     async def rerank(self, model: str, query: str, documents: Sequence[str]) -> list[float]:
         """One score per document, in order; larger is more relevant."""
-        ...
 
     async def tokenize(self, model: str, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Character spans of each text's tokens under the model's tokenizer."""
-        ...
 
     async def info(self, model: str) -> EngineInfo:
         """What serves the model; loads it if nothing does yet."""
-        ...

@@ -23,11 +23,9 @@ class Pieces(Protocol):
     @property
     def shares_files(self) -> bool:
         """Whether files travel through it."""
-        ...
 
     def blob_piece(self, digest: str, n: int) -> bytes | None:
         """The `n`-th piece of a file; None behind the last one."""
-        ...
 
 
 def artifacts_of(root: Path, pieces: Pieces) -> ArtifactStore:

@@ -23,11 +23,9 @@ class Reader(Protocol):
 
     def jobs(self, run_id: str, *, stages: Sequence[str] | None = None) -> list[JobRow]:
         """Jobs of a run, of some stages, by stage and part."""
-        ...
 
     def results(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Bodies of the results that exist."""
-        ...
 
 
 class Inputs:

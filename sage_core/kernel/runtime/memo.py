@@ -14,11 +14,9 @@ class MemoStore(Protocol):
 
     def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:
         """Values of the keys that are known."""
-        ...
 
     def put(self, items: Sequence[tuple[str, bytes]]) -> None:
         """Remember values; raises `StaleAttempt` when the job is no longer ours."""
-        ...
 
 
 class Memo:

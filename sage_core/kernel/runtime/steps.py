@@ -50,27 +50,21 @@ class Running(Protocol):
     @property
     def graph(self) -> Graph:
         """The workflow."""
-        ...
 
     def bound(self, step: Step, cell: Mapping[str, Any]) -> Bound:
         """The step's operator with the options of one matrix cell."""
-        ...
 
     def expression(self, text: str) -> Expression:
         """Compile a condition once."""
-        ...
 
     def memo(self, step: Step, cell: Mapping[str, Any]) -> Memo | None:
         """The step's row memory, or None when its operator does not ask for one."""
-        ...
 
     def new_artifact(self, step: Step) -> ArtifactDir:
         """An empty directory that becomes an artifact."""
-        ...
 
     def redact(self, text: str) -> str:
         """The text with every secret's value replaced."""
-        ...
 
 
 async def run_step(job: Running, frame: Frame, step: Step) -> StepStats:

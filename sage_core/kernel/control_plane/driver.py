@@ -18,31 +18,8 @@ from sage_core.common.errors import ModelError, RequestRejected, SageError, Usag
 from sage_core.common.records import EngineInfo, Lane, ModelSpec, Request, Token
 from sage_core.common.registry import Registry
 from sage_core.common.telemetry import log
+from sage_core.kernel.control_plane import events
 from sage_core.kernel.control_plane.engines import EnginePools, Held
-from sage_core.kernel.control_plane.events import (
-    Abort,
-    Action,
-    ArmTimer,
-    Broke,
-    Cancelled,
-    Completed,
-    Decided,
-    DispatchBatch,
-    DispatchOne,
-    End,
-    EngineLost,
-    EngineOpened,
-    Fill,
-    Input,
-    Instant,
-    Started,
-    StartEngine,
-    StopEngine,
-    Submitted,
-    Tick,
-    lane_of,
-    outline,
-)
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
 from sage_core.kernel.control_plane.replies import Reply
 
@@ -52,7 +29,7 @@ if TYPE_CHECKING:
     Floats = numpy.typing.NDArray[numpy.float32]
 
 #: Receives the lines decided in one instant, each with its request.
-Sink = Callable[[Sequence[tuple[Request, Decided]]], None]
+Sink = Callable[[Sequence[tuple[Request, events.Decided]]], None]
 #: Asks an engine; returns its result, and the tokens in and out that it counted.
 Work = Callable[[], Coroutine[Any, Any, tuple[Any, int, int]]]
 #: What a user may do about an engine that broke.
@@ -90,7 +67,7 @@ class Driver:
         *,
         clock: Clock | None = None,
         sink: Sink | None = None,
-        record: Callable[[Instant], None] | None = None,
+        record: Callable[[events.Instant], None] | None = None,
         held: Held = lambda models: None,
     ) -> None:
         self.manager = manager
@@ -100,7 +77,7 @@ class Driver:
         self._record = record
         self._held = held
         self._calls: dict[str, _Call] = {}
-        self._inbox: list[Input] = []
+        self._inbox: list[events.Input] = []
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -166,9 +143,9 @@ class Driver:
             raise RequestRejected("the control plane is closing")
         if request.id in self._calls:
             raise UsageError(f"request {request.id!r} is in flight already", "ids are unique among live requests")
-        lane = lane_of(spec)
+        lane = events.lane_of(spec)
         self.pools.register(lane, spec)
-        submitted = Submitted(outline=outline(request, lane, about=about))
+        submitted = events.Submitted(outline=events.outline(request, lane, about=about))
         call = self._calls[request.id] = _Call(request, lane)
         self._feed(submitted)
         return call
@@ -176,11 +153,11 @@ class Driver:
     def _leave(self, call: _Call) -> None:
         # The manager has not ended it. The future says nothing: cancelling a task cancels the future that it awaits.
         if self._calls.get(call.request.id) is call:
-            self._feed(Cancelled(request=call.request.id))
+            self._feed(events.Cancelled(request=call.request.id))
 
     # ------------------------------------------------------------ the pump
 
-    def _feed(self, event: Input) -> None:
+    def _feed(self, event: events.Input) -> None:
         self._inbox.append(event)
         if not self._pumping and not self._closing:
             # Everything that happens in this turn of the loop is one instant.
@@ -192,7 +169,7 @@ class Driver:
         if self._closing:
             return
         inputs, self._inbox = self._inbox, []
-        instant = Instant(now=self._clock.now(), inputs=tuple(inputs))
+        instant = events.Instant(now=self._clock.now(), inputs=tuple(inputs))
         if self._record is not None:
             self._record(instant)
         try:
@@ -204,7 +181,7 @@ class Driver:
             raise
         decisions = []
         for action in actions:
-            if isinstance(action, Decided):
+            if isinstance(action, events.Decided):
                 decisions.append((self._calls[action.request].request, action))
             else:
                 self._do(action)
@@ -217,26 +194,26 @@ class Driver:
             except Exception as error:  # noqa: BLE001 - a full disk must neither fail requests nor keep engines open
                 log("decisions_lost", level=logging.ERROR, error=f"{type(error).__name__}: {error}")
 
-    def _do(self, action: Action) -> None:
-        if isinstance(action, DispatchBatch):
+    def _do(self, action: events.Action) -> None:
+        if isinstance(action, events.DispatchBatch):
             texts = [self._calls[request].request.texts[index] for request, index in action.rows]
             first = self._calls[action.rows[0][0]].request
             self._spawn(action, first, partial(self._embed, action.engine, first, texts))
-        elif isinstance(action, DispatchOne):
+        elif isinstance(action, events.DispatchOne):
             call = self._calls[action.request]
             self._spawn(action, call.request, partial(self._one, action, call))
-        elif isinstance(action, Fill):
+        elif isinstance(action, events.Fill):
             self._fill(action)
-        elif isinstance(action, End):
+        elif isinstance(action, events.End):
             self._end(action)
-        elif isinstance(action, Abort):
+        elif isinstance(action, events.Abort):
             if action.ticket in self._running:
                 self._running[action.ticket].cancel()
-        elif isinstance(action, StartEngine):
+        elif isinstance(action, events.StartEngine):
             self.pools.start(action.engine, action.lane)
-        elif isinstance(action, StopEngine):
+        elif isinstance(action, events.StopEngine):
             self.pools.stop(action.engine)
-        elif isinstance(action, ArmTimer):
+        elif isinstance(action, events.ArmTimer):
             self._arm(action.at)
 
     def _arm(self, at: int | None) -> None:
@@ -245,9 +222,9 @@ class Driver:
             self._timer = None
         if at is not None:
             delay = max(0.0, (at - self._clock.now()) / SECOND)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._feed, Tick())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._feed, events.Tick())
 
-    def _fill(self, action: Fill) -> None:
+    def _fill(self, action: events.Fill) -> None:
         import numpy  # noqa: PLC0415 - only where vectors are
 
         call = self._calls[action.request]
@@ -256,7 +233,7 @@ class Driver:
             call.vectors = numpy.zeros((len(call.request.texts), matrix.shape[1]), numpy.float32)
         call.vectors[list(action.at)] = matrix[list(action.rows)]
 
-    def _end(self, action: End) -> None:
+    def _end(self, action: events.End) -> None:
         call = self._calls.pop(action.request)
         if action.outcome == "done":
             call.give(call.vectors if call.request.kind == "embed" else self._results.get(action.ticket))
@@ -272,17 +249,17 @@ class Driver:
 
     def _engine_changed(self, engine: str, what: EngineInfo | Exception) -> None:
         if isinstance(what, EngineInfo):
-            self._feed(EngineOpened(engine=engine, info=what))
+            self._feed(events.EngineOpened(engine=engine, info=what))
         else:
             self._errors[engine] = what
-            self._feed(EngineLost(engine=engine, reason=str(what)))
+            self._feed(events.EngineLost(engine=engine, reason=str(what)))
 
-    def _spawn(self, action: DispatchBatch | DispatchOne, request: Request, work: Work) -> None:
+    def _spawn(self, action: events.DispatchBatch | events.DispatchOne, request: Request, work: Work) -> None:
         task = self._running[action.ticket] = self._tasks.create_task(self._run(action, request, work))
         # The loop runs a task's first step before a later pump: what `Abort` cancels has begun and reports its end.
         task.add_done_callback(lambda _: self._running.pop(action.ticket, None))
 
-    async def _run(self, action: DispatchBatch | DispatchOne, request: Request, work: Work) -> None:
+    async def _run(self, action: events.DispatchBatch | events.DispatchOne, request: Request, work: Work) -> None:
         began = self._clock.now()
         try:
             self._results[action.ticket], tokens_in, tokens_out = await work()
@@ -290,7 +267,7 @@ class Driver:
             self._broke(action, began, request.model, error)
         else:
             seconds = (self._clock.now() - began) / SECOND
-            done = Completed(ticket=action.ticket, seconds=seconds, tokens_in=tokens_in, tokens_out=tokens_out)
+            done = events.Completed(ticket=action.ticket, seconds=seconds, tokens_in=tokens_in, tokens_out=tokens_out)
             self._feed(done)
 
     async def _embed(self, engine: str, request: Request, texts: list[str]) -> tuple[Floats, int, int]:
@@ -303,7 +280,7 @@ class Driver:
             raise ModelError(request.model, f"its engine returned {what}")
         return matrix, 0, 0
 
-    async def _one(self, action: DispatchOne, call: _Call) -> tuple[Any, int, int]:
+    async def _one(self, action: events.DispatchOne, call: _Call) -> tuple[Any, int, int]:
         request = call.request
         engine = self._able(action.engine, request)
         if request.kind == "generate":
@@ -323,7 +300,7 @@ class Driver:
             async for token in stream:
                 call.push(token)
                 if first:
-                    self._feed(Started(ticket=ticket))
+                    self._feed(events.Started(ticket=ticket))
                     first = False
         if not token.finish:
             raise ModelError(call.request.model, "its engine ended a stream without saying why")
@@ -338,7 +315,9 @@ class Driver:
             raise ModelError(request.model, f"it cannot {request.kind}", help)
         return running
 
-    def _broke(self, action: DispatchBatch | DispatchOne, began: int, model: str, error: BaseException) -> None:
+    def _broke(
+        self, action: events.DispatchBatch | events.DispatchOne, began: int, model: str, error: BaseException
+    ) -> None:
         # What a request got wrong, an engine says with an error of SAGE's; anything else is a defect of its own.
         fatal = isinstance(error, Exception) and not isinstance(error, SageError)
         if fatal:
@@ -348,4 +327,6 @@ class Driver:
         if isinstance(error, Exception):
             self._errors[action.ticket] = error
         seconds = (self._clock.now() - began) / SECOND
-        self._feed(Broke(ticket=action.ticket, seconds=seconds, reason=str(error) or type(error).__name__, fatal=fatal))
+        self._feed(
+            events.Broke(ticket=action.ticket, seconds=seconds, reason=str(error) or type(error).__name__, fatal=fatal)
+        )

@@ -18,27 +18,9 @@ from sage_core.common.records import (
     Shed,
     Work,
 )
+from sage_core.kernel.control_plane import events
 from sage_core.kernel.control_plane.backlog import Backlog, fifo
 from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor
-from sage_core.kernel.control_plane.events import (
-    Abort,
-    Action,
-    ArmTimer,
-    Broke,
-    Cancelled,
-    Completed,
-    DispatchBatch,
-    DispatchOne,
-    EngineLost,
-    EngineOpened,
-    Fill,
-    Input,
-    Started,
-    StartEngine,
-    StopEngine,
-    Submitted,
-    Tick,
-)
 from sage_core.kernel.control_plane.fleet import Ledger, Selects
 from sage_core.kernel.control_plane.flights import Fate, Flight, Flights, Live, decided, ended
 from sage_core.kernel.control_plane.request_classifier import RequestClassifier, pool_of
@@ -68,16 +50,16 @@ class ControlPlaneManager:
         self._starting: dict[str, Lane] = {}
         self._engines = 0
         self._armed: int | None = None
-        self._actions: list[Action] = []
+        self._actions: list[events.Action] = []
         self._handlers: dict[type, Callable[..., None]] = {
-            Submitted: self._submitted,
-            Started: self._started,
-            Completed: self._completed,
-            Broke: self._broke,
-            Cancelled: self._cancelled,
-            EngineOpened: self._engine_opened,
-            EngineLost: self._engine_lost,
-            Tick: self._ticked,
+            events.Submitted: self._submitted,
+            events.Started: self._started,
+            events.Completed: self._completed,
+            events.Broke: self._broke,
+            events.Cancelled: self._cancelled,
+            events.EngineOpened: self._engine_opened,
+            events.EngineLost: self._engine_lost,
+            events.Tick: self._ticked,
         }
 
     @property
@@ -91,7 +73,7 @@ class ControlPlaneManager:
         requests = len(self._live) + sum(map(len, self._room.values()))
         return requests + len(self._backlog) + len(self._flights) + self._executor.size + self._ledger.taken
 
-    def step(self, inputs: Iterable[Input], now: int) -> list[Action]:
+    def step(self, inputs: Iterable[events.Input], now: int) -> list[events.Action]:
         """Apply all inputs of one instant, decide until the policy is idle, and say what is to be done."""
         self._actions = []
         for event in inputs:
@@ -104,7 +86,7 @@ class ControlPlaneManager:
 
     # ------------------------------------------------------------ inputs
 
-    def _submitted(self, event: Submitted, now: int) -> None:
+    def _submitted(self, event: events.Submitted, now: int) -> None:
         outline = event.outline
         if outline.id in self._live:
             raise UsageError(f"request {outline.id!r} is in flight already", "ids are unique among live requests")
@@ -115,13 +97,13 @@ class ControlPlaneManager:
         else:
             self._enter(live, now)
 
-    def _started(self, event: Started, now: int) -> None:
+    def _started(self, event: events.Started, now: int) -> None:
         flight = self._flights.get(event.ticket)
         if flight is not None and not flight.streamed:
             flight.streamed = True
             self._backlog.observe(First(work=flight.works[0], engine=flight.seats.engine), now)
 
-    def _completed(self, event: Completed, now: int) -> None:
+    def _completed(self, event: events.Completed, now: int) -> None:
         flight = self._land(event, now)
         if flight is None:
             return
@@ -135,7 +117,7 @@ class ControlPlaneManager:
             self._classifier.learn(live.outline, event.tokens_in, event.tokens_out)
             self._finish(live, Fate(outcome="done", flight=flight, actual=event.seconds), now)
 
-    def _broke(self, event: Broke, now: int) -> None:
+    def _broke(self, event: events.Broke, now: int) -> None:
         flight = self._land(event, now)
         if flight is None or flight.aborted:
             return
@@ -150,14 +132,14 @@ class ControlPlaneManager:
         engine = flight.seats.engine
         if event.fatal:
             self._strike(engine, event.reason, now, culprit=True)
-            self._actions.append(StopEngine(engine=engine))
+            self._actions.append(events.StopEngine(engine=engine))
 
-    def _cancelled(self, event: Cancelled, now: int) -> None:
+    def _cancelled(self, event: events.Cancelled, now: int) -> None:
         live = self._live.get(event.request)
         if live is not None:
             self._finish(live, Fate(outcome="cancelled", reason="cancelled by the caller"), now)
 
-    def _engine_opened(self, event: EngineOpened, now: int) -> None:
+    def _engine_opened(self, event: events.EngineOpened, now: int) -> None:
         lane = self._starting.pop(event.engine, None)
         if lane is None:
             return
@@ -166,14 +148,14 @@ class ControlPlaneManager:
         for live in self._room.pop(lane, {}).values():
             self._enter(live, now)
 
-    def _engine_lost(self, event: EngineLost, now: int) -> None:
+    def _engine_lost(self, event: events.EngineLost, now: int) -> None:
         lane = self._starting.pop(event.engine, None)
         if lane is None:
             self._strike(event.engine, event.reason, now, culprit=False)
         else:
             self._refuse(lane, event, now)
 
-    def _refuse(self, lane: Lane, event: EngineLost, now: int) -> None:
+    def _refuse(self, lane: Lane, event: events.EngineLost, now: int) -> None:
         fate = Fate(outcome="failed", reason=event.reason, engine=event.engine)
         for live in list(self._room.pop(lane, {}).values()):
             self._finish(live, fate, now)
@@ -190,13 +172,13 @@ class ControlPlaneManager:
         self._backlog.observe(EngineDown(engine=engine, lane=member.lane), now)
         for flight in self._flights.crash(engine):
             if not flight.aborted:
-                self._actions.append(Abort(ticket=flight.ticket))
+                self._actions.append(events.Abort(ticket=flight.ticket))
             for work in flight.works:
                 self._retry(flight, work, reason, now, suspect=not culprit)
         if any(pool_of(work) == member.lane for work in self._backlog.works()):
             self._start(member.lane)
 
-    def _ticked(self, event: Tick, now: int) -> None:
+    def _ticked(self, event: events.Tick, now: int) -> None:
         # The timer has gone off: the same time may have to be armed anew.
         self._armed = None
 
@@ -236,7 +218,7 @@ class ControlPlaneManager:
     def _deliver(self, flight: Flight, fate: Fate, now: int) -> None:
         for request, share, complete in self._executor.finish(flight.slices):
             live = self._live[request]
-            fill = Fill(request=request, ticket=flight.ticket, rows=tuple(share.rows), at=tuple(share.at))
+            fill = events.Fill(request=request, ticket=flight.ticket, rows=tuple(share.rows), at=tuple(share.at))
             self._actions.append(fill)
             self._actions.append(decided(live, fate, now, rows=len(share.rows), tokens=share.tokens))
             if complete:
@@ -264,7 +246,7 @@ class ControlPlaneManager:
             self._backlog.withdraw(live.work, now)
         if live.flight is not None and self._flights.get(live.flight.ticket) is not None:
             live.flight.aborted = True
-            self._actions.append(Abort(ticket=live.flight.ticket))
+            self._actions.append(events.Abort(ticket=live.flight.ticket))
         self._actions.append(ended(live, fate))
 
     # ------------------------------------------------------------ decisions
@@ -285,10 +267,10 @@ class ControlPlaneManager:
             self._departed(self._flights.board(work, place, now), now)
         else:
             flight = self._flights.launch(work, place, self._live[work.id], now)
-            self._actions.append(DispatchOne(ticket=flight.ticket, engine=place.engine, request=work.id))
+            self._actions.append(events.DispatchOne(ticket=flight.ticket, engine=place.engine, request=work.id))
 
-    def _departed(self, what: DispatchBatch | Flight | None, now: int) -> None:
-        if isinstance(what, DispatchBatch):
+    def _departed(self, what: events.DispatchBatch | Flight | None, now: int) -> None:
+        if isinstance(what, events.DispatchBatch):
             self._actions.append(what)
         elif what is not None:
             for part in what.slices:
@@ -301,7 +283,7 @@ class ControlPlaneManager:
             self._departed(each, now)
         return bool(departed)
 
-    def _land(self, event: Completed | Broke, now: int) -> Flight | None:
+    def _land(self, event: events.Completed | events.Broke, now: int) -> Flight | None:
         flight = self._flights.land(event.ticket)
         if flight is None:
             return None
@@ -310,9 +292,9 @@ class ControlPlaneManager:
                 work=work,
                 engine=flight.seats.engine,
                 tokens_in=work.tokens_in,
-                tokens_out=event.tokens_out if isinstance(event, Completed) else 0,
+                tokens_out=event.tokens_out if isinstance(event, events.Completed) else 0,
                 seconds=event.seconds,
-                ok=isinstance(event, Completed),
+                ok=isinstance(event, events.Completed),
             )
             self._backlog.observe(finished, now)
         return flight
@@ -324,13 +306,13 @@ class ControlPlaneManager:
             self._engines += 1
             engine = f"{lane}#{self._engines}"
             self._starting[engine] = lane
-            self._actions.append(StartEngine(engine=engine, lane=lane))
+            self._actions.append(events.StartEngine(engine=engine, lane=lane))
 
     def _arm(self, times: Iterable[int | None]) -> None:
         at = min((time for time in times if time is not None), default=None)
         if at != self._armed:
             self._armed = at
-            self._actions.append(ArmTimer(at=at))
+            self._actions.append(events.ArmTimer(at=at))
 
 
 def _rejection(verdict: Rejected | Shed) -> Fate:

@@ -64,10 +64,10 @@ class Machine:
         assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout)
 
-    def serve(self) -> None:
+    def serve(self, *arguments: str) -> None:
         """Start `sage worker`."""
         self._worker = subprocess.Popen(
-            self._command("worker"),
+            self._command("worker", *arguments),
             cwd=self.folder,
             env=self._environ,
             stdout=subprocess.PIPE,
@@ -92,9 +92,15 @@ class Machine:
         """Ask its supervisor to leave, and see that it does."""
         assert self._worker is not None
         self._worker.terminate()
+        self.left()
+
+    def left(self, code: int = 0) -> str:
+        """Wait until its supervisor has left, and return what it said."""
+        assert self._worker is not None
         said, _ = self._worker.communicate(timeout=60)
-        assert self._worker.returncode == 0, said
+        assert self._worker.returncode == code, said
         self._worker = None
+        return said
 
     def close(self) -> None:
         """Leave nothing running, whatever has happened."""

@@ -228,8 +228,9 @@ class Drive:
 
     async def _with_crew(self, run: StoredRun, executor: Executor) -> None:
         size = self._settings.workers or self._config.workers.count
+        lease = self._config.workers.lease
         crew = self._crew = Crew(
-            f"--run={run.id}", url=self._url, folder=self._folder, host=self._host, paths=self._paths
+            f"--run={run.id}", url=self._url, folder=self._folder, host=self._host, paths=self._paths, lease=lease
         )
         beat = time.monotonic()
         planned = False
@@ -245,8 +246,8 @@ class Drive:
                 while not await patiently(self._store.changed) and crew.all_alive() and not self._due(beat):  # noqa: ASYNC110
                     await asyncio.sleep(GLANCE)
                 if self._due(beat):
-                    held = [self._me.id, *crew.workers()]
-                    await patiently(partial(self._store.renew_workers, held, int(1000 * self._config.workers.lease)))
+                    held = [self._me.id, *crew.living()]
+                    await patiently(partial(self._store.renew_workers, held, int(1000 * lease)))
                     beat = time.monotonic()
         finally:
             crew.stop(self._store)

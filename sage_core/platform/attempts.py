@@ -6,7 +6,7 @@ from typing import Any
 
 from sage_core.common.records import JobState, Record
 from sage_core.platform.database import Row
-from sage_core.platform.records import Outcome
+from sage_core.platform.records import JobRow, Outcome
 
 
 class Held(Record):
@@ -44,6 +44,17 @@ def held_from(row: Row) -> Held:
         claimed_at=row[5] or 0,
         deadline_at=row[6],
     )
+
+
+def held_of(job: JobRow) -> Held:
+    """The same of a job that is at hand whole."""
+    held = {name: getattr(job, name) for name in Held.__struct_fields__}
+    return Held(**{**held, "worker": job.worker or "", "claimed_at": job.claimed_at or 0})
+
+
+def cancelled(job: JobRow, error: str) -> Ending:
+    """A job that was seized is not to be tried again."""
+    return Ending(held=held_of(job), state="failed", outcome="cancelled", error=error, attempt=job.attempt)
 
 
 def expired(held: Held, now: int) -> Ending:

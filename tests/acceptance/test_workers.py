@@ -45,7 +45,7 @@ PLUGIN = """
 import asyncio
 from collections.abc import Iterator
 
-from sage_core import hookimpl, operator
+from sage_core import Dataset, hookimpl, operator
 
 
 @operator("nap.rows", returns="text")
@@ -59,9 +59,14 @@ async def nap(text: str, *, seconds: float) -> str:
     return text
 
 
+@operator("nap.count", returns="count")
+def count(texts: Dataset[str]) -> int:
+    return len(texts)
+
+
 @hookimpl
 def sage_operators():
-    return {"nap.rows": "nap_plugin:rows", "nap.nap": "nap_plugin:nap"}
+    return {"nap.rows": "nap_plugin:rows", "nap.nap": "nap_plugin:nap", "nap.count": "nap_plugin:count"}
 """
 
 ENQUEUE = """
@@ -249,3 +254,31 @@ def test_a_second_worker_for_a_queue_of_one_node_is_refused(slow: Sage) -> None:
     child.send_signal(signal.SIGINT)
     out, _ = child.communicate(timeout=30)
     assert (child.returncode, "left, because it was told to" in out) == (0, True)
+
+
+@pytest.mark.timeout(120)
+def test_single_jobs_are_cancelled_and_their_run_ends_without_them(slow: Sage) -> None:
+    tree = WORKFLOW.replace("n = 12", "n = 3").replace("seconds = 0.2", "seconds = 4") + "\n"
+    gathered = '[steps.all]\nuse = "nap.count"\nin = { texts = "nap.text" }\n\n[outputs]\ncount = "all"\n'
+    tree = tree.replace("partition = 1", 'partition = 1\non_error = "skip"').replace("[outputs]\n", gathered)
+    (slow.cwd / "slow.toml").write_text(tree)
+    run_id = enqueue(slow)
+    child = slow.start("worker", "--until-idle", "1s", "--json")
+    jobs = "select id from job where stage = 'nap' and state = '{}' order by id"
+    wait_for(lambda: len(asked(slow, jobs.format("running"))) == 2, "two jobs at work")
+    ((running,), _), ((queued,),) = asked(slow, jobs.format("running")), asked(slow, jobs.format("ready"))
+
+    found = slow.json("jobs", "cancel", str(running), str(queued))
+
+    assert [(each["job"], each["state"], each["failures"]) for each in found] == [
+        (running, "done", 1),
+        (queued, "done", 1),
+    ]
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    run = shown(slow, run_id)
+    assert (run["status"], run["outputs"]["count"]) == ("partial", 1)
+    assert {failure["kind"] for failure in run["failures"]} == {"JobCancelled"}
+    # The one that ran was told, and has not recorded anything.
+    history = slow.json("jobs", "show", str(running))["attempts"]
+    assert [each["outcome"] for each in history] == ["cancelled"]

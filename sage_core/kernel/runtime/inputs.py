@@ -153,6 +153,11 @@ class Inputs:
         self._results.pop(key, None)
         self._done.get(job.stage, {}).pop(job.part, None)
 
+    def forget_all(self) -> None:
+        """Read everything anew: results that were read are not there any more."""
+        for known in (self._results, self._done, self._whole, self._roots):
+            known.clear()
+
     def lost_results(self, artifacts: ArtifactStore) -> list[str]:
         """Keys of the results read so far whose files are damaged or gone; damaged files are moved out of the way."""
         lost = []

@@ -96,7 +96,10 @@ def read(path: FilePath, problems: Problems, profile: str | None = None) -> Docu
     path = path.absolute()
     files = _Files(problems)
     files.add(path, ())
-    layers = [_Layer(str(file), _shared(tree) if file != path else tree) for file, tree in files.trees]
+    layers = [
+        _Layer(str(file), {key: value for key, value in tree.items() if file == path or key not in _OWN})
+        for file, tree in files.trees
+    ]
     profiles: dict[str, list[_Layer]] = {}
     for file, tree in files.trees:
         for name, overlay in _tables(tree.get("profile")):
@@ -159,10 +162,6 @@ class _Files:
             self._problems.add(at, f"included file {name!r} does not exist", help, file=file)
         else:
             self.add(path, chain)
-
-
-def _shared(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in tree.items() if key not in _OWN}
 
 
 def _tables(value: object) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -64,7 +64,7 @@ def describe_nodes(store: JobStore, *, silence_ms: int) -> list[dict[str, Any]]:
                 "since": iso(row.stopped_at or (row.heartbeat_at if silent else row.started_at)),
                 "host": row.host,
                 **{f"used_{what}": getattr(node, f"used_{what}") for what in ("cpu", "memory", "gpu")},
-                **{what: getattr(node, what) for what in ("cpu", "memory", "gpu", "labels", "models")},
+                **{what: getattr(node, what) for what in ("cpu", "memory", "gpu", "gpu_memory", "labels", "models")},
                 "jobs": sum(jobs.values()),
                 "workers": sum(worker.node == row.name for worker in workers),
                 "clock_ms": row.clock_ms,

@@ -82,6 +82,7 @@ NEEDS: Table = {
     "cpu": Key({**keys.NUMBER, "exclusiveMinimum": 0}, "Cores."),
     "memory": Key(SIZE),
     "gpu": Key(NATURAL),
+    "gpu_memory": Key(SIZE, "Of each GPU."),
     "labels": Key(TEXTS),
 }
 REPEAT: Table = {

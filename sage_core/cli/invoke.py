@@ -87,14 +87,15 @@ def invoke(
     if not no_spawn and not delay:
         ensure_workers(project, run.queue)
     if wait:
-        _wait(run_id, run.workflow, project, as_json)
+        wait_for(run_id, run.workflow, project, as_json)
     elif as_json:
         print_json({"run_id": run_id, "deployment": name, "queue": run.queue, "status": run.status})
     else:
         click.echo(run_id)
 
 
-def _wait(run_id: str, workflow: str, project: Project, as_json: bool) -> None:
+def wait_for(run_id: str, workflow: str, project: Project, as_json: bool) -> None:
+    """Wait for a queued run and print what `sage run` prints; Ctrl-C leaves it running."""
     from sage_core.cli.outcome import finish  # noqa: PLC0415 - only who waits needs it
     from sage_core.cli.screen import Screen  # noqa: PLC0415 - see above
     from sage_core.kernel.runtime.follow import follow  # noqa: PLC0415 - see above

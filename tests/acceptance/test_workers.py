@@ -282,3 +282,76 @@ def test_single_jobs_are_cancelled_and_their_run_ends_without_them(slow: Sage) -
     # The one that ran was told, and has not recorded anything.
     history = slow.json("jobs", "show", str(running))["attempts"]
     assert [each["outcome"] for each in history] == ["cancelled"]
+
+
+@pytest.mark.timeout(120)
+def test_a_queued_run_that_is_resumed_goes_back_to_its_queue(slow: Sage) -> None:
+    (slow.cwd / "sage.toml").write_text("[queues.default]\nidle = 0.5\n")
+    run_id = enqueue(slow)
+    slow("runs", "cancel", run_id)
+    assert "leave out --workers" in slow("runs", "resume", run_id, "--inline", code=2).stderr
+
+    waiting = slow.start("runs", "resume", run_id)
+    wait_for(lambda: asked(slow, "select 1 from job where state = 'done' and stage = 'nap'"), "a row is done")
+    waiting.send_signal(signal.SIGINT)
+    _, err = waiting.communicate(timeout=30)
+    assert (waiting.returncode, f"note: run {run_id} goes on without you" in err) == (130, True)
+
+    # It is at work already, so this only waits.
+    resumed = slow.json("runs", "resume", run_id)
+    assert (resumed["status"], resumed["outputs"]) == ("succeeded", {"texts": TEXTS})
+    assert asked(slow, "select session, supervisor, queue from run") == [(2, "", "default")]
+    kinds = "select distinct kind from attempt, worker where worker.id = attempt.worker and outcome = 'done'"
+    assert asked(slow, kinds) == [("worker",)]
+    assert asked(slow, "select announced from run") == [(2,)]
+    wait_for(lambda: not asked(slow, "select 1 from worker where stopped_at is null"), "everybody has left")
+
+
+@pytest.mark.timeout(120)
+def test_a_paused_queue_with_jobs_costs_no_processor_time(slow: Sage) -> None:
+    (slow.cwd / "sage.toml").write_text("[queues.default]\nmin = 1\n")
+    enqueue(slow)
+    slow("queues", "pause", "default")
+    child = slow.start("worker")
+    workers = "select pid from worker where kind = 'worker' and stopped_at is null"
+    ((pid,), *_) = wait_for(lambda: asked(slow, workers), "a worker that stays")
+    spent = {each: ticks(each) for each in (child.pid, pid)}
+    since = time.monotonic()
+    threading.Event().wait(4)
+    share = {each: (ticks(each) - spent[each]) / (time.monotonic() - since) for each in spent}
+    child.send_signal(signal.SIGTERM)
+    child.communicate(timeout=30)
+    print(share)
+    # Far from what a loop without a rest takes; the aim is measured where nothing else runs.
+    assert all(each < 0.1 for each in share.values()), share
+
+
+def ticks(pid: int) -> float:
+    """Seconds of a processor that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("how", ["--inline", "--workers=1", "queued"])
+def test_an_attempt_beyond_its_deadline_is_ended_and_tried_again(
+    slow: Sage, tmp_path: Path, store: str, how: str
+) -> None:
+    url = f'[store]\nurl = "{schema_url(tmp_path)}"\n' if store == "postgresql" else ""
+    (slow.cwd / "sage.toml").write_text(f"{url}[workers]\ndeadline = 0.5\n")
+    tree = WORKFLOW.replace("n = 12", "n = 1").replace("seconds = 0.2", "seconds = 60")
+    (slow.cwd / "slow.toml").write_text(tree.replace("partition = 1", "retry = { max = 1 }"))
+    if how == "queued":
+        run_id = enqueue(slow)
+        slow("worker", "--until-idle", "1s")
+    else:
+        failed = slow.json("run", "slow.toml", how, code=1)
+        run_id = failed["run_id"]
+
+    run = shown(slow, run_id)
+    assert (run["status"], run["error"]) == ("failed", "timed out after 500 ms (attempt 2 of 2)")
+    (job,) = slow.json("jobs", "list", "--run", run_id, "--state", "failed")
+    history = slow.json("jobs", "show", str(job["job"]))["attempts"]
+    assert [(each["attempt"], each["outcome"]) for each in history] == [(1, "timeout"), (2, "timeout")]
+    assert history[0]["error"] == "timed out after 500 ms"

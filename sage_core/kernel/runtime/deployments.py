@@ -20,6 +20,7 @@ from sage_core.kernel.dataflow.options import join_path
 from sage_core.kernel.dataflow.params import coerce, variable
 from sage_core.kernel.runtime import launch
 from sage_core.kernel.runtime.demands import refuse_unmet
+from sage_core.kernel.runtime.finish import announce_left
 from sage_core.kernel.runtime.launch import Project
 from sage_core.kernel.runtime.prepared import Prepared
 from sage_core.kernel.runtime.submit import PRIVATE, Order, Place, insert
@@ -160,7 +161,10 @@ def invoke(name: str, given: Mapping[str, object], order: Order, *, host: Host, 
     with project.open_store() as store:
         begun = prepare_start(store, name, given, order, host=host, project=project)
         with store.transaction() as tx:
-            return start(tx, begun, host)
+            run_id = start(tx, begun, host)
+        if order.on_conflict == "replace":
+            announce_left(store, host, for_ms=0)
+        return run_id
 
 
 def _check_queue(name: str) -> None:

@@ -18,6 +18,7 @@ from sage_core.common.host import Host
 from sage_core.common.records import Record
 from sage_core.common.telemetry import log
 from sage_core.kernel.runtime.deployments import prepare_start, start
+from sage_core.kernel.runtime.finish import announce_left
 from sage_core.kernel.runtime.launch import Project
 from sage_core.kernel.runtime.submit import Order
 from sage_core.kernel.runtime.triggers import Kind, due, kind_of, times
@@ -74,6 +75,8 @@ def _fire_due(project: Project, host: Host, store: JobStore) -> list[Fired]:
                 dues, next_at = due(fires.kind, row.next_at or 0, tx.now(), limit=BATCH)
                 told = [fires.fire(each.at) if each.act == "fire" else fires.record(each.at, "missed") for each in dues]
                 tx.move_schedule(row.id, next_at)
+            if fires.replaced:
+                announce_left(store, host, for_ms=0)
         except StoreError:
             raise
         except SageError as error:
@@ -94,6 +97,8 @@ class Fires:
         self._tx, self._row, self._host, self._project = tx, row, host, project
         self._spec = _spec(row)
         self.kind = _kind(row, host)
+        #: Whether a run was cancelled to make room.
+        self.replaced = False
 
     def fire(self, at: int, *, alone: bool = True) -> Fired | None:
         """Queue the run of a fire time; None when that time has been dealt with already.
@@ -113,6 +118,7 @@ class Fires:
         told = self.record(at, "fired", run_id=begun.run_id, queue=begun.order.queue)
         if told is not None:
             for run in before:
+                self.replaced = True
                 self._tx.finish_run(run, "cancelled", error=f"schedule {self._row.id} fired again: run {begun.run_id}")
             start(self._tx, begun, self._host)
         return told

@@ -23,6 +23,7 @@ from sage_core.common.records import Node, Record
 from sage_core.common.telemetry import log
 from sage_core.kernel.runtime.autoscale import bury_supervisors
 from sage_core.kernel.runtime.crew import GRACE, Crew
+from sage_core.kernel.runtime.finish import announce_left
 from sage_core.kernel.runtime.launch import Project
 from sage_core.kernel.runtime.schedules import fire_due
 from sage_core.kernel.runtime.team import GLANCE, QueueReport, Quota, Team
@@ -236,6 +237,7 @@ class Supervisor:
         store.renew_workers([self._me.id, *living], self._lease_ms)
         # Where no worker claims, nobody else takes back what others lost.
         store.expire()
+        announce_left(store, self._host)
         for team in self._teams:
             if not self._take(store, team.name):
                 # This process was silent for so long that another serves the queue by now.

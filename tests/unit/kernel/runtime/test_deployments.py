@@ -157,6 +157,7 @@ def test_a_key_keeps_a_run_from_being_queued_twice(flows: Flows) -> None:
     second = invoke(flows, unique_key="u", on_conflict="replace")
     with flows.open_store() as store:
         assert [store.run(id).status for id in (first, second)] == ["cancelled", "queued"]
+        assert store.runs_unheard(for_ms=0) == [], "the plugins have heard"
 
 
 def test_a_removed_deployment_cannot_be_invoked_and_its_runs_stay(flows: Flows) -> None:

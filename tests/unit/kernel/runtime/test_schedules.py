@@ -194,6 +194,7 @@ def test_overlap_cancel_previous_cancels_it(field: Field) -> None:
     first, second = field.fire()
     assert field.runs() == {first.run_id: "cancelled", second.run_id: "queued"}
     with field.flows.open_store() as store:
+        assert store.runs_unheard(for_ms=0) == [], "the plugins have heard"
         assert store.run(first.run_id or "").error == f"schedule report/1 fired again: run {second.run_id}"
         assert [job.state for job in store.jobs(first.run_id or "")] == ["cancelled"]
 

@@ -6,18 +6,7 @@ from collections.abc import Callable, Iterable
 
 from sage_core.common.contracts import Scheduler
 from sage_core.common.errors import UsageError
-from sage_core.common.records import (
-    Dispatch,
-    EngineDown,
-    EngineUp,
-    Finished,
-    First,
-    Idle,
-    Lane,
-    Rejected,
-    Shed,
-    Work,
-)
+from sage_core.common.records import Dispatch, EngineDown, EngineUp, Finished, First, Idle, Lane, Rejected, Shed, Work
 from sage_core.kernel.control_plane import events
 from sage_core.kernel.control_plane.backlog import Backlog, fifo
 from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor

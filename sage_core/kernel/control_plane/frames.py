@@ -97,10 +97,8 @@ class Vectors(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     data: bytes
 
 
-def _types(kind: Kind, *, about: bool) -> Any:
-    if about:
-        return EngineInfo
-    return {"embed": Vectors, "rerank": list[float], "tokenize": list[list[tuple[int, int]]]}[kind]
+#: What answers each kind of request.
+_ANSWERS: dict[Kind, Any] = {"embed": Vectors, "rerank": list[float], "tokenize": list[list[tuple[int, int]]]}
 
 
 def answered(request: str, value: Any) -> Answer:
@@ -112,7 +110,7 @@ def answered(request: str, value: Any) -> Answer:
 
 def unframed(ask: Ask, answer: Answer) -> Any:
     """The answer to a request as its engine gave it."""
-    value = msgspec.msgpack.decode(answer.value, type=_types(ask.request.kind, about=ask.about))
+    value = msgspec.msgpack.decode(answer.value, type=EngineInfo if ask.about else _ANSWERS[ask.request.kind])
     if not isinstance(value, Vectors):
         return value
     import numpy  # noqa: PLC0415 - a client that never embeds must not pay for it

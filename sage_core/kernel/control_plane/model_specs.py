@@ -53,8 +53,8 @@ def _spec(name: str, table: Mapping[str, Any], where: str) -> ModelSpec:
 def _filled(first: ModelSpec, other: ModelSpec) -> ModelSpec:
     if first.backend and other.backend and first.backend != other.backend:
         return first
-    return ModelSpec(
-        name=first.name,
+    return msgspec.structs.replace(
+        first,
         backend=first.backend or other.backend,
         source=first.source or other.source,
         options={**other.options, **first.options},

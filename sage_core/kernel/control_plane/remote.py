@@ -42,13 +42,7 @@ class EngineHostLink:
     """
 
     def __init__(
-        self,
-        models: Mapping[str, ModelSpec],
-        paths: Paths,
-        host: Host,
-        *,
-        worker: str = "",
-        patience: float = PATIENCE,
+        self, models: Mapping[str, ModelSpec], paths: Paths, host: Host, *, worker: str = "", patience: float = PATIENCE
     ) -> None:
         self._models = models
         self._paths = paths

@@ -94,10 +94,11 @@ class Crew:
         return [child.process.pid for child in self._workers.values()]
 
     def living(self) -> list[str]:
-        """Ids of the workers that gave a sign of life since the last call; one silent for too long is killed."""
+        """Ids of the workers that gave a sign of life just now; one silent for too long is killed."""
         found = []
         for worker, child in self._workers.items():
-            if child.sign.listen(child.process.pid):
+            # Whoever could not use the answer asks again soon, and is not told that all are silent since.
+            if child.sign.listen(child.process.pid) or child.sign.silence < self._lease / 4:
                 found.append(worker)
             elif child.sign.silence > self._lease + GRACE:
                 child.process.kill()

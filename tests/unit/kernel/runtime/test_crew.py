@@ -124,6 +124,16 @@ def test_kill_waits_for_nothing(flows: Flows, store: JobStore) -> None:
     assert len(crew.bury(store)) == 1
 
 
+def test_a_sign_of_life_is_good_for_another_try(flows: Flows, store: JobStore) -> None:
+    crew = crew_of(flows, store)
+    crew.fill(1)
+    wait_until_at_work(store, 1)
+    os.kill(crew.pids()[0], signal.SIGSTOP)
+    # The first is heard; the store was away, and there is no other sign until the second try.
+    assert [crew.living() for _ in range(3)] == [crew.workers()] * 3
+    crew.stop(store, grace=0.05)
+
+
 def test_a_worker_that_falls_silent_is_no_more_counted_then_killed(flows: Flows, store: JobStore) -> None:
     (flows.home / "sage.toml").write_text("[workers]\nlease = 0.6\n")
     crew = crew_of(flows, store, lease=0.6)

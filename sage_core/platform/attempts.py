@@ -60,7 +60,8 @@ def cancelled(job: JobRow, error: str) -> Ending:
 def expired(held: Held, now: int) -> Ending:
     """A lease ran out: because the deadline cut it, or because nobody renewed it."""
     if held.deadline_at is not None and held.deadline_at <= now:
-        return retried(held, "timeout", f"timed out after {held.deadline_at - held.claimed_at} ms")
+        limit = f"{(held.deadline_at - held.claimed_at) / 1000:g} s"
+        return retried(held, "timeout", f"timed out after {limit}, the [workers] deadline of an attempt")
     return retried(held, "expired", f"worker lost: {held.worker} stopped renewing its lease")
 
 

@@ -14,7 +14,7 @@ from sage_core.kernel.runtime.results import Result, Tables, decode_result, ment
 from sage_core.kernel.runtime.table import Column, Frame, Table
 from sage_core.kernel.runtime.values import Codec, digest
 from sage_core.platform.artifacts import ArtifactStore
-from sage_core.platform.reader import Reader
+from sage_core.platform.reader import Reader as Reader
 
 
 class Inputs:

@@ -1,4 +1,4 @@
-"""Machines as far as processes can be: a host name, a SAGE_HOME, a sage.toml and a process group of its own each."""
+"""Machines as far as processes can be: a host name, a SAGE_HOME, a sage.toml, processes, maybe a network of its own."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ silence = {silence}
 class Machine:
     """Runs `sage` in a UTS namespace of its own, so that the others cannot look whether its processes live."""
 
-    def __init__(self, place: Path, name: str, url: str, *, lease: float) -> None:
+    def __init__(self, place: Path, name: str, url: str, *, lease: float, network: str = "") -> None:
         self.name = name
+        self._network = network
         self.folder = place / name
         self.folder.mkdir()
         (self.folder / "sage.toml").write_text(CONFIG.format(url=url, name=name, lease=lease, silence=2 * lease))
@@ -49,7 +50,8 @@ class Machine:
         # Root needs no user namespace, in which it could not reach a socket that another user owns.
         user = [] if os.geteuid() == 0 else ["--map-root-user"]
         named = ["unshare", *user, "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.name]
-        return [*named, str(SAGE), *arguments]
+        inside = ["ip", "netns", "exec", self._network] if self._network else []
+        return [*inside, *named, str(SAGE), *arguments]
 
     def sage(self, *arguments: str) -> Any:
         """Run a command with ``--json`` and read what it prints."""

@@ -114,11 +114,10 @@ class _Connection:
         self._host = host
         self._reader = reader
         self._writer = writer
-        self._wire = frames.Wire()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        hello = await self._wire.read(self._reader)
+        hello = await frames.read(self._reader)
         if not isinstance(hello, frames.Hello):
             return
         if hello.protocol != frames.PROTOCOL:
@@ -132,7 +131,7 @@ class _Connection:
         self._write(frames.Welcome(protocol=frames.PROTOCOL, pid=os.getpid()))
         try:
             async with asyncio.TaskGroup() as group:
-                while (frame := await self._wire.read(self._reader)) is not None:
+                while (frame := await frames.read(self._reader)) is not None:
                     self._take(frame, group)
                 for task in self._tasks.values():
                     task.cancel()
@@ -174,7 +173,7 @@ class _Connection:
         self._write(frames.Answer(id=request.id))
 
     def _write(self, frame: frames.Frame) -> None:
-        self._writer.write(self._wire.pack(frame))
+        self._writer.write(frames.pack(frame))
 
 
 async def _run(host: Host, paths: Paths, path: Path, idle: float) -> None:

@@ -49,7 +49,6 @@ class EngineHostLink:
         self._host = host
         self._worker = worker
         self._patience = patience
-        self._wire = frames.Wire()
         self._writer: asyncio.StreamWriter | None = None
         self._connecting = asyncio.Lock()
         self._listener: asyncio.Task[None] | None = None
@@ -99,7 +98,7 @@ class EngineHostLink:
     # ------------------------------------------------------------ requests
 
     async def _send(self, ask: frames.Ask) -> _Pending:
-        data = self._wire.pack(ask)
+        data = frames.pack(ask)
         writer = self._writer or await self._connect()
         pending = self._pending[ask.request.id] = _Pending(ask)
         writer.write(data)
@@ -111,7 +110,7 @@ class EngineHostLink:
         # Cancelling a task cancels the future that it awaits, so a future that is done may be one without an answer.
         unanswered = not pending.done.done() or pending.done.cancelled()
         if unanswered and self._writer is not None:
-            self._writer.write(self._wire.pack(frames.Cancel(id=request)))
+            self._writer.write(frames.pack(frames.Cancel(id=request)))
 
     def _take(self, frame: frames.Frame) -> None:
         pending = self._pending.get(getattr(frame, "id", ""))
@@ -158,8 +157,8 @@ class EngineHostLink:
         )
         welcome: frames.Frame | None = None
         try:
-            writer.write(self._wire.pack(hello))
-            welcome = await self._wire.read(reader)
+            writer.write(frames.pack(hello))
+            welcome = await frames.read(reader)
         finally:
             if not isinstance(welcome, frames.Welcome):
                 writer.close()
@@ -172,7 +171,7 @@ class EngineHostLink:
         return reader, writer
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while (frame := await self._wire.read(reader)) is not None:
+        while (frame := await frames.read(reader)) is not None:
             self._take(frame)
         writer.close()
         self._writer = None
@@ -191,7 +190,7 @@ class EngineHostLink:
         for pending in again:
             pending.retried = True
             if not pending.done.done():
-                writer.write(self._wire.pack(pending.ask))
+                writer.write(frames.pack(pending.ask))
 
     # ------------------------------------------------------------ the process
 

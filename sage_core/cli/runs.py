@@ -82,10 +82,11 @@ def list_runs(limit: int, status: RunStatus | None, as_json: bool, watch: bool) 
 @runs.command("show")
 @click.argument("run_id")
 @click.option("--jobs", "by_job", is_flag=True, help="Draw one line per job.")
+@click.option("--errors", is_flag=True, help="Only the rows that failed and were skipped: counts, then each of them.")
 @watch_option
 @json_option
 @pass_app
-def show(app: App, run_id: str, by_job: bool, as_json: bool, watch: bool) -> None:
+def show(app: App, run_id: str, by_job: bool, errors: bool, as_json: bool, watch: bool) -> None:
     """Show one run: its status, steps, timeline, skipped rows and what was in its way.
 
     RUN_ID may be cut short as long as only one run starts with it.
@@ -95,6 +96,7 @@ def show(app: App, run_id: str, by_job: bool, as_json: bool, watch: bool) -> Non
       sage runs show 261122-153000-a1b2c3
       sage runs show 261122 --json
       sage runs show 261122 --jobs --watch
+      sage runs show 261122 --errors
     """
     from sage_core.cli.shown import ShownRun  # noqa: PLC0415 - `--help` needs none of it
     from sage_core.platform.records import ENDED  # noqa: PLC0415 - see above
@@ -103,7 +105,8 @@ def show(app: App, run_id: str, by_job: bool, as_json: bool, watch: bool) -> Non
     with project.open_store() as store:
         shown = ShownRun(store.run(run_id).id, project.paths, by_job=by_job, as_json=as_json, watch=watch)
         over = lambda found: found["status"] in ENDED  # noqa: E731
-        present(store, shown.read, shown.say, as_json=as_json, watch=watch, over=over)
+        say = shown.say_errors if errors else shown.say
+        present(store, shown.read, say, as_json=as_json, watch=watch, over=over)
 
 
 @runs.command("cancel")

@@ -161,7 +161,7 @@ class ClaimContract(StoreSuite):
         store.give_back([(id, again.fence)], refund=False)
         assert (row(store, id).attempt, row(store, id).fence) == (1, 2)
 
-    @pytest.mark.parametrize("verb", ("give_back", "lost", "expired"))
+    @pytest.mark.parametrize("verb", ["give_back", "lost", "expired"])
     def test_a_job_that_comes_back_keeps_its_place_among_its_siblings(self, verb: str, store: JobStore) -> None:
         first, second, third = submit(store, 3)
         [job] = store.claim("a", lease_ms=OVER if verb == "expired" else LONG)

@@ -159,11 +159,6 @@ MUTANTS: dict[str, tuple[type[JobStore], str, str | None]] = {
         "test_a_running_job_that_is_seized_is_its_workers_no_more",
         None,
     ),
-    "seize takes what is over": (
-        mutant("job_seize", r"job\.state IN \('ready', 'running'\)", "1 = 1"),
-        "test_only_what_is_ready_or_runs_can_be_seized",
-        None,
-    ),
     "give back takes the fence back": (
         mutant("settle", "SET state", "SET fence=job.fence - 1, state"),
         "test_giving_back_refunds_the_attempt_and_never_the_fence",

@@ -7,7 +7,6 @@ them, the run ends as partial, and a redrive computes them. Else the job fails, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 from sage_core.common.contracts import InferenceClient
@@ -15,7 +14,6 @@ from sage_core.common.errors import CorruptArtifact, OperatorError
 from sage_core.common.host import Host
 from sage_core.common.records import JobState, Record
 from sage_core.common.telemetry import log
-from sage_core.kernel.dataflow.graph import Step
 from sage_core.kernel.runtime import finish
 from sage_core.kernel.runtime.autoscale import ensure_workers
 from sage_core.kernel.runtime.calls import Outcome
@@ -24,9 +22,11 @@ from sage_core.kernel.runtime.job_runner import JobRun, RunScope
 from sage_core.kernel.runtime.launch import Project
 from sage_core.kernel.runtime.prepared import decode_prepared
 from sage_core.kernel.runtime.redrive import is_driven
+from sage_core.kernel.runtime.results import Result
 from sage_core.kernel.runtime.submit import manager_of
 from sage_core.kernel.runtime.values import Codec
 from sage_core.platform.attempts import cancelled
+from sage_core.platform.records import JobRow
 from sage_core.platform.shared import artifacts_of
 from sage_core.platform.transaction import Transaction
 
@@ -85,7 +85,7 @@ def _end(tx: Transaction, job_id: int, manager: JobManager, scope: RunScope) -> 
         manager.reuse(tx, job, job.result_key, kept[job.result_key])
         return
     try:
-        key, result = manager.key(tx, job), asyncio.run(_Refusing(scope, job).run())
+        key, result = manager.key(tx, job), asyncio.run(_refused(scope, job))
     except CorruptArtifact as error:
         tx.settle([cancelled(job, f"cancelled; {error}")], history=False)
         return
@@ -95,17 +95,15 @@ def _end(tx: Transaction, job_id: int, manager: JobManager, scope: RunScope) -> 
     manager.complete(tx, job, key, result, fence=job.fence)
 
 
-class _Refusing(JobRun):
-    """An attempt in which every call fails: neither the code of the operators nor their models need be here."""
-
-    def bound(self, step: Step, cell: Mapping[str, Any]) -> Any:
-        return _Refused()
-
-    def memo(self, step: Step, cell: Mapping[str, Any]) -> None:
-        return None
-
-    def _join(self, step: Step) -> Any:
-        raise OperatorError(step.name, "cancelled")
+async def _refused(scope: RunScope, job: JobRow) -> Result:
+    """The result of an attempt in which every call fails: neither operators nor their models need be here."""
+    first = scope.prepared.graph.steps[job.stage]
+    if first.join:
+        raise OperatorError(first.name, "cancelled")
+    attempt: Any = JobRun(scope, job)
+    attempt.bound, attempt.memo = (lambda step, cell: _Refused()), (lambda step, cell: None)
+    result: Result = await attempt.run()
+    return result
 
 
 class _Refused:

@@ -65,7 +65,11 @@ def test_a_job_is_cancelled_by_its_number(cli: Cli) -> None:
             tx.forget_results([gate.result_key or ""])
         store.resume_run(run_id)
     said = cli("jobs", "cancel", str(gate.id))
+    assert said.err == ""
     assert (said.code, said.out) == (0, f"job {gate.id} of run {run_id}: cancelled; 3 rows skipped\n")
     # It was the last one, and nobody drives the run: so it has ended.
     run = cli("runs", "show", run_id, "--json").json
-    assert (run["status"], {each["message"] for each in run["failures"]}) == ("partial", {"JobCancelled: its job was cancelled"})
+    assert (run["status"], {each["message"] for each in run["failures"]}) == (
+        "partial",
+        {"JobCancelled: its job was cancelled"},
+    )

@@ -70,6 +70,7 @@ class Capability:
             and needs.cpu <= node.cpu
             and needs.memory <= node.memory
             and needs.gpu <= node.gpu
+            and needs.gpu_memory <= node.gpu_memory
         )
 
 
@@ -117,9 +118,7 @@ class Affinity:
 
 
 def _share(candidate: Candidate) -> float:
-    node = candidate.node or Node(name=candidate.id)
-    pairs = ((node.used_cpu, node.cpu), (node.used_memory, node.memory), (node.used_gpu, node.gpu))
-    return min(max((used / whole for used, whole in pairs if whole), default=0.0), 1.0)
+    return min((candidate.node or Node(name=candidate.id)).share, 1.0)
 
 
 class Best:

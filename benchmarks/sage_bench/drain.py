@@ -40,21 +40,13 @@ class SageDrain:
         """Return how many jobs were done."""
         store, count = self.store, 0
         while jobs := store.claim(worker, lease_ms=LEASE_MS, queue=queue, limit=batch):
-            with store.transaction() as tx:
-                lost, _ = tx.complete(
-                    [
-                        Completion(
-                            job_id=job.id,
-                            fence=job.fence,
-                            run_id=queue,
-                            session=1,
-                            result_key=f"{queue}/{job.id}",
-                            body=BODY,
-                        )
-                        for job in jobs
-                    ]
+            ends = [
+                Completion(
+                    job_id=job.id, fence=job.fence, run_id=queue, session=1, result_key=f"{queue}/{job.id}", body=BODY
                 )
-            if lost:
+                for job in jobs
+            ]
+            if store.complete(ends):
                 raise RuntimeError("a job was taken away")
             count += len(jobs)
         return count

@@ -12,13 +12,20 @@ depends_on = None
 
 #: As it was at this revision; `tables.VIEWS` says what it is at the newest.
 VIEW = (
-    "SELECT queue,"
-    " SUM(CASE WHEN state = 'ready' THEN 1 ELSE 0 END) AS ready,"
+    "SELECT job.queue AS queue,"
+    " SUM(CASE WHEN state = 'ready' AND paused IS NOT TRUE AND run_at <= {now} THEN 1 ELSE 0 END) AS ready,"
+    " SUM(CASE WHEN state = 'ready' AND paused IS NOT TRUE AND run_at > {now} THEN 1 ELSE 0 END) AS delayed,"
+    " SUM(CASE WHEN state = 'ready' AND paused THEN 1 ELSE 0 END) AS held,"
     " SUM(CASE WHEN state = 'running' THEN 1 ELSE 0 END) AS running,"
     " SUM(CASE WHEN state = 'blocked' THEN 1 ELSE 0 END) AS blocked,"
     " MIN(CASE WHEN state = 'ready' THEN run_at END) AS oldest_run_at"
-    " FROM job WHERE state IN ('ready', 'running', 'blocked') GROUP BY queue"
+    " FROM job LEFT JOIN queue ON queue.name = job.queue"
+    " WHERE state IN ('ready', 'running', 'blocked') GROUP BY job.queue"
 )
+NOW = {
+    "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)",
+    "postgresql": "CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT)",
+}
 
 
 def upgrade() -> None:
@@ -67,7 +74,7 @@ def upgrade() -> None:
     )
     op.create_table('slot',
     sa.Column('key', sa.Text(), nullable=False),
-    sa.Column('n', sa.Integer(), nullable=False),
+    sa.Column('n', sa.BigInteger(), nullable=False),
     sa.Column('job_id', sa.BigInteger(), nullable=True),
     sa.Column('fence', sa.BigInteger(), nullable=True),
     sa.PrimaryKeyConstraint('key', 'n', name=op.f('pk_slot')),
@@ -108,6 +115,8 @@ def upgrade() -> None:
     op.add_column('job', sa.Column('limit_key', sa.Text(), nullable=True))
     op.add_column('job', sa.Column('failures', sa.Integer(), server_default='0', nullable=False))
     op.create_index('ix_job_needs', 'job', ['needs'], unique=False, sqlite_where=sa.text("state = 'ready' AND needs <> ''"), postgresql_where=sa.text("state = 'ready' AND needs <> ''"))
+    op.create_index('ix_job_limited', 'job', ['limit_key'], unique=False, sqlite_where=sa.text("state = 'ready' AND limit_key IS NOT NULL"), postgresql_where=sa.text("state = 'ready' AND limit_key IS NOT NULL"))
+    op.drop_column('result', 'scope_run')
     op.create_index('ix_job_failed', 'job', ['run_id'], unique=False, sqlite_where=sa.text("state = 'failed'"), postgresql_where=sa.text("state = 'failed'"))
     op.add_column('run', sa.Column('queue', sa.Text(), server_default='default', nullable=False))
     op.add_column('run', sa.Column('priority', sa.Integer(), server_default='0', nullable=False))
@@ -116,13 +125,17 @@ def upgrade() -> None:
     op.add_column('run', sa.Column('pins', sa.LargeBinary(), server_default='', nullable=False))
     op.add_column('run', sa.Column('deployment', sa.Text(), nullable=True))
     op.add_column('run', sa.Column('forked_from', sa.Text(), nullable=True))
+    op.add_column('run', sa.Column('announced', sa.Integer(), server_default='0', nullable=False))
+    # Plugins heard of what ended before.
+    op.execute("UPDATE run SET announced = session WHERE finished_at IS NOT NULL")
+    op.create_index('ix_run_unheard', 'run', ['finished_at'], unique=False, sqlite_where=sa.text("finished_at IS NOT NULL AND announced < session"), postgresql_where=sa.text("finished_at IS NOT NULL AND announced < session"))
     op.create_index('uq_run_idempotency_key', 'run', ['idempotency_key'], unique=True)
     op.create_index('uq_run_unique_key', 'run', ['unique_key'], unique=True, sqlite_where=sa.text("status IN ('queued', 'running')"), postgresql_where=sa.text("status IN ('queued', 'running')"))
     op.create_index('ix_run_live', 'run', ['queue', 'created_at'], unique=False, sqlite_where=sa.text("status IN ('queued', 'running')"), postgresql_where=sa.text("status IN ('queued', 'running')"))
     op.add_column('worker', sa.Column('node', sa.Text(), server_default='', nullable=False))
     op.add_column('worker', sa.Column('queue', sa.Text(), server_default='', nullable=False))
     op.add_column('worker', sa.Column('phases', sa.Text(), server_default='', nullable=False))
-    op.execute("CREATE VIEW sage_queue_depth AS " + VIEW)
+    op.execute("CREATE VIEW sage_queue_depth AS " + VIEW.format(now=NOW[op.get_context().dialect.name]))
 
 
 def downgrade() -> None:
@@ -133,6 +146,8 @@ def downgrade() -> None:
     op.drop_index('ix_run_live', table_name='run', sqlite_where=sa.text("status IN ('queued', 'running')"), postgresql_where=sa.text("status IN ('queued', 'running')"))
     op.drop_index('uq_run_unique_key', table_name='run', sqlite_where=sa.text("status IN ('queued', 'running')"), postgresql_where=sa.text("status IN ('queued', 'running')"))
     op.drop_index('uq_run_idempotency_key', table_name='run')
+    op.drop_index('ix_run_unheard', table_name='run', sqlite_where=sa.text("finished_at IS NOT NULL AND announced < session"), postgresql_where=sa.text("finished_at IS NOT NULL AND announced < session"))
+    op.drop_column('run', 'announced')
     op.drop_column('run', 'forked_from')
     op.drop_column('run', 'deployment')
     op.drop_column('run', 'pins')
@@ -140,6 +155,8 @@ def downgrade() -> None:
     op.drop_column('run', 'unique_key')
     op.drop_column('run', 'priority')
     op.drop_column('run', 'queue')
+    op.drop_index('ix_job_limited', table_name='job', sqlite_where=sa.text("state = 'ready' AND limit_key IS NOT NULL"), postgresql_where=sa.text("state = 'ready' AND limit_key IS NOT NULL"))
+    op.add_column('result', sa.Column('scope_run', sa.Text(), nullable=True))
     op.drop_index('ix_job_failed', table_name='job', sqlite_where=sa.text("state = 'failed'"), postgresql_where=sa.text("state = 'failed'"))
     op.drop_index('ix_job_needs', table_name='job', sqlite_where=sa.text("state = 'ready' AND needs <> ''"), postgresql_where=sa.text("state = 'ready' AND needs <> ''"))
     op.drop_column('job', 'failures')

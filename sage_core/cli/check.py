@@ -33,6 +33,7 @@ def check(app: App, workflow: Path, profile: str | None, as_json: bool) -> None:
     """
     from sage_core.common.config import load_config  # noqa: PLC0415 - `--help` needs none of it
     from sage_core.common.errors import InvalidWorkflow  # noqa: PLC0415 - see above
+    from sage_core.common.policies import ordering_named  # noqa: PLC0415 - see above
     from sage_core.kernel.dataflow.check import load  # noqa: PLC0415 - see above
 
     config = load_config(workflow.parent)
@@ -43,6 +44,8 @@ def check(app: App, workflow: Path, profile: str | None, as_json: bool) -> None:
             raise
         print_json({"valid": False, "diagnostics": error.diagnostics})
         raise click.exceptions.Exit(error.exit_code) from None
+    # No run of it could be queued under a policy that cannot rank jobs.
+    ordering_named(config.scheduler.jobs, app.host.schedulers)
     warnings = [*graph.warnings, *_unmet(graph, workflow.parent)]
     if as_json:
         print_json({"valid": True, "diagnostics": [], "warnings": warnings, "steps": list(graph.steps)})

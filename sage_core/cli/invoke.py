@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from sage_core.cli.app import App, pass_app
 from sage_core.cli.output import json_option, print_json
+from sage_core.cli.stored import project_here
 from sage_core.cli.worker import Duration
 
 if TYPE_CHECKING:
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 @click.option("--param", "-p", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter; repeatable.")
 @click.option("--wait", is_flag=True, help="Wait for the run and print what `sage run` prints.")
 @click.option("--queue", metavar="QUEUE", default="", help="Another queue than the deployment's.")
-@click.option("--priority", type=int, default=0, show_default=True, help="Larger goes first.")
+@click.option(
+    "--priority",
+    type=click.IntRange(-(2**31), 2**31 - 1),
+    default=0,
+    metavar="N",
+    help="Larger goes first; default: 0.",
+)
 @click.option(
     "--delay", type=Duration(), default="0s", show_default=True, help="Wait this long before its jobs are due."
 )
@@ -62,11 +68,11 @@ def invoke(
       sage invoke nightly --idempotency-key 2026-11-22 --on-conflict ignore
     """
     from sage_core.cli.parameters import parse  # noqa: PLC0415 - `--help` needs none of it
-    from sage_core.kernel.runtime import deployments, launch  # noqa: PLC0415 - see above
+    from sage_core.kernel.runtime import deployments  # noqa: PLC0415 - see above
     from sage_core.kernel.runtime.autoscale import ensure_workers  # noqa: PLC0415 - see above
     from sage_core.kernel.runtime.submit import Order  # noqa: PLC0415 - see above
 
-    project = launch.find_project(Path.cwd())
+    project = project_here(f"deployment is named {name!r}")
     order = Order(
         queue=queue,
         priority=priority,
@@ -81,14 +87,15 @@ def invoke(
     if not no_spawn and not delay:
         ensure_workers(project, run.queue)
     if wait:
-        _wait(run_id, run.workflow, project, as_json)
+        wait_for(run_id, run.workflow, project, as_json)
     elif as_json:
         print_json({"run_id": run_id, "deployment": name, "queue": run.queue, "status": run.status})
     else:
         click.echo(run_id)
 
 
-def _wait(run_id: str, workflow: str, project: Project, as_json: bool) -> None:
+def wait_for(run_id: str, workflow: str, project: Project, as_json: bool) -> None:
+    """Wait for a queued run and print what `sage run` prints; Ctrl-C leaves it running."""
     from sage_core.cli.outcome import finish  # noqa: PLC0415 - only who waits needs it
     from sage_core.cli.screen import Screen  # noqa: PLC0415 - see above
     from sage_core.kernel.runtime.follow import follow  # noqa: PLC0415 - see above

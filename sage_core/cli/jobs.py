@@ -1,4 +1,4 @@
-"""`sage jobs`: list and show jobs, and give failed ones another chance."""
+"""`sage jobs`: list and show jobs, cancel one, and give failed ones another chance."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def jobs() -> None:
-    """List, show and redrive jobs; failed ones stay listed.
+    """List, show, cancel and redrive jobs; failed ones stay listed.
 
-    The failed ones are the dead letter: nothing takes them away before their run is pruned. A job cannot be cancelled
-    alone, because its run could not end: cancel the run.
+    The failed ones are the dead letter: nothing takes them away before their run is pruned.
 
     \b
     Examples:
       sage jobs list --state failed
       sage jobs show 17
+      sage jobs cancel 17
       sage jobs redrive 17
     """
 
@@ -122,6 +122,36 @@ def show(job_id: int, as_json: bool) -> None:
         )
     if job.state == "failed":
         click.echo(f"\nto try again: sage jobs redrive {job.id}")
+
+
+@jobs.command("cancel")
+@click.argument("job_ids", type=int, metavar="JOB...", nargs=-1, required=True)
+@json_option
+@pass_app
+def cancel(app: App, job_ids: tuple[int, ...], as_json: bool) -> None:
+    """Stop single jobs, queued or running; their run goes on where it can.
+
+    The rows of a cancelled job count as failed. Where the steps of the job say on_error = "skip", they are skipped:
+    what waits for the job runs without them, and the run ends as partial. Else the job fails, and its run with it.
+    Either way `sage runs redrive` computes them later.
+
+    \b
+    Examples:
+      sage jobs cancel 17
+      sage jobs cancel 17 18 19 --json
+    """
+    from sage_core.kernel.runtime.cancellation import cancel_job  # noqa: PLC0415 - `--help` needs none of it
+
+    project = project_here(f"job has the id {job_ids[0]}")
+    found = []
+    for job_id in dict.fromkeys(job_ids):
+        done = cancel_job(job_id, host=app.host, project=project)
+        found.append(done)
+        if not as_json:
+            rest = f"{done.failures} rows skipped" if done.state == "done" else f"failed: {done.error}"
+            click.echo(f"job {done.job} of run {done.run_id}: cancelled; {rest}")
+    if as_json:
+        print_json(found)
 
 
 @jobs.command("redrive")

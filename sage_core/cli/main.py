@@ -34,7 +34,7 @@ COMMANDS = {
             "sage_core.cli.graph:graph", "Draw the steps of WORKFLOW by grain, and what flows between them."
         ),
         "runs": Entry("sage_core.cli.runs:runs", "List, show, resume, redrive, fork and prune runs of this project."),
-        "jobs": Entry("sage_core.cli.jobs:jobs", "List, show and redrive jobs; failed ones stay listed."),
+        "jobs": Entry("sage_core.cli.jobs:jobs", "List, show, cancel and redrive jobs; failed ones stay listed."),
         "queues": Entry("sage_core.cli.queues:queues", "List, pause and resume queues."),
         "worker": Entry(
             "sage_core.cli.worker:worker",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sage_core.cli.output import json_option, print_json, print_table
-from sage_core.cli.watch import present, watch_option
+from sage_core.cli.output import json_option, print_table
+from sage_core.cli.stored import project_here
+from sage_core.cli.watch import look, watch_option
 
 if TYPE_CHECKING:
     from sage_core.platform.store import JobStore
@@ -32,20 +32,13 @@ def nodes(as_json: bool, watch: bool) -> None:
       sage nodes --json
       sage nodes --watch
     """
-    from sage_core.kernel.runtime.launch import find_project  # noqa: PLC0415 - `--help` needs none of it
-
-    project = find_project(Path.cwd())
+    project = project_here()
     silence_ms = int(1000 * project.config.cluster.silence)
 
     def read(store: JobStore) -> list[dict[str, Any]]:
         return describe_nodes(store, silence_ms=silence_ms)
 
-    # Opening the default store makes it, and with it a project of whatever folder the user happens to look from.
-    if not (project.config.store.url or project.paths.database.exists() or watch):
-        print_json([]) if as_json else _say([])
-        return
-    with project.open_store() as store:
-        present(store, read, _say, as_json=as_json, watch=watch)
+    look(project, read, _say, as_json=as_json, watch=watch)
 
 
 def describe_nodes(store: JobStore, *, silence_ms: int) -> list[dict[str, Any]]:
@@ -71,7 +64,7 @@ def describe_nodes(store: JobStore, *, silence_ms: int) -> list[dict[str, Any]]:
                 "since": iso(row.stopped_at or (row.heartbeat_at if silent else row.started_at)),
                 "host": row.host,
                 **{f"used_{what}": getattr(node, f"used_{what}") for what in ("cpu", "memory", "gpu")},
-                **{what: getattr(node, what) for what in ("cpu", "memory", "gpu", "labels", "models")},
+                **{what: getattr(node, what) for what in ("cpu", "memory", "gpu", "gpu_memory", "labels", "models")},
                 "jobs": sum(jobs.values()),
                 "workers": sum(worker.node == row.name for worker in workers),
                 "clock_ms": row.clock_ms,

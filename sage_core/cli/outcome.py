@@ -24,7 +24,7 @@ def finish(report: Report, *, as_json: bool, seconds: float) -> None:
     else:
         for warning in report.warnings:
             click.echo(f"warning: {warning}", err=True)
-        say_skipped(report.failures, f"sage runs show {report.run_id} --json", err=True)
+        say_skipped(report.failures, f"sage runs show {report.run_id} --errors", err=True)
         _say_outputs(report.outputs, report.written_by)
         click.echo(summary(report, seconds), err=True)
     if report.status in ("failed", "cancelled"):

@@ -15,6 +15,9 @@ from sage_core.common.errors import UsageError, suggest
 if TYPE_CHECKING:
     from sage_core.platform.store import JobStore
 
+#: Jobs by where they stand, as the view `sage_queue_depth` counts them.
+COUNTS = ("ready", "delayed", "held", "running", "blocked")
+
 
 @click.group(cls=Group)
 def queues() -> None:
@@ -37,6 +40,9 @@ def queues() -> None:
 def list_queues(every: bool, watch: bool, as_json: bool) -> None:
     """List queues that hold unfinished jobs or were ever paused.
 
+    Ready jobs could be claimed now, delayed ones are due later, held ones wait because their queue is paused, and
+    blocked ones wait for other jobs.
+
     \b
     Examples:
       sage queues list
@@ -52,7 +58,7 @@ def list_queues(every: bool, watch: bool, as_json: bool) -> None:
         now, found = store.now(), []
         for queue in store.queues():
             if every or not queue.name.startswith(PRIVATE):
-                row = {name: getattr(queue, name) for name in ("name", "paused", "ready", "running", "blocked")}
+                row = {name: getattr(queue, name) for name in ("name", "paused", *COUNTS)}
                 oldest = queue.oldest_run_at
                 # A document says when, and so changes only with the queue; a table says for how long.
                 row["oldest_at"] = None if oldest is None else iso(oldest)
@@ -66,10 +72,10 @@ def list_queues(every: bool, watch: bool, as_json: bool) -> None:
             click.echo(f"No queues in {place_of(project)}\n  help: sage invoke queues a run", err=True)
             return
         print_table(
-            ["queue", "ready", "running", "blocked", "oldest", ""],
+            ["queue", *COUNTS, "oldest", ""],
             [
                 (
-                    *(row[name] for name in ("name", "ready", "running", "blocked", "oldest")),
+                    *(row[name] for name in ("name", *COUNTS, "oldest")),
                     "paused" if row["paused"] else "",
                 )
                 for row in rows

@@ -82,10 +82,11 @@ def list_runs(limit: int, status: RunStatus | None, as_json: bool, watch: bool) 
 @runs.command("show")
 @click.argument("run_id")
 @click.option("--jobs", "by_job", is_flag=True, help="Draw one line per job.")
+@click.option("--errors", is_flag=True, help="Only the rows that failed and were skipped: counts, then each of them.")
 @watch_option
 @json_option
 @pass_app
-def show(app: App, run_id: str, by_job: bool, as_json: bool, watch: bool) -> None:
+def show(app: App, run_id: str, by_job: bool, errors: bool, as_json: bool, watch: bool) -> None:
     """Show one run: its status, steps, timeline, skipped rows and what was in its way.
 
     RUN_ID may be cut short as long as only one run starts with it.
@@ -95,6 +96,7 @@ def show(app: App, run_id: str, by_job: bool, as_json: bool, watch: bool) -> Non
       sage runs show 261122-153000-a1b2c3
       sage runs show 261122 --json
       sage runs show 261122 --jobs --watch
+      sage runs show 261122 --errors
     """
     from sage_core.cli.shown import ShownRun  # noqa: PLC0415 - `--help` needs none of it
     from sage_core.platform.records import ENDED  # noqa: PLC0415 - see above
@@ -103,23 +105,27 @@ def show(app: App, run_id: str, by_job: bool, as_json: bool, watch: bool) -> Non
     with project.open_store() as store:
         shown = ShownRun(store.run(run_id).id, project.paths, by_job=by_job, as_json=as_json, watch=watch)
         over = lambda found: found["status"] in ENDED  # noqa: E731
-        present(store, shown.read, shown.say, as_json=as_json, watch=watch, over=over)
+        say = shown.say_errors if errors else shown.say
+        present(store, shown.read, say, as_json=as_json, watch=watch, over=over)
 
 
 @runs.command("cancel")
 @click.argument("run_id")
 @json_option
-def cancel(run_id: str, as_json: bool) -> None:
+@pass_app
+def cancel(app: App, run_id: str, as_json: bool) -> None:
     """Stop a run; what is finished is kept, and it can be resumed.
 
     \b
     Examples:
       sage runs cancel 261122-153000-a1b2c3
     """
+    from sage_core.kernel.runtime.finish import announce  # noqa: PLC0415 - `--help` needs none of it
+
     with project_of(run_id).open_store() as store:
         run = store.run(run_id)
         stopped = store.cancel_run(run.id)
-        status = store.run(run.id).status
+        status = announce(store, app.host, run.id).status
     if as_json:
         print_json({"run_id": run.id, "status": status, "cancelled": stopped})
     else:
@@ -136,6 +142,9 @@ def cancel(run_id: str, as_json: bool) -> None:
 def resume(app: App, run_id: str, workers: int | None, inline: bool, yes: bool, as_json: bool) -> None:
     """Continue a run that failed, was interrupted, or whose process is gone; what is done is not done again.
 
+    A run that was queued goes back to its queue, whose workers do it; this command waits for them, and Ctrl-C leaves
+    the run running. Any other run is driven by this command.
+
     A run goes on with the plan it was started with. Where its workflow file or the code of its operators has changed
     since, the difference is shown first, and you are asked.
 
@@ -145,13 +154,27 @@ def resume(app: App, run_id: str, workers: int | None, inline: bool, yes: bool, 
       sage runs resume 261122 --workers 4 --json
       sage runs resume 261122 --yes
     """
-    from sage_core.cli.run import settings_of  # noqa: PLC0415 - `--help` needs none of it
+    from sage_core.cli.invoke import wait_for  # noqa: PLC0415 - `--help` needs none of it
+    from sage_core.cli.run import settings_of  # noqa: PLC0415 - see above
+    from sage_core.kernel.runtime.autoscale import ensure_workers  # noqa: PLC0415 - see above
+    from sage_core.kernel.runtime.redrive import is_driven, requeue  # noqa: PLC0415 - see above
+    from sage_core.platform.records import ENDED  # noqa: PLC0415 - see above
 
     settings = settings_of(workers, inline)
     project = project_of(run_id)
     with project.open_store() as store:
         run = store.run(run_id)
-    go_on(app, run, project, settings, yes=yes, as_json=as_json)
+    if is_driven(run):
+        go_on(app, run, project, settings, yes=yes, as_json=as_json)
+        return
+    if settings.workers is not None:
+        raise UsageError(f"Run {run.id} belongs to the workers of queue {run.queue}.", "leave out --workers, --inline")
+    if run.status in ("failed", "cancelled"):
+        _agree(app, run, project, yes=yes, as_json=as_json)
+        requeue(run.id, host=app.host, project=project, redrive=False)
+    elif run.status not in ENDED:
+        ensure_workers(project, run.queue)
+    wait_for(run.id, run.workflow, project, as_json)
 
 
 @runs.command("redrive")

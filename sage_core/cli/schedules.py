@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sage_core.cli.app import App, pass_app
 from sage_core.cli.group import Group
 from sage_core.cli.output import json_option, print_json, print_table
-from sage_core.cli.watch import present, watch_option
+from sage_core.cli.stored import project_here
+from sage_core.cli.watch import look, watch_option
 from sage_core.cli.worker import Duration
 
 if TYPE_CHECKING:
     from sage_core.kernel.runtime.launch import Project
-    from sage_core.kernel.runtime.schedules import View
+    from sage_core.platform.store import JobStore
+
+#: What ``[[triggers.cron]]`` says of a schedule.
+_SAID = ("schedule", "timezone", "overlap", "catchup")
 
 
 class Moment(click.ParamType[datetime]):
@@ -57,19 +61,42 @@ def list_schedules(as_json: bool, watch: bool) -> None:
       sage schedules list
       sage schedules list --watch
     """
-    from sage_core.kernel.runtime.schedules import listed  # noqa: PLC0415 - `--help` needs none of it
-
-    with _project().open_store() as store:
-        present(store, listed, _say, as_json=as_json, watch=watch)
+    look(project_here(), describe_schedules, _say, as_json=as_json, watch=watch)
 
 
-def _say(rows: list[View]) -> None:
+def describe_schedules(store: JobStore) -> list[dict[str, Any]]:
+    """Every schedule with its next and its last fire time; times are ISO 8601, empty where there is none."""
+    import msgspec  # noqa: PLC0415 - `--help` needs none of it
+
+    from sage_core.kernel.runtime.inspect import iso  # noqa: PLC0415 - see above
+
+    found = []
+    for row in store.schedules():
+        spec = msgspec.json.decode(row.spec)
+        last = next(iter(store.fires(row.id, limit=1)), None)
+        found.append(
+            {
+                "id": row.id,
+                "deployment": row.deployment,
+                **{name: str(spec.get(name, "")) for name in _SAID},
+                "paused": row.paused,
+                "next_at": "" if row.next_at is None else iso(row.next_at),
+                # The last fire time that was dealt with, and how.
+                "last_at": iso(last.fire_at) if last else "",
+                **{name: getattr(last, name, "") for name in ("outcome", "error")},
+                "run_id": last.run_id if last else None,
+            }
+        )
+    return found
+
+
+def _say(rows: list[dict[str, Any]]) -> None:
     if not rows:
         click.echo("No schedules\n  help: give a workflow a [[triggers.cron]], then: sage deploy WORKFLOW", err=True)
         return
     print_table(
         ["schedule", "when", "timezone", "overlap", "catchup", "next", "last", "last outcome"],
-        [(*(getattr(row, name) for name in _SHOWN), _outcome(row)) for row in rows],
+        [(*(row[name] for name in ("id", *_SAID, "next_at", "last_at")), _outcome(row)) for row in rows],
     )
 
 
@@ -85,7 +112,7 @@ def pause(name: str, as_json: bool) -> None:
     """
     from sage_core.kernel.runtime import schedules as known  # noqa: PLC0415 - `--help` needs none of it
 
-    ids = known.pause(name, _project())
+    ids = known.pause(name, project_here(f"schedule is named {name!r}"))
     print_json({"paused": ids}) if as_json else click.echo(f"paused {', '.join(ids)}")
 
 
@@ -103,7 +130,7 @@ def resume(app: App, name: str, as_json: bool) -> None:
     from sage_core.kernel.runtime import schedules as known  # noqa: PLC0415 - `--help` needs none of it
     from sage_core.kernel.runtime.inspect import iso  # noqa: PLC0415 - see above
 
-    rows = known.resume(name, app.host, _project())
+    rows = known.resume(name, app.host, project_here(f"schedule is named {name!r}"))
     moments = {row.id: None if row.next_at is None else iso(row.next_at) for row in rows}
     if as_json:
         print_json({"resumed": moments})
@@ -134,7 +161,7 @@ def backfill(app: App, name: str, begin: datetime, end: datetime | None, no_spaw
     from sage_core.kernel.runtime.autoscale import wake  # noqa: PLC0415 - see above
     from sage_core.kernel.runtime.inspect import iso  # noqa: PLC0415 - see above
 
-    project = _project()
+    project = project_here(f"schedule is named {name!r}")
     fired = known.backfill(name, begin, end, host=app.host, project=project)
     if not no_spawn:
         wake(project)
@@ -168,7 +195,7 @@ def install(every: float, only_print: bool, replace: bool, as_json: bool) -> Non
 
     if every < 1:
         raise click.UsageError("--every is at least 1s")
-    folder = _root(_project())
+    folder = _root(project_here())
     timer = SystemdTimer(folder, every) if has_systemd() else CrontabLine(folder, every)
     if every * 1000 > GRACE_MS:
         late = f"{GRACE_MS // 60_000} minutes"
@@ -187,18 +214,9 @@ def install(every: float, only_print: bool, replace: bool, as_json: bool) -> Non
         click.echo("\n".join(done))
 
 
-_SHOWN = ("id", "schedule", "timezone", "overlap", "catchup", "next_at", "last_at")
-
-
-def _outcome(row: View) -> str:
-    said = f"{row.outcome}: {row.error.splitlines()[0]}" if row.error else row.outcome
-    return f"{said} (paused)".strip() if row.paused else said
-
-
-def _project() -> Project:
-    from sage_core.kernel.runtime.launch import find_project  # noqa: PLC0415 - `--help` needs none of it
-
-    return find_project(Path.cwd())
+def _outcome(row: dict[str, Any]) -> str:
+    said = f"{row['outcome']}: {row['error'].splitlines()[0]}" if row["error"] else row["outcome"]
+    return f"{said} (paused)".strip() if row["paused"] else said
 
 
 def _root(project: Project) -> Path:

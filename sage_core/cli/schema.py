@@ -8,8 +8,8 @@ import click
 
 from sage_core.cli.app import App, pass_app
 from sage_core.cli.output import encode_json
+from sage_core.cli.workflow_schema import workflow_schema
 from sage_core.common.errors import UsageError
-from sage_core.kernel.dataflow.schema import workflow_schema
 
 
 @click.command()

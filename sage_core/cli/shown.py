@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from sage_core.cli.outcome import say_skipped
 from sage_core.cli.output import print_table
 from sage_core.cli.timeline import History, Line, draw, job_lines, stage_lines
 from sage_core.common.paths import Paths
+from sage_core.common.records import RowFailure
 from sage_core.kernel.runtime.inspect import inspect_run
 from sage_core.kernel.runtime.prepared import decode_prepared
 from sage_core.kernel.runtime.report import Partitions
@@ -77,11 +79,24 @@ class ShownRun:
         picture = draw(self._lines, width=_width(), now=self._now)
         if picture:
             click.echo("\n".join(["", *picture]))
-        say_skipped(found["failures"], f"sage runs show {run_id} --json", err=False)
+        say_skipped(found["failures"], f"sage runs show {run_id} --errors", err=False)
         if found["error"]:
             click.echo(f"\nerror: {found['error']}")
         if status in ("failed", "cancelled"):
             click.echo(f"\nto continue: sage runs resume {run_id}")
+
+    def say_errors(self, found: dict[str, Any]) -> None:
+        """Print what failed for people: how many rows by step and kind, then every row; and the run's own error."""
+        failures: tuple[RowFailure, ...] = found["failures"]
+        counts = Counter((failure.step, failure.kind) for failure in failures)
+        if counts:
+            print_table(["step", "error", "rows"], [(*key, count) for key, count in counts.items()])
+            click.echo()
+            print_table(["step", "row", "error"], [(each.step, each.row, each.message) for each in failures])
+        else:
+            click.echo(f"No rows of run {found['run_id']} failed.")
+        if found["error"]:
+            click.echo(f"\nerror: {found['error']}")
 
 
 def _width() -> int:

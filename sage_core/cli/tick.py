@@ -31,6 +31,7 @@ def tick(app: App, no_spawn: bool, as_json: bool) -> None:
 
     from sage_core.kernel.runtime import launch  # noqa: PLC0415 - see above
     from sage_core.kernel.runtime.autoscale import wake  # noqa: PLC0415 - see above
+    from sage_core.kernel.runtime.finish import announce_left  # noqa: PLC0415 - see above
     from sage_core.kernel.runtime.inspect import iso  # noqa: PLC0415 - see above
     from sage_core.kernel.runtime.retention import prune  # noqa: PLC0415 - see above
     from sage_core.kernel.runtime.schedules import fire_due, next_due_ms  # noqa: PLC0415 - see above
@@ -39,6 +40,7 @@ def tick(app: App, no_spawn: bool, as_json: bool) -> None:
     project = launch.find_project(Path.cwd())
     with project.open_store() as store:
         fired = fire_due(project, app.host, store=store)
+        announce_left(store, app.host)
         expired = store.expire()
         store.bury_dead_workers()
         started = [] if no_spawn else wake(project)

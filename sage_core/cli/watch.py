@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sage_core.cli.output import encode_json, print_json
+from sage_core.cli.stored import has_store
 from sage_core.common.errors import Interrupted, StoreUnavailable
 
 if TYPE_CHECKING:
+    from sage_core.kernel.runtime.launch import Project
     from sage_core.platform.store import JobStore
 
 #: Seconds between two looks at whether the store has changed, and seconds after which it is read all the same: a
@@ -29,6 +31,23 @@ def watch_option(command: Command) -> Command:
     """Add ``--watch``, received as `watch`."""
     help = "Show it again whenever it has changed, until Ctrl-C; with --json one document a line."
     return click.option("--watch", is_flag=True, help=help)(command)
+
+
+def look(
+    project: Project,
+    read: Callable[[JobStore], list[Value]],
+    say: Callable[[list[Value]], None],
+    *,
+    as_json: bool,
+    watch: bool,
+) -> None:
+    """Show a list as `present` does; an empty one where nothing was ever kept."""
+    # Watching waits for the first row, and so may make the store that it will be in.
+    if has_store(project) or watch:
+        with project.open_store() as store:
+            present(store, read, say, as_json=as_json, watch=watch)
+    else:
+        print_json([]) if as_json else say([])
 
 
 def present(

@@ -61,7 +61,8 @@ def worker(
     \b
     Exit codes:
       0    nothing left to do, as many jobs as asked for, or told to leave
-      1    a queue was given up, because its workers die without running a job
+      1    a queue was given up, because its workers die without running a job; or, with --until-idle, the job store has
+           been away for that long, and for two leases
       2    the command line is wrong, or the node's name or a queue is served by another process
       130  told twice to leave
 
@@ -102,9 +103,11 @@ def worker(
     for name, queue in farewell.queues.items():
         if queue.error:
             click.echo(f"Error: queue {name!r} was given up: {queue.error}", err=True)
+    if farewell.error:
+        click.echo(f"Error: {farewell.error}", err=True)
     if supervisor.hurried:
         raise click.exceptions.Exit(KILLED)
-    if any(queue.error for queue in farewell.queues.values()):
+    if farewell.error or any(queue.error for queue in farewell.queues.values()):
         raise click.exceptions.Exit(GAVE_UP)
 
 
@@ -113,4 +116,5 @@ _REASONS = {
     "max_jobs": "left after the jobs it was asked for",
     "stopped": "left, because it was told to",
     "gave_up": "left, because its workers die",
+    "away": "left, because the job store stays away",
 }

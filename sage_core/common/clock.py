@@ -15,7 +15,6 @@ class Clock(Protocol):
 
     def now(self) -> int:
         """Monotonic integer nanoseconds; comparable only within one process."""
-        ...
 
 
 class SystemClock:

@@ -17,7 +17,7 @@ _Section = msgspec.Struct
 class StoreConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[store]``: where jobs are kept."""
 
-    #: ``sqlite:///PATH`` or ``postgresql://…``; empty means the project's `.sage/sage.db`.
+    #: ``sqlite:///PATH``, from this file's folder, or ``postgresql://…``; empty means the project's `.sage/sage.db`.
     url: str = ""
     #: SQLite's synchronous level: NORMAL survives a killed process, FULL a power cut.
     synchronous: str = "NORMAL"
@@ -76,6 +76,8 @@ class ClusterConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     #: Bytes.
     memory: Annotated[int, msgspec.Meta(gt=0)] | None = None
     gpu: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    #: Bytes of each GPU.
+    gpu_memory: Annotated[int, msgspec.Meta(ge=0)] = 0
     labels: tuple[str, ...] = ()
     #: Name of the selector chain that places jobs on nodes.
     selector: str = "default"
@@ -145,7 +147,13 @@ def _read(path: Path) -> Config:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), f"not UTF-8: byte {error.start} cannot be read", "TOML files are UTF-8") from None
-    return parse_config(text, str(path))
+    config = parse_config(text, str(path))
+    file = config.store.url.removeprefix("sqlite:///")
+    if file == config.store.url or file in ("", ":memory:") or Path(file).is_absolute():
+        return config
+    # One store for a project, whatever folder its commands and workers run in.
+    url = f"sqlite:///{Path(os.path.abspath(path)).parent / file}"
+    return msgspec.structs.replace(config, store=msgspec.structs.replace(config.store, url=url))
 
 
 def _explained(where: str, message: str) -> ConfigError:

@@ -43,7 +43,6 @@ class Ordering(Protocol):
 
     def rank(self, work: Work) -> float:
         """Return the work's place: smaller goes first. Pure and finite; aging is arrival minus a head start."""
-        ...
 
 
 class Fleet(Protocol):
@@ -51,19 +50,15 @@ class Fleet(Protocol):
 
     def room(self, lane: Lane) -> bool:
         """Whether anything of this lane can be released at all. O(1)."""
-        ...
 
     def open(self, work: Work) -> Iterable[Place]:
         """Places that fit this work now, from an index: engines with a credit, open batches with room."""
-        ...
 
     def pick(self, work: Work, places: Iterable[Place] | None = None) -> Place | None:
         """Run the configured selector chain over `places` (default: all open ones); None when none fits."""
-        ...
 
     def cost(self, work: Work, place: Place | None = None) -> float:
         """Predicted engine-seconds there; None = on the lane's reference engine."""
-        ...
 
     def ttft(self, work: Work, place: Place) -> float:
         """Predicted seconds from a dispatch there to the first token, behind what the engine holds."""
@@ -92,15 +87,12 @@ class Scheduler(Protocol):
 
     def submit(self, work: Work, fleet: Fleet, now: int) -> Verdict:
         """Take a work, or reject it with a reason. Every queued work is dispatched, shed or withdrawn later."""
-        ...
 
     def next(self, fleet: Fleet, now: int) -> Decision:
         """Return one decision; called until `Idle`. `Idle.until` arms the manager's one timer."""
-        ...
 
     def observe(self, event: Event, now: int) -> None:
         """Learn what happened. A withdrawn work must not be dispatched afterwards."""
-        ...
 
 
 # ---------------------------------------------------------------- selection
@@ -112,7 +104,6 @@ class NodeFilter(Protocol):
 
     def admits(self, work: Work, needs: Needs, candidate: Candidate) -> bool:
         """Whether the candidate may be used. Pure."""
-        ...
 
 
 @runtime_checkable
@@ -121,7 +112,6 @@ class NodeScorer(Protocol):
 
     def score(self, work: Work, candidates: Sequence[Candidate]) -> Mapping[str, float]:
         """Scores by candidate id in [0, 1], 1 best; every candidate appears; values outside are clamped. Pure."""
-        ...
 
 
 @runtime_checkable
@@ -130,7 +120,6 @@ class NodePicker(Protocol):
 
     def pick(self, work: Work, scores: Mapping[str, float]) -> str:
         """Return an id that is in `scores` (never empty). May keep state; the same calls give the same picks."""
-        ...
 
 
 # ---------------------------------------------------------------- triggers
@@ -149,7 +138,6 @@ class TriggerKind(Protocol):
             spec: the trigger as the workflow declares it; raises `BadValue` for one that says no time.
             zone: where the trigger's wall clock hangs.
         """
-        ...
 
 
 # ---------------------------------------------------------------- backends and engines
@@ -164,17 +152,14 @@ class Engine(Protocol):
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """The request kinds this engine serves."""
-        ...
 
     @property
     def capacity(self) -> Capacity:
         """What it can hold at once."""
-        ...
 
     @property
     def dimension(self) -> int:
         """Vector dimension of an embedder, or 0."""
-        ...
 
 
 class Backend(Protocol):
@@ -185,11 +170,9 @@ class Backend(Protocol):
 
         Raises `ModelError` when the weights are not there, saying how to get them.
         """
-        ...
 
     def open(self, model: ModelSpec) -> AbstractAsyncContextManager[Engine]:
         """Load the model; leaving the context frees it. Raises `ModelError`."""
-        ...
 
 
 @runtime_checkable
@@ -198,7 +181,6 @@ class Generates(Protocol):
 
     def generate(self, request: Request) -> AsyncIterator[Token]:
         """Stream the answer; the last token carries `finish` and counts. Closing the iterator cancels the work."""
-        ...
 
 
 @runtime_checkable
@@ -219,7 +201,6 @@ class Embeds(Protocol):
 
     async def embed(self, texts: Sequence[str]) -> Floats:
         """Return float32 of shape ``(len(texts), dimension)``, L2-normalised. A row does not depend on its batch."""
-        ...
 
 
 @runtime_checkable
@@ -228,7 +209,6 @@ class Reranks(Protocol):
 
     async def rerank(self, query: str, documents: Sequence[str]) -> list[float]:
         """Return one score per document, in order; larger is more relevant."""
-        ...
 
 
 @runtime_checkable
@@ -237,7 +217,6 @@ class Tokenizes(Protocol):
 
     async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Character spans ``[start, end)`` of each text's tokens, without special ones and without truncation."""
-        ...
 
 
 # ---------------------------------------------------------------- the client a step sees
@@ -248,7 +227,6 @@ class InferenceClient(Protocol):
 
     async def embed(self, model: str, texts: Sequence[str]) -> Floats:
         """Float32 of shape ``(len(texts), dimension)``, L2-normalised."""
-        ...
 
     def generate(
         self,
@@ -262,16 +240,12 @@ class InferenceClient(Protocol):
         schema: Mapping[str, object] | None = None,
     ) -> AsyncIterator[Token]:
         """Stream an answer; closing the iterator cancels it everywhere."""
-        ...
 
     async def rerank(self, model: str, query: str, documents: Sequence[str]) -> list[float]:
         """One score per document, in order; larger is more relevant."""
-        ...
 
     async def tokenize(self, model: str, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Character spans of each text's tokens under the model's tokenizer."""
-        ...
 
     async def info(self, model: str) -> EngineInfo:
         """What serves the model; loads it if nothing does yet."""
-        ...

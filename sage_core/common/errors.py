@@ -51,17 +51,48 @@ class SageError(Exception):
     exit_code = 1
 
 
-class ConfigError(SageError):
-    """A configuration value cannot be used."""
+class _Placed(SageError):
+    """What is wrong in one place, and the way out."""
 
-    exit_code = 2
+    #: How the message names the place.
+    place = "{}"
 
     def __init__(self, where: str, problem: str, help: str = "") -> None:
-        super().__init__(where, problem, help)
+        SageError.__init__(self, where, problem, help)
 
     def __str__(self) -> str:
         where, problem, help = self.args
-        return _with_help(f"{where}: {problem}", help)
+        return _with_help(f"{self.place.format(where)}: {problem}", help)
+
+
+class _Explained(SageError):
+    """What is wrong with what was written, and the way out."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str, help: str = "") -> None:
+        super().__init__(problem, help)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, without the way out."""
+        text: str = self.args[0]
+        return text
+
+    @property
+    def help(self) -> str:
+        """The way out, or an empty string."""
+        text: str = self.args[1]
+        return text
+
+    def __str__(self) -> str:
+        return _with_help(self.problem, self.help)
+
+
+class ConfigError(_Placed):
+    """A configuration value cannot be used."""
+
+    exit_code = 2
 
 
 class UnknownName(SageError):
@@ -89,15 +120,10 @@ class DuplicateName(SageError):
         return f"The {kind} {name!r} is offered by both {first!r} and {second!r}. Uninstall one of them."
 
 
-class PluginError(SageError):
+class PluginError(_Placed):
     """A plugin failed to load or broke its contract."""
 
-    def __init__(self, plugin: str, problem: str, help: str = "") -> None:
-        super().__init__(plugin, problem, help)
-
-    def __str__(self) -> str:
-        plugin, problem, help = self.args
-        return _with_help(f"plugin {plugin!r}: {problem}", help)
+    place = "plugin {!r}"
 
 
 class InvalidWorkflow(SageError):
@@ -119,52 +145,18 @@ class InvalidWorkflow(SageError):
         return "\n\n".join(self.diagnostics) + f"\n\n{count} error{'s' if count != 1 else ''}"
 
 
-class BadValue(SageError):
+class BadValue(_Explained):
     """A text with a syntax of its own (duration, size, expression, template, reference, cron) is wrong."""
 
-    exit_code = 2
 
-    def __init__(self, problem: str, help: str = "") -> None:
-        super().__init__(problem, help)
-
-    @property
-    def help(self) -> str:
-        """The way out, or an empty string."""
-        text: str = self.args[1]
-        return text
-
-    @property
-    def problem(self) -> str:
-        """What is wrong, without the way out."""
-        text: str = self.args[0]
-        return text
-
-    def __str__(self) -> str:
-        return _with_help(self.problem, self.help)
-
-
-class UsageError(SageError):
+class UsageError(_Explained):
     """A command line, parameter or argument is wrong."""
 
-    exit_code = 2
 
-    def __init__(self, problem: str, help: str = "") -> None:
-        super().__init__(problem, help)
-
-    def __str__(self) -> str:
-        problem, help = self.args
-        return _with_help(problem, help)
-
-
-class StoreError(SageError):
+class StoreError(_Placed):
     """The job store cannot be used as asked; the URL is shown without its password."""
 
-    def __init__(self, url: str, problem: str, help: str = "") -> None:
-        super().__init__(url, problem, help)
-
-    def __str__(self) -> str:
-        url, problem, help = self.args
-        return _with_help(f"store {url}: {problem}", help)
+    place = "store {}"
 
 
 class StoreUnavailable(StoreError):
@@ -186,15 +178,10 @@ class StaleAttempt(StoreError):
         return f"job {job}: fence {fence} is stale; another attempt owns the job"
 
 
-class CorruptArtifact(SageError):
+class CorruptArtifact(_Placed):
     """A stored file is missing or is not what its digest says; the job that made it can be run again."""
 
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(path, problem)
-
-    def __str__(self) -> str:
-        path, problem = self.args
-        return f"artifact {path}: {problem}"
+    place = "artifact {}"
 
 
 class OperatorError(SageError):
@@ -209,41 +196,23 @@ class OperatorError(SageError):
         return _with_help(f"step {step!r}{at}: {problem}", help)
 
 
-class BadSignature(OperatorError):
+class BadSignature(_Placed, OperatorError):
     """An operator's annotations cannot be used; names the operator and says what to write."""
 
     exit_code = 2
-
-    def __init__(self, operator: str, problem: str, help: str = "") -> None:
-        SageError.__init__(self, operator, problem, help)
-
-    def __str__(self) -> str:
-        operator, problem, help = self.args
-        return _with_help(f"operator {operator!r}: {problem}", help)
+    place = "operator {!r}"
 
 
-class UnsupportedType(SageError):
+class UnsupportedType(_Placed):
     """An annotation that no port, option or column can have."""
 
     exit_code = 2
 
-    def __init__(self, annotation: str, problem: str, help: str = "") -> None:
-        super().__init__(annotation, problem, help)
 
-    def __str__(self) -> str:
-        annotation, problem, help = self.args
-        return _with_help(f"{annotation}: {problem}", help)
-
-
-class ModelError(SageError):
+class ModelError(_Placed):
     """A model is missing, or cannot do what is asked of it; says how to get one that can."""
 
-    def __init__(self, model: str, problem: str, help: str = "") -> None:
-        super().__init__(model, problem, help)
-
-    def __str__(self) -> str:
-        model, problem, help = self.args
-        return _with_help(f"model {model!r}: {problem}", help)
+    place = "model {!r}"
 
 
 class AttemptFailed(SageError):

@@ -83,12 +83,7 @@ class Observers:
                     self._manager.subset_hook_caller(name, others)(**arguments)
                 except Exception as error:  # noqa: BLE001 - an observer must not fail what it observes
                     problem = f"{type(error).__name__}: {error}"
-                    log(
-                        "observer_failed",
-                        level=logging.WARNING,
-                        hook=name,
-                        plugin=implementation.plugin_name,
-                        error=problem,
-                    )
+                    plugin = implementation.plugin_name
+                    log("observer_failed", level=logging.WARNING, hook=name, plugin=plugin, error=problem)
 
         return call

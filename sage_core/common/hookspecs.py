@@ -52,7 +52,7 @@ def sage_commands() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 @hookspec
 def sage_on_run_finished(run: Run) -> None:
-    """A run ended, in any status; called once, by the process that saw it end, after the commit."""
+    """A run ended, in any status; called at least once a session, after the commit."""
 
 
 @hookspec

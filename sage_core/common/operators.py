@@ -78,11 +78,9 @@ class ArtifactDir(Protocol):
     @property
     def path(self) -> Path:
         """Where to write; empty at first, private to this attempt."""
-        ...
 
     def publish(self, kind: type[T]) -> T:
         """Digest the written files and return them as an artifact of class `kind` (a subclass of `Artifact`)."""
-        ...
 
 
 class Context(Protocol):
@@ -91,38 +89,30 @@ class Context(Protocol):
     @property
     def run_id(self) -> str:
         """The run this call belongs to."""
-        ...
 
     @property
     def step(self) -> str:
         """The step's name in the workflow."""
-        ...
 
     @property
     def client(self) -> InferenceClient:
         """The one way to a model; every call through it is scheduled and logged."""
-        ...
 
     @property
     def base(self) -> Path:
         """The folder of the workflow file: relative paths in options have been joined to it already."""
-        ...
 
     def new_artifact(self) -> ArtifactDir:
         """Return an empty directory to fill and publish."""
-        ...
 
     def open_once(self, artifact: Artifact, load: Callable[[Path], T]) -> T:
         """Load an artifact once per worker and digest; later calls return the same object."""
-        ...
 
     def digest_files(self, paths: Sequence[Path]) -> list[str]:
         """Content digests, one per path, read again only where size, mtime or inode changed."""
-        ...
 
     def warn(self, message: str) -> None:
         """Report something the user should see, once per distinct message and run."""
-        ...
 
 
 class OperatorInfo(msgspec.Struct, frozen=True, kw_only=True):

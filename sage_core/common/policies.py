@@ -9,17 +9,7 @@ from collections.abc import Mapping
 
 from sage_core.common.contracts import Fleet, Ordering, Scheduler
 from sage_core.common.errors import ConfigError, PluginError
-from sage_core.common.records import (
-    Decision,
-    Dispatch,
-    Event,
-    Idle,
-    Lane,
-    Queued,
-    Verdict,
-    Withdrawn,
-    Work,
-)
+from sage_core.common.records import Decision, Dispatch, Event, Idle, Lane, Queued, Verdict, Withdrawn, Work
 from sage_core.common.registry import Registry
 
 #: Heads that fit nowhere and are passed before a lane is given up for this instant.

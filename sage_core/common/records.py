@@ -329,12 +329,20 @@ class Node(Record):
     #: Bytes.
     memory: int = 0
     gpu: int = 0
+    #: Bytes of each GPU; 0 is not known.
+    gpu_memory: int = 0
     labels: tuple[str, ...] = ()
     used_cpu: float = 0.0
     used_memory: int = 0
     used_gpu: int = 0
     #: Models already loaded there.
     models: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """How much of its scarcest resource is in use, 1 being all."""
+        pairs = (self.used_cpu, self.cpu), (self.used_memory, self.memory), (self.used_gpu, self.gpu)
+        return max((used / whole for used, whole in pairs if whole), default=0.0)
 
 
 class Needs(Record):
@@ -344,6 +352,8 @@ class Needs(Record):
     #: Bytes.
     memory: int = 0
     gpu: int = 0
+    #: Bytes that each of its GPUs has at least.
+    gpu_memory: int = 0
     labels: tuple[str, ...] = ()
     model: str = ""
 

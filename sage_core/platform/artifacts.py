@@ -140,6 +140,12 @@ class ArtifactStore:
             return found
         raise CorruptArtifact(str(place), "missing")
 
+    def has(self, digest: str) -> bool:
+        """Whether an artifact is here, or wherever else it is kept."""
+        with suppress(CorruptArtifact):
+            return bool(self.path(digest))
+        return False
+
     def obtain(self, digest: str) -> Path:
         """Return where an artifact lies, after fetching it from wherever else it is kept."""
         return self.path(digest)

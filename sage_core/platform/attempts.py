@@ -6,7 +6,7 @@ from typing import Any
 
 from sage_core.common.records import JobState, Record
 from sage_core.platform.database import Row
-from sage_core.platform.records import Outcome
+from sage_core.platform.records import JobRow, Outcome
 
 
 class Held(Record):
@@ -46,10 +46,22 @@ def held_from(row: Row) -> Held:
     )
 
 
+def held_of(job: JobRow) -> Held:
+    """The same of a job that is at hand whole."""
+    held = {name: getattr(job, name) for name in Held.__struct_fields__}
+    return Held(**{**held, "worker": job.worker or "", "claimed_at": job.claimed_at or 0})
+
+
+def cancelled(job: JobRow, error: str) -> Ending:
+    """A job that was seized is not to be tried again."""
+    return Ending(held=held_of(job), state="failed", outcome="cancelled", error=error, attempt=job.attempt)
+
+
 def expired(held: Held, now: int) -> Ending:
     """A lease ran out: because the deadline cut it, or because nobody renewed it."""
     if held.deadline_at is not None and held.deadline_at <= now:
-        return retried(held, "timeout", f"timed out after {held.deadline_at - held.claimed_at} ms")
+        limit = f"{(held.deadline_at - held.claimed_at) / 1000:g} s"
+        return retried(held, "timeout", f"timed out after {limit}, the [workers] deadline of an attempt")
     return retried(held, "expired", f"worker lost: {held.worker} stopped renewing its lease")
 
 

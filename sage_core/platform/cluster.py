@@ -74,9 +74,13 @@ class ClusterWriter:
         self._db.write("queue_switch", {"name": name, "paused": paused})
 
     def make_slots(self: Handle, key: str, count: int) -> None:
-        """Let at most `count` jobs of `key` run at once; running ones beyond a lowered count finish."""
+        """Let at most `count` jobs of `key` run at once; of running ones beyond a lowered count, none is followed."""
         self._db.write_each("slot_insert", [{"key": key, "n": n} for n in range(count)])
-        self._db.write("slots_drop", {"key": key, "count": count})
+        if self._db.fetch("slots_above", {"key": key, "count": count}):
+            # No slot is taken in between.
+            self._db.write_fetch("slot_lock", {"key": key})
+            for name in ("slots_drop", "slots_leave"):
+                self._db.write(name, {"key": key, "count": count})
 
     def announce_node(
         self: Handle, *, name: str, supervisor: str, host: str, body: str, node_ms: int, silence_ms: int

@@ -24,16 +24,23 @@ def cluster_queries(s: Spelling) -> dict[str, Any]:
 
 def queue_queries(s: Spelling) -> dict[str, Any]:
     """Queues that can be paused, and slots that limit how many jobs of a key run at once."""
-    queue, slot = t.queue, t.slot
-    depth = sa.table("sage_queue_depth", *map(sa.column, ("queue", "ready", "running", "blocked", "oldest_run_at")))
+    queue, slot, beyond = t.queue, t.slot, t.slot.alias("beyond")
+    above = sa.and_(slot.c.key == p("key"), slot.c.n >= p("count", sa.Integer))
+    counts = ("ready", "delayed", "held", "running", "blocked")
+    depth = sa.table("sage_queue_depth", *map(sa.column, ("queue", *counts, "oldest_run_at")))
     names = sa.union(sa.select(queue.c.name), sa.select(depth.c.queue)).subquery("names")
     switch = s.insert(queue, changed_at=s.now)
     free = (
         sa.select(slot.c.n)
-        .where(slot.c.key == p("key"), sa.not_(holds(slot)))
+        .where(slot.c.key == p("key"), slot.c.n >= lit(0), sa.not_(holds(slot)))
         .order_by(slot.c.n)
         .limit(lit(1))
-        .offset(lit(0))
+        # Whoever runs beyond a lowered count takes the place of one that could be taken.
+        .offset(
+            sa.select(sa.func.count())
+            .where(beyond.c.key == p("key"), beyond.c.n < lit(0), holds(beyond))
+            .scalar_subquery()
+        )
     )
     return {
         "queue_switch": switch.on_conflict_do_update(
@@ -42,7 +49,7 @@ def queue_queries(s: Spelling) -> dict[str, Any]:
         "queues": sa.select(
             names.c.name,
             sa.func.coalesce(queue.c.paused, s.false),
-            *(sa.func.coalesce(depth.c[state], lit(0)) for state in ("ready", "running", "blocked")),
+            *(sa.func.coalesce(depth.c[state], lit(0)) for state in counts),
             depth.c.oldest_run_at,
         )
         .select_from(
@@ -50,7 +57,12 @@ def queue_queries(s: Spelling) -> dict[str, Any]:
         )
         .order_by(names.c.name),
         "slot_insert": s.insert(slot, job_id=sa.null(), fence=sa.null()).on_conflict_do_nothing(),
-        "slots_drop": sa.delete(slot).where(slot.c.key == p("key"), slot.c.n >= p("count", sa.Integer)),
+        "slots_above": sa.select(slot.c.n).where(above),
+        "slots_drop": sa.delete(slot).where(
+            sa.or_(above, sa.and_(slot.c.key == p("key"), slot.c.n < lit(0))), sa.not_(holds(slot))
+        ),
+        # Below nought a slot is held until its job ends, and then nobody's any more.
+        "slots_leave": sa.update(slot).where(above).values(n=-slot.c.job_id),
         # Taken first, so that the next statement sees every claim of a slot of this key that was committed.
         "slot_lock": sa.select(slot.c.n).where(slot.c.key == p("key"), slot.c.n == lit(0)).with_for_update(),
         "slot_take": sa.update(slot)

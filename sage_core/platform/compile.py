@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sage_core.platform.database import Dialect
 from sage_core.platform.queries import queries
 from sage_core.platform.spelling import DIALECTS
-from sage_core.platform.tables import VIEWS, metadata
+from sage_core.platform.tables import NOW, VIEWS, metadata
 
 HERE = Path(__file__).parent
 #: Rows every store starts with; `product` tells our database from a foreign one.
@@ -52,7 +52,7 @@ def schema(name: Dialect) -> str:
     for table in metadata.sorted_tables:
         parts.append(str(CreateTable(table).compile(dialect=engine)))
         parts += [str(CreateIndex(index).compile(dialect=engine)) for index in sorted(table.indexes, key=str)]
-    parts += [f"CREATE VIEW {view} AS {text}" for view, text in VIEWS.items()]
+    parts += [f"CREATE VIEW {view} AS {text.format(now=NOW[name])}" for view, text in VIEWS.items()]
     parts += [f"INSERT INTO setting (key, value) VALUES ('{key}', '{value}')" for key, value in SETTINGS.items()]
     lines = (line.rstrip() for part in parts for line in [*part.strip().splitlines(), ";", ""])
     return "\n".join(lines).replace("\n;", ";")

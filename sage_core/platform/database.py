@@ -117,12 +117,24 @@ class Database(ABC):
     def together(self, steps: Sequence[Step]) -> list[list[Row]]:
         """Run writing statements one after another, in one round trip where there is one; return the rows of each.
 
-        Of a statement over rows, made with `Spelling.spread`, it is one row with the number of rows written.
+        A statement made with `Spelling.spread` is given rows, and returns what it returned for all of them.
         """
-        return [
-            self.write_fetch(name, given) if isinstance(given, Mapping) else [(self.write_each(name, given),)]
-            for name, given in steps
-        ]
+        made = []
+        for name, given in steps:
+            each = [given] if isinstance(given, Mapping) else given
+            made.append([row for one in each for row in self.write_fetch(name, one)])
+        return made
+
+    def whole(self, steps: Sequence[Step]) -> list[list[Row]]:
+        """Run writing statements as a transaction of their own; see `together`."""
+        self.begin()
+        try:
+            made = self.together(steps)
+        except BaseException:
+            self.rollback()
+            raise
+        self.commit()
+        return made
 
     def _require_no_transaction(self) -> None:
         if self.in_transaction():

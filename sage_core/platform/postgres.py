@@ -5,6 +5,7 @@ Imported only for ``postgresql://`` URLs; the driver comes with ``sage-core[post
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +29,9 @@ PLANS = (
 #: Where handles tell one another that something was committed, and seconds between two such words of one handle.
 CHANNEL, QUIET_S = "sage", 0.01
 
+# What the driver says of a connection that was cut, it also raises: without any handler, Python would print it too.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
 _IN = (TransactionStatus.INTRANS, TransactionStatus.ACTIVE, TransactionStatus.INERROR)
 
 
@@ -42,6 +46,8 @@ class PostgresDatabase(Database):
         self._listening = False
         self._told = 0.0
         self._owed = False
+        #: Whether a transaction was begun of which the server has not heard.
+        self._pending = False
         self._open()
 
     def fetch(self, name: str, parameters: Parameters) -> list[Row]:
@@ -51,6 +57,7 @@ class PostgresDatabase(Database):
     def write(self, name: str, parameters: Parameters) -> int:
         """Run a writing statement and return the number of rows it touched."""
         self._require_transaction()
+        self._start()
         with self._explained():
             return self._connection.execute(self.statements[name], parameters, prepare=True).rowcount
 
@@ -62,6 +69,7 @@ class PostgresDatabase(Database):
             return 0
         if len(given) == 1:
             return self.write(name, given[0])
+        self._start()
         with self._explained(), self._connection.cursor() as cursor:
             cursor.executemany(self.statements[name], given)
             return cursor.rowcount
@@ -73,6 +81,7 @@ class PostgresDatabase(Database):
         ids: list[int] = []
         if not given:
             return ids
+        self._start()
         with self._explained(), self._connection.cursor() as cursor:
             cursor.executemany(self.statements[name], given, returning=True)
             more: bool | None = True
@@ -92,21 +101,36 @@ class PostgresDatabase(Database):
         """Run writing statements in one round trip and return the rows of each."""
         self._require_transaction()
         with self._explained():
+            pending, self._pending = self._pending, False
+            if pending and self._connection.closed:
+                self._open()
             with self._connection.pipeline():
+                if pending:
+                    self._connection.execute("BEGIN")
                 cursors = [self._connection.execute(self.statements[name], _arrays(given)) for name, given in steps]
-            return [cursor.fetchall() if cursor.description else [(cursor.rowcount,)] for cursor in cursors]
+            return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+
+    def whole(self, steps: Sequence[Step]) -> list[list[Row]]:
+        """Run writing statements as a transaction of their own, which one alone is anyway."""
+        return [self.alone(steps[0][0], _arrays(steps[0][1]))] if len(steps) == 1 else super().whole(steps)
 
     def in_transaction(self) -> bool:
         """Whether a transaction is open, be it a failed one."""
-        return self._connection.info.transaction_status in _IN
+        return self._pending or self._connection.info.transaction_status in _IN
 
     def begin(self) -> None:
-        """Start a transaction at READ COMMITTED: what must not move is locked by the statements themselves."""
+        """Start a transaction at READ COMMITTED: what must not move is locked by the statements themselves.
+
+        The server hears of it with the first statement.
+        """
         self._require_no_transaction()
-        self.run("BEGIN")
+        self._pending = True
 
     def commit(self) -> None:
         """Commit, and tell the other handles soon afterwards: outside the transaction, and not for each one."""
+        if self._pending:
+            self._pending = False
+            return
         if self._connection.info.transaction_status == TransactionStatus.INERROR:
             self.rollback()
             raise StoreError(self.url, "the transaction had failed and was rolled back", "run the command again")
@@ -121,7 +145,8 @@ class PostgresDatabase(Database):
 
     def rollback(self) -> None:
         """Drop the transaction's writes; a broken connection has dropped them."""
-        if not self._connection.closed and self.in_transaction():
+        pending, self._pending = self._pending, False
+        if not pending and not self._connection.closed and self.in_transaction():
             try:
                 self._connection.execute("ROLLBACK")
             except psycopg.Error:
@@ -175,18 +200,27 @@ class PostgresDatabase(Database):
                 connect_timeout=CONNECT_S,
                 application_name="sage",
             )
+        self._listening = False
+        # Before it is asked anything: an old server knows not all of these settings.
+        if self._connection.info.server_version < MINIMUM:
+            found = self._connection.info.parameter_status("server_version")
+            self._connection.close()
+            raise StoreError(self.url, f"PostgreSQL {found} is too old", f"SAGE needs {MINIMUM // 10_000} or later")
+        with self._explained():
             # Not as a connection option: the URL may have options of its own, such as a search_path.
             # A process that is stopped inside a transaction would keep its locks for as long as it stays stopped.
             for limit in ("lock_timeout", "idle_in_transaction_session_timeout"):
                 self._connection.execute(f"SET {limit} = {LOCK_S * 1000}")
             self._connection.execute(PLANS)
-        self._listening = False
-        if self._connection.info.server_version < MINIMUM:
-            found = self._connection.info.parameter_status("server_version")
-            self._connection.close()
-            raise StoreError(self.url, f"PostgreSQL {found} is too old", f"SAGE needs {MINIMUM // 10_000} or later")
+
+    def _start(self) -> None:
+        """Send the begin that is due."""
+        if self._pending:
+            self._pending = False
+            self.run("BEGIN")
 
     def _fetch(self, text: str, parameters: Parameters | None) -> list[Row]:
+        self._start()
         if self._connection.closed:
             # Inside a transaction `closed` cannot be reached: the statement that broke it has raised.
             self._open()

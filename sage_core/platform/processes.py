@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 from pathlib import Path
 
 from sage_core.platform.records import NewWorker, WorkerKind
@@ -49,6 +51,18 @@ def start_ticks(pid: int) -> int | None:
     except OSError:
         return _answers(pid)
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def processor_time(pid: int) -> str:
+    """The time on the processor that a process has used, as its system words it; empty if that is not known."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        with contextlib.suppress(OSError):
+            asked = ["ps", "-o", "time=", "-p", str(pid)]
+            return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        return ""
+    return f"{fields[11]}+{fields[12]}"
 
 
 def _answers(pid: int) -> int | None:

@@ -58,6 +58,7 @@ def run_queries(s: Spelling) -> dict[str, Any]:
             created_at=sa.case((newest > s.now, newest), else_=s.now),
             started_at=sa.case((p("status", sa.Text) == lit("running"), s.now), else_=sa.null()),
             finished_at=sa.null(),
+            announced=lit(0),
         ).on_conflict_do_nothing(),
         # The run that a new one's keys belong to: any run for an idempotency key, an unfinished one for a unique key.
         "run_of_keys": sa.select(run.c.id)
@@ -118,8 +119,8 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
     # Of a job named by its id.
     runs = s.unindexed(job.c.state) == lit("running")
     held = sa.select(*HELD)
-    given = s.given("given", sa.BigInteger, sa.BigInteger, sa.Text, sa.Boolean, sa.Integer, sa.Integer)
-    here = p("on_node", sa.Text)
+    locked = held.where(running).order_by(job.c.id).with_for_update()
+    here, delay = p("on_node", sa.Text), p("delay_ms", sa.BigInteger)
     paused = sa.exists().where(t.queue.c.name == p("queue"), t.queue.c.paused)
     # A job that ran before keeps its node, and has no patience left with it.
     meant = sa.func.coalesce(job.c.node_until, lit(0)) > s.now
@@ -130,8 +131,21 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
     late = sa.exists().where(waits.c.state == lit("running"), waits.c.lease_until <= s.now)
     # Twice: the one names the partial index to SQLite, the other is what it can search it by.
     asks = sa.exists().where(waits.c.state == lit("ready"), waits.c.needs != lit(""), waits.c.needs > lit(""))
-    calm = sa.or_(p("anyway", sa.Boolean), sa.not_(sa.or_(late, asks)))
-    free = sa.exists().where(t.slot.c.key == job.c.limit_key, sa.not_(holds(t.slot)))
+    free = sa.and_(t.slot.c.n >= lit(0), sa.not_(holds(t.slot)))
+    # Limited jobs are claimed together with their slots, by more statements: seldom is one free that a job waits for.
+    # Jobs of a node of its kind, likewise.
+    limited = sa.exists().where(
+        free,
+        sa.exists()
+        .where(waits.c.state == lit("ready"), waits.c.limit_key == t.slot.c.key)
+        .where(waits.c.queue == p("queue"), waits.c.run_at <= s.now)
+        .correlate(t.slot),
+    )
+    anyway = p("anyway", sa.Boolean)
+    calm = sa.or_(anyway, sa.not_(sa.or_(late, asks, limited)))
+    unlimited = sa.or_(
+        job.c.limit_key.is_(None), sa.and_(anyway, sa.exists().where(t.slot.c.key == job.c.limit_key, free))
+    )
     fenced = sa.and_(job.c.id == p("job_id"), job.c.fence == p("fence"), runs)
     named = sa.tuple_(job.c.id, job.c.fence).in_(s.pairs("pairs"))
 
@@ -144,7 +158,7 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
         return s.first(
             sa.select(job.c.id)
             .where(ready, job.c.queue == p("queue"), job.c.run_at <= s.now, *where)
-            .where(calm, sa.not_(paused), placed, able, sa.or_(job.c.limit_key.is_(None), free))
+            .where(calm, sa.not_(paused), placed, able, unlimited)
             .order_by(job.c.rank, job.c.run_at, job.c.id)
         )
 
@@ -172,6 +186,12 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
             .returning(*CLAIMED)
         )
 
+    def renew(*where: Any) -> Any:
+        within = sa.or_(job.c.deadline_at.is_(None), job.c.deadline_at > s.now)
+        mine = sa.select(job.c.id).where(*where, within).order_by(job.c.id).with_for_update().cte("mine")
+        mine = mine.prefix_with("MATERIALIZED", dialect="postgresql")
+        return sa.update(job).where(job.c.id.in_(sa.select(mine.c.id))).values(lease_until=lease(job.c.deadline_at))
+
     mine = sa.or_(p("run_id", sa.Text).is_(None), job.c.run_id == p("run_id", sa.Text))
     return {
         "claim": claim(),
@@ -191,25 +211,20 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
             held.where(running, job.c.lease_until <= s.now).order_by(job.c.lease_until)
         ).with_for_update(skip_locked=True),
         "held_one": held.where(fenced).with_for_update(),
-        "held_pairs": held.where(job.c.id.in_(s.listed("ids")), named, runs).with_for_update(),
-        "held_worker": held.where(running, job.c.worker == p("of_worker")).with_for_update(),
+        # In one order, as everything that locks several jobs: so none of them waits for the other in turn.
+        "held_pairs": held.where(job.c.id.in_(s.listed("ids")), named, runs).order_by(job.c.id).with_for_update(),
+        "held_worker": locked.where(job.c.worker == p("of_worker")),
         # What runs is locked before what waits for it, as a completion does.
         "held_left": sa.select(*HELD, job.c.state)
         .where(job.c.run_id == p("of_run"), job.c.state.in_([lit(x) for x in ("blocked", "ready", "running")]))
         .order_by(job.c.state != lit("running"), job.c.id)
         .with_for_update(),
-        "held_run": held.where(running, job.c.run_id == p("of_run")).with_for_update(),
-        "renew": sa.update(job)
-        .where(job.c.id.in_(s.listed("ids")), named, runs)
-        .where(sa.or_(job.c.deadline_at.is_(None), job.c.deadline_at > s.now))
-        .values(lease_until=lease(job.c.deadline_at))
-        .returning(job.c.id),
+        "held_run": locked.where(job.c.run_id == p("of_run")),
+        "renew": renew(job.c.id.in_(s.listed("ids")), named, runs).returning(job.c.id),
         # A worker's id is of one process, and a job's worker is whoever claimed it last: together they are a fence.
-        "renew_workers": sa.update(job)
-        .where(running, job.c.worker.in_(s.listed("workers", sa.Text)))
-        .where(sa.or_(job.c.deadline_at.is_(None), job.c.deadline_at > s.now))
-        .values(lease_until=lease(job.c.deadline_at))
-        .returning(job.c.id, job.c.fence),
+        "renew_workers": renew(running, job.c.worker.in_(s.listed("workers", sa.Text))).returning(
+            job.c.id, job.c.fence
+        ),
         # A claim that found no free slot is as if it had not been, but for the fence.
         "unclaim": sa.update(job)
         .where(fenced)
@@ -223,38 +238,14 @@ def claim_queries(s: Spelling) -> dict[str, Any]:
         .values(
             state=p("new_state"),
             attempt=p("new_attempt"),
-            run_at=s.now + p("delay_ms", sa.BigInteger),
+            # One that may be claimed at once keeps its place among its equals: being lost must not send it to the end.
+            run_at=sa.case((delay > lit(0), s.now + delay), else_=job.c.run_at),
             error=p("new_error"),
             lease_until=sa.null(),
             deadline_at=sa.null(),
             node=sa.null(),
             node_until=sa.null(),
         ),
-        "finish": sa.update(job)
-        .where(job.c.id == given[0], job.c.fence == given[1], runs)
-        .values(
-            state=lit("done"),
-            result_key=given[2],
-            reused=given[3],
-            session=given[4],
-            failures=given[5],
-            error=lit(""),
-            lease_until=sa.null(),
-            deadline_at=sa.null(),
-        )
-        .returning(job.c.id),
-        # A completion that comes twice has left its line already.
-        "attempt_done": s.insert_from(t.attempt)
-        .from_select(
-            t.attempt.c.keys(),
-            sa.select(
-                *(job.c[name] for name in ("id", "fence", "attempt", "worker", "claimed_at")),
-                s.now,
-                lit("done"),
-                lit(""),
-            ).where(job.c.id == given[0], job.c.fence == given[1], job.c.state == lit("done")),
-        )
-        .on_conflict_do_nothing(),
         "finish_unclaimed": sa.update(job)
         .where(job.c.id == p("job_id"), job.c.state.in_([lit("ready"), lit("blocked")]))
         .values(
@@ -361,25 +352,16 @@ def value_queries(s: Spelling) -> dict[str, Any]:
     """What is kept by content: results, memos, file digests."""
     result, memo, file = t.result, t.memo, t.file_digest
     keys = s.listed("keys", sa.Text)
-    reusable = sa.or_(
-        p("for_run", sa.Text).is_(None), result.c.scope_run.is_(None), result.c.scope_run == p("for_run", sa.Text)
-    )
     put_file = s.insert(file)
-    types = {c.name: c.type for c in result.c if c.name != "created_at"}
-    new = s.spread(**types, job_id=sa.BigInteger, fence=sa.BigInteger)
-    # Of an attempt that has just recorded its end, or of nobody in particular.
-    ended = sa.exists().where(t.job.c.id == new["job_id"], t.job.c.fence == new["fence"], t.job.c.state == lit("done"))
+    body = {c.name: c.type for c in result.c if c.name != "created_at"}
+    new = s.spread(**body)
+    kept = {**new, "created_at": s.now}
     return {
+        **finish_queries(s),
         "result_insert": s.insert_from(result)
-        .from_select(
-            result.c.keys(),
-            sa.select(*({**new, "created_at": s.now}[column.name] for column in result.c)).where(
-                sa.or_(new["job_id"].is_(None), ended)
-            ),
-        )
+        .from_select(result.c.keys(), sa.select(*(kept[column.name] for column in result.c)))
         .on_conflict_do_nothing(),
-        "result_scopes": sa.select(result.c.key, result.c.scope_run).where(result.c.key.in_(keys)),
-        "results": sa.select(result.c.key, result.c.body).where(result.c.key.in_(keys), reusable),
+        "results": sa.select(result.c.key, result.c.body).where(result.c.key.in_(keys)),
         "results_forget": sa.delete(result).where(result.c.key.in_(keys)),
         "memo_insert": s.insert(memo, created_at=s.now).on_conflict_do_nothing(),
         "memos": sa.select(memo.c.key, memo.c.value).where(memo.c.key.in_(keys)),
@@ -389,3 +371,48 @@ def value_queries(s: Spelling) -> dict[str, Any]:
         ),
         "files": sa.select(*FILE).where(file.c.path.in_(keys)),
     }
+
+
+def finish_queries(s: Spelling) -> dict[str, Any]:
+    """What attempts that own their jobs leave, each row of parameters one of them: end, line of history, result.
+
+    SQLite says it in three statements. PostgreSQL says it in one, which can be a transaction of its own.
+    """
+    job, result = t.job, t.result
+    types = {name: job.c[name].type for name in ("fence", "result_key", "reused", "session", "failures")}
+    new = s.spread(job_id=sa.BigInteger, **types, run_id=sa.Text, body=sa.LargeBinary)
+    owned = sa.and_(job.c.id == new["job_id"], job.c.fence == new["fence"])
+    finish = (
+        sa.update(job)
+        .where(owned, s.unindexed(job.c.state) == lit("running"))
+        .values(
+            state=lit("done"),
+            **{name: new[name] for name in types if name != "fence"},
+            error=lit(""),
+            lease_until=sa.null(),
+            deadline_at=sa.null(),
+        )
+    )
+    line = ("id", "fence", "attempt", "worker", "claimed_at")
+
+    def told(rows: Any, *where: Any) -> Any:
+        # One that comes twice has left its line already.
+        values = sa.select(*(rows[name] for name in line), s.now, lit("done"), lit("")).where(*where)
+        return s.insert_from(t.attempt).from_select(t.attempt.c.keys(), values).on_conflict_do_nothing()
+
+    def kept(rows: Any, *where: Any) -> Any:
+        values = {"key": rows["result_key"], "run_id": rows["run_id"], "body": rows["body"], "created_at": s.now}
+        values["bytes"] = sa.func.length(rows["body"])
+        chosen = sa.select(*values.values()).where(rows["body"].is_not(None), *where)
+        return s.insert_from(result).from_select([*values], chosen).on_conflict_do_nothing()
+
+    if s.dialect == "sqlite":
+        done = sa.and_(owned, job.c.state == lit("done"))
+        return {
+            "finish": finish.returning(job.c.id),
+            "finish_history": told(job.c, done),
+            "finish_result": kept(new, sa.exists().where(done)),
+        }
+    given = [new[name] for name in ("result_key", "run_id", "body")]
+    ended = finish.returning(*(job.c[name] for name in line), *given).cte("done")
+    return {"finish": sa.select(ended.c.id).add_cte(told(ended.c).cte("told"), kept(ended.c).cte("kept"))}

@@ -107,9 +107,9 @@ class Reader(ClusterReader, ScheduleReader, UpkeepReader):
         rows = self._db.fetch("attempts", {"of_run": run_id})
         return [AttemptRow(**dict(zip(_ATTEMPT, row, strict=True))) for row in rows]
 
-    def results(self, keys: Iterable[str], *, run_id: str | None = None) -> dict[str, bytes]:
-        """Fetch stored results; with `run_id`, only those that this run may reuse."""
-        return {row[0]: row[1] for row in self._db.fetch("results", {"keys": listed(keys), "for_run": run_id})}
+    def results(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Fetch stored results; unknown keys are left out."""
+        return {row[0]: row[1] for row in self._db.fetch("results", {"keys": listed(keys)})}
 
     def memo_get(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Fetch remembered values; unknown keys are left out."""
@@ -131,6 +131,10 @@ class Reader(ClusterReader, ScheduleReader, UpkeepReader):
     def runs_over(self, queue: str, *, limit: int = 8) -> list[str]:
         """Runs without a driver that nobody has ended although nothing of them is left to run, oldest first."""
         return [row[0] for row in self._db.fetch("runs_over", {"queue": queue, "limit": limit})]
+
+    def runs_unheard(self, *, for_ms: int, limit: int = 64) -> list[str]:
+        """Runs that ended at least `for_ms` ago and whose end no plugin has been told, oldest first."""
+        return [row[0] for row in self._db.fetch("runs_unheard", {"for_ms": for_ms, "limit": limit})]
 
     def claimable(self, queue: str, *, node: str = "", fits: Sequence[str] = (), limit: int = 1) -> int:
         """Count the jobs that a claim would find now, up to `limit`; `fits` are needs that the node can meet."""

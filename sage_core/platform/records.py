@@ -58,6 +58,8 @@ class StoredRun(NewRun):
     created_at: int = 0
     started_at: int | None = None
     finished_at: int | None = None
+    #: The last session whose end the plugins have heard of.
+    announced: int = 0
 
 
 class Pulse(Record):
@@ -114,10 +116,10 @@ class Completion(Record):
     result_key: str | None = None
     #: The result itself; None when it is kept already.
     body: bytes | None = None
-    #: The only run that may reuse it; its key must be of that run's own.
-    scope_run: str | None = None
     #: Rows that failed and were skipped.
     failures: int = 0
+    #: The result was found, not computed.
+    reused: bool = False
 
 
 class JobRow(Job):
@@ -204,10 +206,13 @@ class QueueRow(Record):
 
     name: str
     paused: bool = False
+    #: Jobs that a worker could claim now, jobs that are due later, and those that wait because the queue is paused.
     ready: int = 0
+    delayed: int = 0
+    held: int = 0
     running: int = 0
     blocked: int = 0
-    #: When its oldest ready job became due.
+    #: When the first job of those three became due, or will be.
     oldest_run_at: int | None = None
 
 

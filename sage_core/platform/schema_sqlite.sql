@@ -68,7 +68,6 @@ CREATE TABLE result (
 	body BLOB NOT NULL,
 	bytes BIGINT NOT NULL,
 	created_at BIGINT NOT NULL,
-	scope_run TEXT,
 	CONSTRAINT pk_result PRIMARY KEY ("key")
 );
 
@@ -95,12 +94,15 @@ CREATE TABLE run (
 	pins BLOB DEFAULT '' NOT NULL,
 	deployment TEXT,
 	forked_from TEXT,
+	announced INTEGER DEFAULT '0' NOT NULL,
 	CONSTRAINT pk_run PRIMARY KEY (id)
 );
 
 CREATE INDEX ix_run_created_at ON run (created_at);
 
 CREATE INDEX ix_run_live ON run (queue, created_at) WHERE status IN ('queued', 'running');
+
+CREATE INDEX ix_run_unheard ON run (finished_at) WHERE finished_at IS NOT NULL AND announced < session;
 
 CREATE UNIQUE INDEX uq_run_idempotency_key ON run (idempotency_key);
 
@@ -114,7 +116,7 @@ CREATE TABLE setting (
 
 CREATE TABLE slot (
 	"key" TEXT NOT NULL,
-	n INTEGER NOT NULL,
+	n BIGINT NOT NULL,
 	job_id BIGINT,
 	fence BIGINT,
 	CONSTRAINT pk_slot PRIMARY KEY ("key", n)
@@ -182,6 +184,8 @@ CREATE INDEX ix_job_failed ON job (run_id) WHERE state = 'failed';
 
 CREATE INDEX ix_job_lease ON job (lease_until) WHERE state = 'running';
 
+CREATE INDEX ix_job_limited ON job (limit_key) WHERE state = 'ready' AND limit_key IS NOT NULL;
+
 CREATE INDEX ix_job_needs ON job (needs) WHERE state = 'ready' AND needs <> '';
 
 CREATE INDEX ix_job_ready ON job (queue, rank, run_at, id) WHERE state = 'ready';
@@ -240,6 +244,6 @@ CREATE TABLE fire (
 
 CREATE INDEX ix_fire_run_id ON fire (run_id);
 
-CREATE VIEW sage_queue_depth AS SELECT queue, SUM(CASE WHEN state = 'ready' THEN 1 ELSE 0 END) AS ready, SUM(CASE WHEN state = 'running' THEN 1 ELSE 0 END) AS running, SUM(CASE WHEN state = 'blocked' THEN 1 ELSE 0 END) AS blocked, MIN(CASE WHEN state = 'ready' THEN run_at END) AS oldest_run_at FROM job WHERE state IN ('ready', 'running', 'blocked') GROUP BY queue;
+CREATE VIEW sage_queue_depth AS SELECT job.queue AS queue, SUM(CASE WHEN state = 'ready' AND paused IS NOT TRUE AND run_at <= CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER) THEN 1 ELSE 0 END) AS ready, SUM(CASE WHEN state = 'ready' AND paused IS NOT TRUE AND run_at > CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER) THEN 1 ELSE 0 END) AS delayed, SUM(CASE WHEN state = 'ready' AND paused THEN 1 ELSE 0 END) AS held, SUM(CASE WHEN state = 'running' THEN 1 ELSE 0 END) AS running, SUM(CASE WHEN state = 'blocked' THEN 1 ELSE 0 END) AS blocked, MIN(CASE WHEN state = 'ready' THEN run_at END) AS oldest_run_at FROM job LEFT JOIN queue ON queue.name = job.queue WHERE state IN ('ready', 'running', 'blocked') GROUP BY job.queue;
 
 INSERT INTO setting (key, value) VALUES ('product', 'sage');

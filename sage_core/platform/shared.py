@@ -23,11 +23,12 @@ class Pieces(Protocol):
     @property
     def shares_files(self) -> bool:
         """Whether files travel through it."""
-        ...
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether a file is shared."""
 
     def blob_piece(self, digest: str, n: int) -> bytes | None:
         """The `n`-th piece of a file; None behind the last one."""
-        ...
 
 
 def artifacts_of(root: Path, pieces: Pieces) -> ArtifactStore:
@@ -43,6 +44,10 @@ class SharedArtifacts(ArtifactStore):
     def __init__(self, root: Path, pieces: Pieces) -> None:
         super().__init__(root)
         self._pieces = pieces
+
+    def has(self, digest: str) -> bool:
+        """Whether an artifact is here or in the database."""
+        return super().has(digest) or self._pieces.has_blob(digest)
 
     def obtain(self, digest: str) -> Path:
         """Return where an artifact lies, after fetching it where it is only in the database."""

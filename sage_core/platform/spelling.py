@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.selectable import NamedFromClause
 
 from sage_core.platform import tables as t
 from sage_core.platform.database import Dialect
@@ -31,11 +32,7 @@ class Spelling:
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
-        # `unixepoch('subsec')` returns NULL before SQLite 3.42, and a claim would match nothing.
-        now = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)"
-        if dialect == "postgresql":
-            now = "CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT)"
-        self.now: sa.ColumnClause[int] = sa.literal_column(now, sa.BigInteger)
+        self.now: sa.ColumnClause[int] = sa.literal_column(t.NOW[dialect], sa.BigInteger)
 
         # SQLite has no booleans, and SQLAlchemy would bind them as parameters.
         self.false: Any = sa.false() if dialect == "postgresql" else lit(0)
@@ -97,7 +94,7 @@ class Spelling:
         return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
 
 
-def holds(claim: sa.Table) -> Any:
+def holds(claim: NamedFromClause) -> Any:
     """Whether the job that a row names still runs under the fence it names: then the row holds what it stands for."""
     holder = t.job.alias("holder")
     # Spelled out, because inside ON CONFLICT the row's table would otherwise be selected from once more.

@@ -21,9 +21,9 @@ from sage_core.platform.attempts import expired, held_from, refunded, retried
 from sage_core.platform.database import Database, Dialect, Row, dialect_of, mask
 from sage_core.platform.processes import is_alive
 from sage_core.platform.reader import Reader, claimed_job, listed
-from sage_core.platform.records import FileDigest, NewWorker, WorkerRow
+from sage_core.platform.records import Completion, FileDigest, NewWorker, WorkerRow
 from sage_core.platform.schema import prepare
-from sage_core.platform.transaction import Transaction
+from sage_core.platform.transaction import Transaction, completed
 
 #: Expired leases one claim takes back at most, so that no claim pays for everybody's dead.
 HOUSEKEEPING = 64
@@ -137,10 +137,6 @@ class JobStore(Reader):
                 if fits is not None:
                     values |= self._fitting(node, fits, limit)
                 rows = self._with_slots(self._db.write_fetch(name, values))
-        elif any(row[-1] is not None for row in rows):
-            # Whoever is killed before this leaves a job that runs without a slot until its lease is over.
-            with self.transaction():
-                rows = self._with_slots(rows)
         if len(rows) > 1:
             # RETURNING promises no order.
             rows.sort(key=BY_RANK)
@@ -158,18 +154,26 @@ class JobStore(Reader):
         return {"fits": listed(able), "limit": 1 if able else limit}
 
     def _with_slots(self, rows: Sequence[Row]) -> list[Row]:
-        # The best rank is the first to get a slot.
+        # In one order, so that two claims cannot lock each other out; then the best rank is the first to get a slot.
+        for key in sorted({row[-1] for row in rows} - {None}):
+            self._db.write_fetch("slot_lock", {"key": key})
         return [row for row in sorted(rows, key=BY_RANK) if row[-1] is None or self._has_slot(row)]
 
     def _has_slot(self, row: Row) -> bool:
         """Take a slot for a claimed job whose key is limited; without a free one the claim is undone."""
-        key = {"key": row[-1]}
-        self._db.write_fetch("slot_lock", key)
         mine = {"job_id": row[0], "fence": row[5]}
-        if self._db.write("slot_take", {**key, **mine}) == 1:
+        if self._db.write("slot_take", {"key": row[-1], **mine}) == 1:
             return True
         self._db.write("unclaim", mine)
         return False
+
+    def complete(self, ends: Sequence[Completion]) -> set[int]:
+        """Record the results of attempts whose jobs nothing waits for, which takes one round trip.
+
+        Returns the jobs of attempts that do not own them any more; of these nothing is recorded.
+        """
+        done = self._db.whole(completed(ends, self._db.dialect))[0] if ends else ()
+        return {end.job_id for end in ends} - {row[0] for row in done}
 
     def renew_workers(self, workers: Sequence[str], lease_ms: int) -> dict[int, int]:
         """Say that these workers live, and prolong the leases of all they hold; returns job → fence of that."""
@@ -261,7 +265,6 @@ class JobStore(Reader):
             held = [held_from(row) for row in self._db.write_fetch("held_run", {"of_run": run.id})]
             tx.settle([refunded(h, "lost", "worker lost") for h in held if h.worker not in living])
             tx.reopen_lost(run.id)
-            self._db.write("jobs_resume", {"of_run": run.id})
             session: int = self._db.write_fetch("run_resume", {"run_id": run.id, "worker": supervisor})[0][0]
         return session
 

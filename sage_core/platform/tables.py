@@ -52,11 +52,15 @@ run = sa.Table(
     sa.Column("pins", sa.LargeBinary, nullable=False, server_default=sa.text("''")),
     sa.Column("deployment", sa.Text),
     sa.Column("forked_from", sa.Text),
+    # The last session whose end the plugins have heard of.
+    sa.Column("announced", sa.Integer, nullable=False, server_default="0"),
     sa.Index("ix_run_created_at", "created_at"),
 )
 _live = sa.text("status IN ('queued', 'running')")
 sa.Index("uq_run_unique_key", run.c.unique_key, unique=True, sqlite_where=_live, postgresql_where=_live)
 sa.Index("ix_run_live", run.c.queue, run.c.created_at, sqlite_where=_live, postgresql_where=_live)
+_unheard = sa.text("finished_at IS NOT NULL AND announced < session")
+sa.Index("ix_run_unheard", run.c.finished_at, sqlite_where=_unheard, postgresql_where=_unheard)
 sa.Index("uq_run_idempotency_key", run.c.idempotency_key, unique=True)
 
 job = sa.Table(
@@ -111,6 +115,8 @@ sa.Index(
 )
 _needy = sa.text("state = 'ready' AND needs <> ''")
 sa.Index("ix_job_needs", job.c.needs, sqlite_where=_needy, postgresql_where=_needy)
+_limited = sa.text("state = 'ready' AND limit_key IS NOT NULL")
+sa.Index("ix_job_limited", job.c.limit_key, sqlite_where=_limited, postgresql_where=_limited)
 _failed = sa.text("state = 'failed'")
 sa.Index("ix_job_failed", job.c.run_id, sqlite_where=_failed, postgresql_where=_failed)
 sa.Index("ix_job_lease", job.c.lease_until, sqlite_where=_running, postgresql_where=_running)
@@ -148,7 +154,6 @@ result = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
-    sa.Column("scope_run", sa.Text),
 )
 
 memo = sa.Table(
@@ -190,7 +195,8 @@ slot = sa.Table(
     "slot",
     metadata,
     sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("n", sa.Integer, primary_key=True),
+    # Counted from 0; below it are those that are left over from a larger count while their jobs run.
+    sa.Column("n", sa.BigInteger, primary_key=True),
     sa.Column("job_id", sa.BigInteger),
     sa.Column("fence", sa.BigInteger),
     sqlite_with_rowid=False,
@@ -294,16 +300,27 @@ file_digest = sa.Table(
     sa.Column("digest", sa.Text, nullable=False),
 )
 
-#: Views for other tools, such as an autoscaler: name → its select, which both databases read.
+#: The database's clock, epoch ms, by dialect; `unixepoch('subsec')` is NULL before SQLite 3.42: it would match nothing.
+NOW = {
+    "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)",
+    "postgresql": "CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT)",
+}
+#: Views for other tools, such as an autoscaler: name → its select, in which ``{now}`` is the clock.
 VIEWS = {
+    # Ready is what a worker could claim now; delayed what is due later; held what a paused queue keeps back.
     "sage_queue_depth": (
-        "SELECT queue,"
-        " SUM(CASE WHEN state = 'ready' THEN 1 ELSE 0 END) AS ready,"
+        "SELECT job.queue AS queue,"
+        " SUM(CASE WHEN state = 'ready' AND paused IS NOT TRUE AND run_at <= {now} THEN 1 ELSE 0 END) AS ready,"
+        " SUM(CASE WHEN state = 'ready' AND paused IS NOT TRUE AND run_at > {now} THEN 1 ELSE 0 END) AS delayed,"
+        " SUM(CASE WHEN state = 'ready' AND paused THEN 1 ELSE 0 END) AS held,"
         " SUM(CASE WHEN state = 'running' THEN 1 ELSE 0 END) AS running,"
         " SUM(CASE WHEN state = 'blocked' THEN 1 ELSE 0 END) AS blocked,"
         " MIN(CASE WHEN state = 'ready' THEN run_at END) AS oldest_run_at"
-        " FROM job WHERE state IN ('ready', 'running', 'blocked') GROUP BY queue"
+        " FROM job LEFT JOIN queue ON queue.name = job.queue"
+        " WHERE state IN ('ready', 'running', 'blocked') GROUP BY job.queue"
     ),
 }
-for _name, _text in VIEWS.items():
-    sa.event.listen(metadata, "after_create", sa.DDL(f"CREATE VIEW {_name} AS {_text}"))  # type: ignore[no-untyped-call]
+for _dialect, _now in NOW.items():
+    for _name, _text in VIEWS.items():
+        _made = sa.DDL(f"CREATE VIEW {_name} AS {_text.format(now=_now)}")  # type: ignore[no-untyped-call]
+        sa.event.listen(metadata, "after_create", _made.execute_if(dialect=_dialect))

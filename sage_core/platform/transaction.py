@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -12,7 +11,7 @@ from sage_core.common.errors import StaleAttempt, StoreError, UsageError
 from sage_core.common.records import RunStatus
 from sage_core.platform.attempts import Ending, Held, held_from, history_row, settle_row
 from sage_core.platform.cluster import ClusterWriter
-from sage_core.platform.database import Row, Step
+from sage_core.platform.database import Dialect, Row, Step
 from sage_core.platform.reader import Reader, job_row, listed
 from sage_core.platform.records import Completion, FileDigest, JobRow, NewJob, NewRun, OnConflict, StoredRun
 from sage_core.platform.schedules import ScheduleWriter
@@ -119,8 +118,9 @@ class Transaction(ClusterWriter, ScheduleWriter, UpkeepWriter, Reader):
             if not self._db.write_fetch("finish_unclaimed", {**values, "failures": failures}):
                 raise StaleAttempt(self.url, job_id, 0)
             return
-        given = listed([(job_id, fence, result_key, reused, session, failures)])
-        if not self._db.together([("finish", {"given": given}), ("attempt_done", {"given": given})])[0]:
+        ended = Completion(job_id=job_id, fence=fence, run_id="", session=session, result_key=result_key)
+        steps = completed([msgspec.structs.replace(ended, reused=reused, failures=failures)], self._db.dialect)
+        if not self._db.together(steps)[0]:
             raise StaleAttempt(self.url, job_id, fence)
 
     def complete(self, ends: Sequence[Completion]) -> tuple[set[int], list[JobRow]]:
@@ -128,35 +128,17 @@ class Transaction(ClusterWriter, ScheduleWriter, UpkeepWriter, Reader):
 
         Returns the jobs of the other attempts, of which nothing is recorded, and the jobs that became ready.
         """
-        given = listed(
-            (end.job_id, end.fence, end.result_key, False, end.session, end.failures)
-            # Everybody locks jobs in this order.
-            for end in sorted(ends, key=lambda end: end.job_id)
-        )
-        results = [_result(e, e.result_key, e.body) for e in ends if e.result_key is not None and e.body is not None]
-        steps: list[Step] = [("finish", {"given": given}), ("attempt_done", {"given": given})]
-        steps.append(("edge_release", {"ids": listed(end.job_id for end in ends)}))
-        done, _, freed, *kept = self._db.together([*steps, *_put(results)])
-        held = {row[0] for row in done}
-        self._mind_scopes([result for result in results if result["job_id"] in held], kept)
-        return {end.job_id for end in ends} - held, self._release(freed)
+        ids = {end.job_id for end in ends}
+        if not ids:
+            return set(), []
+        steps = completed(ends, self._db.dialect)
+        done, *_, freed = self._db.together([*steps, ("edge_release", {"ids": listed(ids)})])
+        return ids - {row[0] for row in done}, self._release(freed)
 
-    def put_result(self, key: str, body: bytes, *, run_id: str, scope_run: str | None = None) -> None:
-        """Keep a result under its key; the first one stays. One scoped to a run needs a key of that run's own."""
-        nobody = Completion(job_id=0, fence=0, run_id=run_id, session=0, scope_run=scope_run)
-        results = [{**_result(nobody, key, body), "job_id": None}]
-        self._mind_scopes(results, self._db.together(_put(results)))
-
-    def _mind_scopes(self, results: Sequence[Mapping[str, Any]], kept: Sequence[Sequence[Row]]) -> None:
-        """Refuse a result whose key is taken by one that belongs to another run alone."""
-        if sum(rows[0][0] for rows in kept) == len(results):
-            return
-        known = {result["key"]: result["scope_run"] for result in results}
-        for key, scope in self._db.fetch("result_scopes", {"keys": listed(known)}):
-            if scope not in (None, known[key]):
-                raise StoreError(
-                    self.url, f"result {key} belongs to run {scope} alone", "put the run's id into scoped keys"
-                )
+    def put_result(self, key: str, body: bytes, *, run_id: str) -> None:
+        """Keep a result under its key; the first one stays."""
+        result = {"key": key, "run_id": run_id, "body": body, "bytes": len(body)}
+        self._db.together([("result_insert", [result])])
 
     def release(self, done: Sequence[int]) -> list[JobRow]:
         """Count finished jobs off their successors, once, and return those that became ready."""
@@ -175,10 +157,11 @@ class Transaction(ClusterWriter, ScheduleWriter, UpkeepWriter, Reader):
         return self._db.write("results_forget", {"keys": listed(keys)})
 
     def reopen_lost(self, run_id: str) -> int:
-        """Make done jobs ready again whose result is gone, and count them as unfinished before their successors."""
+        """Let done jobs whose result is gone run again, before their successors, and whatever else is not done."""
         lost = [row[0] for row in self._db.write_fetch("jobs_lost", {"of_run": run_id})]
         waits = Counter(row[0] for row in self._db.write_fetch("edge_restore", {"ids": listed(lost)}))
         self._db.write_each("job_restore", [{"job_id": id, "n": n} for id, n in sorted(waits.items())])
+        self._db.write("jobs_resume", {"of_run": run_id})
         return len(lost)
 
     def memo_put(self, items: Mapping[str, bytes], *, job_id: int | None = None, fence: int | None = None) -> None:
@@ -209,17 +192,12 @@ class Transaction(ClusterWriter, ScheduleWriter, UpkeepWriter, Reader):
         return settled
 
 
-def _put(results: Sequence[Mapping[str, Any]]) -> list[Step]:
-    return [("result_insert", results)] if results else []
-
-
-def _result(end: Completion, key: str, body: bytes) -> dict[str, Any]:
-    return {
-        "key": key,
-        "run_id": end.run_id,
-        "body": body,
-        "bytes": len(body),
-        "scope_run": end.scope_run,
-        "job_id": end.job_id,
-        "fence": end.fence,
-    }
+def completed(ends: Sequence[Completion], dialect: Dialect) -> list[Step]:
+    """The statements that record ends of attempts; the first returns the jobs of those that still own theirs."""
+    # Everybody locks jobs in this order.
+    rows = [msgspec.structs.asdict(end) for end in sorted(ends, key=lambda end: end.job_id)]
+    if dialect == "postgresql":
+        return [("finish", rows)]
+    steps: list[Step] = [("finish", rows), ("finish_history", rows)]
+    results = [row for row in rows if row["body"] is not None]
+    return [*steps, ("finish_result", results)] if results else steps

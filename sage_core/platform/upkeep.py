@@ -9,6 +9,7 @@ from typing import Any
 
 from sage_core.common.errors import UsageError
 from sage_core.common.records import JobState, Record
+from sage_core.platform.attempts import held_of, history_row
 from sage_core.platform.cluster import Handle
 from sage_core.platform.records import AttemptRow, JobRow
 
@@ -75,6 +76,25 @@ class UpkeepWriter:
         self._db.write("jobs_reopen", ids)
         waits = Counter(row[0] for row in self._db.write_fetch("edge_restore", ids))
         self._db.write_each("job_block", [{"job_id": id, "n": n} for id, n in sorted(waits.items())])
+
+    def seize(self: Handle, job_id: int) -> JobRow:
+        """Take a ready or running job from whoever has it, to be ended in this transaction under the fence it has now.
+
+        Its history says that the attempt was cancelled, however the job is ended.
+        """
+        for row in self._db.write_fetch("job_seize", {"job_id": job_id}):
+            job = _job(row)
+            self._db.write_each("attempt_insert", [history_row(held_of(job), "cancelled", "cancelled")])
+            return job
+        state = [_job(row).state for row in self._db.fetch("job_get", {"job_id": job_id})]
+        if not state:
+            raise UsageError(f"No job has the id {job_id}.", "see: sage jobs list")
+        way = "cancel what it waits for, or its run" if state == ["blocked"] else "see: sage jobs list --state running"
+        raise UsageError(f"Job {job_id} is {state[0]}: only ready and running jobs can be cancelled.", way)
+
+    def announced(self: Handle, run_id: str, session: int) -> None:
+        """Say that the plugins have heard of a session's end."""
+        self._db.write("run_announced", {"run_id": run_id, "in_session": session})
 
     def pin_run(self: Handle, run_id: str, *, pins: bytes, plan: bytes) -> None:
         """Let a run go on under other code."""

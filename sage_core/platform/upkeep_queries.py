@@ -38,6 +38,28 @@ def found_queries(s: Spelling) -> dict[str, Any]:
         "run_pin": sa.update(t.run)
         .where(t.run.c.id == p("of_run"))
         .values(pins=p("new_pins", sa.LargeBinary), plan=p("new_plan", sa.LargeBinary)),
+        # Both halves of the index's condition, as it has them.
+        "runs_unheard": s.first(
+            sa.select(t.run.c.id)
+            .where(t.run.c.finished_at.isnot(None), t.run.c.announced < t.run.c.session)
+            .where(t.run.c.finished_at <= s.now - p("for_ms", sa.BigInteger))
+            .order_by(t.run.c.finished_at)
+        ),
+        "run_announced": sa.update(t.run)
+        .where(t.run.c.id == p("run_id"), t.run.c.announced < p("in_session", sa.Integer))
+        .values(announced=p("in_session", sa.Integer)),
+        # Whoever ran it finds its fence gone; the statements that end an attempt then end the job.
+        "job_seize": sa.update(job)
+        .where(job.c.id == p("job_id"), job.c.state.in_([lit("ready"), lit("running")]))
+        .values(
+            state=lit("running"),
+            fence=job.c.fence + lit(1),
+            claimed_at=sa.case((job.c.state == lit("running"), job.c.claimed_at), else_=s.now),
+            lease_until=s.now,
+            # The history names it.
+            worker=sa.func.coalesce(job.c.worker, lit("")),
+        )
+        .returning(*JOB),
         # The result stays named: whoever runs the job again keeps what was right in it.
         "jobs_reopen": sa.update(job)
         .where(job.c.id.in_(s.listed("ids")), job.c.state == lit("done"))

@@ -161,6 +161,18 @@ class ClaimContract(StoreSuite):
         store.give_back([(id, again.fence)], refund=False)
         assert (row(store, id).attempt, row(store, id).fence) == (1, 2)
 
+    @pytest.mark.parametrize("verb", ["give_back", "lost", "expired"])
+    def test_a_job_that_comes_back_keeps_its_place_among_its_siblings(self, verb: str, store: JobStore) -> None:
+        first, second, third = submit(store, 3)
+        [job] = store.claim("a", lease_ms=OVER if verb == "expired" else LONG)
+        while store.now() <= row(store, third).run_at:
+            pass  # Until the clock tells the two moments apart.
+        if verb == "give_back":
+            store.give_back([(first, job.fence)])
+        elif verb == "lost":
+            store.release_worker("a", "gone")
+        assert [job.id for job in store.claim("b", lease_ms=LONG, limit=2)] == [first, second]
+
     def test_failing_retries_after_the_delay_and_then_for_good(self, store: JobStore) -> None:
         [id] = submit(store, max_attempts=2)
         [job] = store.claim("w", lease_ms=LONG)

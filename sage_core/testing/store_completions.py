@@ -11,7 +11,7 @@ from sage_core.platform.store import JobStore
 from sage_core.testing.store_suite import LONG, OVER, StoreSuite, row, submit
 
 
-def ends(jobs: list[Job], *, fence: int = 0, scope_run: str | None = None) -> list[Completion]:
+def ends(jobs: list[Job], *, fence: int = 0) -> list[Completion]:
     """The completion of every job, with a result of its own."""
     return [
         Completion(
@@ -21,7 +21,6 @@ def ends(jobs: list[Job], *, fence: int = 0, scope_run: str | None = None) -> li
             session=1,
             result_key=f"{job.id}",
             body=b"%d" % (fence or job.fence),
-            scope_run=scope_run,
             failures=job.part,
         )
         for job in jobs
@@ -81,14 +80,24 @@ class CompletionContract(StoreSuite):
             assert tx.complete(ends([job])) == ({id}, [])
         assert (row(store, id).state, store.results([f"{id}"])) == ("ready", {})
 
-    def test_a_batch_does_not_take_a_key_that_belongs_to_another_run(self, store: JobStore) -> None:
-        [id] = submit(store)
-        with store.transaction() as tx:
-            tx.put_result(f"{id}", b"theirs", run_id="other", scope_run="other")
-        jobs = store.claim("w", lease_ms=LONG)
-        with pytest.raises(StoreError, match="belongs to run other alone"), store.transaction() as tx:
-            tx.complete(ends(jobs, scope_run="run"))
-        assert row(store, id).state == "running"
+    def test_what_nothing_waits_for_is_completed_at_once(self, store: JobStore, other: JobStore) -> None:
+        lost, *kept = submit(store, 3)
+        [stale] = store.claim("a", lease_ms=OVER)
+        mine = other.claim("b", lease_ms=LONG, limit=9)
+        whole = [stale, *(job for job in mine if job.id != lost)]
+        assert store.complete(ends(whole)) == {lost}
+        assert store.complete(ends(whole)) == {lost, *kept}
+        assert store.results(map(str, (lost, *kept))) == {f"{id}": b"1" for id in kept}
+        done = [job for job in store.jobs("run") if job.state == "done"]
+        assert [(job.id, job.failures, job.session, job.lease_until) for job in done] == [
+            (id, part, 1, None) for part, id in enumerate(kept, 1)
+        ]
+        assert [(a.job_id, a.worker, a.outcome) for a in store.attempts("run") if a.job_id != lost] == [
+            (id, "b", "done") for id in kept
+        ]
+        assert store.complete([]) == set()
+        with store.transaction(), pytest.raises(StoreError, match="already open"):
+            store.complete(ends(mine))
 
     def test_an_expired_lease_is_seen_to_while_others_are_ready(self, store: JobStore, other: JobStore) -> None:
         first, second = submit(store, 2)

@@ -12,7 +12,7 @@ import pytest
 from sage_core.common.records import Job
 from sage_core.platform.records import NewJob, QueueRow
 from sage_core.platform.store import JobStore
-from sage_core.testing.store_suite import LONG, OVER, StoreSuite, at_once, finish, put, row, submit
+from sage_core.testing.store_suite import LONG, OVER, Crash, StoreSuite, at_once, finish, put, row, submit
 
 GPU, BIG = '{"gpu":1}', '{"memory":64}'
 
@@ -68,19 +68,31 @@ class QueueContract(StoreSuite):
         submit(other)
         assert other.claim("w", lease_ms=LONG) == []
         assert other.queues() == [
-            QueueRow(name="default", paused=True, ready=1, oldest_run_at=other.jobs("run")[0].run_at)
+            QueueRow(name="default", paused=True, held=1, oldest_run_at=other.jobs("run")[0].run_at)
         ]
 
     def test_queues_are_counted(self, store: JobStore) -> None:
         assert store.queues() == []
         first, second, _ = submit(store, 3)
-        put(store, NewJob(run_id="run", stage="gpu", queue="gpu"))
+        gpu = [NewJob(run_id="run", stage="gpu", part=n, queue="gpu", delay_ms=LONG * (n == 2)) for n in range(3)]
+        put(store, *gpu)
         with store.transaction() as tx:
             tx.insert_edges([(first, second)])
             tx.switch_queue("idle", paused=False)
         store.claim("w", lease_ms=LONG)
-        found = {queue.name: (queue.paused, queue.ready, queue.running, queue.blocked) for queue in store.queues()}
-        assert found == {"default": (False, 1, 1, 1), "gpu": (False, 1, 0, 0), "idle": (False, 0, 0, 0)}
+
+        def counts() -> dict[str, tuple[int, ...]]:
+            return {each.name: (each.ready, each.delayed, each.held, *rest(each)) for each in store.queues()}
+
+        def rest(queue: QueueRow) -> tuple[int, int]:
+            return queue.running, queue.blocked
+
+        assert counts() == {"default": (1, 0, 0, 1, 1), "gpu": (2, 1, 0, 0, 0), "idle": (0, 0, 0, 0, 0)}
+        with store.transaction() as tx:
+            tx.switch_queue("gpu", paused=True)
+            tx.switch_queue("default", paused=True)
+        # Whatever would be ready or due later waits for the switch; what runs goes on.
+        assert counts() == {"default": (0, 0, 1, 1, 1), "gpu": (0, 0, 3, 0, 0), "idle": (0, 0, 0, 0, 0)}
 
     # ------------------------------------------------------------ slots
 
@@ -96,6 +108,22 @@ class QueueContract(StoreSuite):
         # Those that found no slot were not tried.
         assert row(store, ids[2]).attempt == 0
         assert [a.job_id for a in store.attempts("run")] == [ids[0]]
+
+    def test_a_claim_is_committed_with_its_slot_or_not_at_all(self, store: JobStore, other: JobStore) -> None:
+        slots(store, 1)
+        [id] = put(store, *limited(1))
+        write = store._db.write
+
+        def dies(name: str, parameters: Mapping[str, object]) -> int:
+            if name == "slot_take":
+                raise Crash
+            return write(name, parameters)
+
+        store._db.write = dies  # type: ignore[method-assign]
+        with pytest.raises(Crash):
+            store.claim("a", lease_ms=LONG)
+        assert (row(other, id).state, row(other, id).attempt) == ("ready", 0)
+        assert [job.id for job in other.claim("b", lease_ms=LONG)] == [id]
 
     def test_keys_have_slots_of_their_own(self, store: JobStore) -> None:
         slots(store, 1, "k")
@@ -154,8 +182,15 @@ class QueueContract(StoreSuite):
         # What runs is left alone, and nothing follows it until there is room.
         assert len(store.renew([(job.id, job.fence) for job in jobs], LONG)) == 2
         assert store.claim("a", lease_ms=LONG, limit=9) == []
-        for job in jobs:
-            finish(store, job)
+        finish(store, jobs[0])
+        assert store.claim("a", lease_ms=LONG, limit=9) == []
+        # Raised and lowered once more: whoever is over the count stays so.
+        slots(store, 2)
+        [again] = store.claim("a", lease_ms=LONG, limit=9)
+        slots(store, 1)
+        finish(store, again)
+        assert store.claim("a", lease_ms=LONG, limit=9) == []
+        finish(store, jobs[1])
         assert len(store.claim("a", lease_ms=LONG, limit=9)) == 1
         slots(store, 4)
         assert len(store.claim("a", lease_ms=LONG, limit=9)) == 3

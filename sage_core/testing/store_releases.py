@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sage_core.common.errors import StaleAttempt, StoreError
+from sage_core.common.errors import StaleAttempt, StoreError, UsageError
 from sage_core.common.records import Job
+from sage_core.platform.attempts import cancelled
 from sage_core.platform.records import AttemptRow, NewJob, NewRun
 from sage_core.platform.store import JobStore
 from sage_core.testing.store_suite import LONG, Crash, StoreSuite, finish, row, submit
@@ -130,6 +131,53 @@ class ReleaseContract(StoreSuite):
             (2, 2, "b", "done", ""),
         ]
         assert all(isinstance(a, AttemptRow) and a.finished_at >= a.started_at > 0 for a in history)
+
+    # ------------------------------------------------------------ one job is cancelled
+
+    def test_a_running_job_that_is_seized_is_its_workers_no_more(self, store: JobStore, other: JobStore) -> None:
+        first, second = submit(store, 2)
+        with store.transaction() as tx:
+            [last] = tx.insert_jobs([NewJob(run_id="run", stage="reduce")])
+            tx.insert_edges([(first, last), (second, last)])
+        one, two = store.claim("w", lease_ms=LONG, limit=9)
+        with other.transaction() as tx:
+            seized = tx.seize(first)
+            assert (seized.fence, seized.attempt) == (one.fence + 1, 1)
+            tx.put_result("skipped", b"", run_id="run")
+            tx.finish(first, seized.fence, result_key="skipped", session=1, failures=3)
+            assert tx.release([first]) == []
+        assert not store.holds(first, one.fence)
+        assert store.renew([(first, one.fence)], LONG) == set()
+        with pytest.raises(StaleAttempt):
+            finish(store, one)
+        # What waited for both of them is released by the one that is left.
+        assert [job.id for job in finish(store, two)] == [last]
+        assert (row(store, first).state, row(store, first).failures) == ("done", 3)
+        history = [(a.job_id, a.fence, a.worker, a.outcome) for a in store.attempts("run")]
+        assert history == [(first, one.fence + 1, "w", "cancelled"), (second, two.fence, "w", "done")]
+
+    def test_a_ready_job_is_seized_and_failed_for_good(self, store: JobStore) -> None:
+        [id] = submit(store, delay_ms=LONG)
+        with store.transaction() as tx:
+            assert tx.settle([cancelled(tx.seize(id), "cancelled; why")], history=False) == 1
+        assert (row(store, id).state, row(store, id).error) == ("failed", "cancelled; why")
+        pulse = store.pulse("run")
+        assert pulse is not None
+        assert (pulse.failed, pulse.left) == (True, False)
+        assert [(a.attempt, a.outcome) for a in store.attempts("run")] == [(0, "cancelled")]
+        assert store.claim("w", lease_ms=LONG) == []
+
+    def test_only_what_is_ready_or_runs_can_be_seized(self, store: JobStore) -> None:
+        first, last = submit(store, 2)
+        with store.transaction() as tx:
+            tx.insert_edges([(first, last)])
+        for id, said in ((last, f"Job {last} is blocked: only ready and running"), (999, "No job has the id 999")):
+            with pytest.raises(UsageError, match=said), store.transaction() as tx:
+                tx.seize(id)
+        [job] = store.claim("w", lease_ms=LONG)
+        finish(store, job)
+        with pytest.raises(UsageError, match=f"Job {first} is done"), store.transaction() as tx:
+            tx.seize(first)
 
     # ------------------------------------------------------------ transactions
 

@@ -45,7 +45,7 @@ PLUGIN = """
 import asyncio
 from collections.abc import Iterator
 
-from sage_core import hookimpl, operator
+from sage_core import Dataset, hookimpl, operator
 
 
 @operator("nap.rows", returns="text")
@@ -59,9 +59,14 @@ async def nap(text: str, *, seconds: float) -> str:
     return text
 
 
+@operator("nap.count", returns="count")
+def count(texts: Dataset[str]) -> int:
+    return len(texts)
+
+
 @hookimpl
 def sage_operators():
-    return {"nap.rows": "nap_plugin:rows", "nap.nap": "nap_plugin:nap"}
+    return {"nap.rows": "nap_plugin:rows", "nap.nap": "nap_plugin:nap", "nap.count": "nap_plugin:count"}
 """
 
 ENQUEUE = """
@@ -249,3 +254,107 @@ def test_a_second_worker_for_a_queue_of_one_node_is_refused(slow: Sage) -> None:
     child.send_signal(signal.SIGINT)
     out, _ = child.communicate(timeout=30)
     assert (child.returncode, "left, because it was told to" in out) == (0, True)
+
+
+@pytest.mark.timeout(120)
+def test_single_jobs_are_cancelled_and_their_run_ends_without_them(slow: Sage) -> None:
+    tree = WORKFLOW.replace("n = 12", "n = 3").replace("seconds = 0.2", "seconds = 4") + "\n"
+    gathered = '[steps.all]\nuse = "nap.count"\nin = { texts = "nap.text" }\n\n[outputs]\ncount = "all"\n'
+    tree = tree.replace("partition = 1", 'partition = 1\non_error = "skip"').replace("[outputs]\n", gathered)
+    (slow.cwd / "slow.toml").write_text(tree)
+    run_id = enqueue(slow)
+    child = slow.start("worker", "--until-idle", "1s", "--json")
+    jobs = "select id from job where stage = 'nap' and state = '{}' order by id"
+    wait_for(lambda: len(asked(slow, jobs.format("running"))) == 2, "two jobs at work")
+    ((running,), _), ((queued,),) = asked(slow, jobs.format("running")), asked(slow, jobs.format("ready"))
+
+    found = slow.json("jobs", "cancel", str(running), str(queued))
+
+    assert [(each["job"], each["state"], each["failures"]) for each in found] == [
+        (running, "done", 1),
+        (queued, "done", 1),
+    ]
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    run = shown(slow, run_id)
+    assert (run["status"], run["outputs"]["count"]) == ("partial", 1)
+    assert {failure["kind"] for failure in run["failures"]} == {"JobCancelled"}
+    # The one that ran was told, and has not recorded anything.
+    history = slow.json("jobs", "show", str(running))["attempts"]
+    assert [each["outcome"] for each in history] == ["cancelled"]
+
+
+@pytest.mark.timeout(120)
+def test_a_queued_run_that_is_resumed_goes_back_to_its_queue(slow: Sage) -> None:
+    (slow.cwd / "sage.toml").write_text("[queues.default]\nidle = 0.5\n")
+    run_id = enqueue(slow)
+    slow("runs", "cancel", run_id)
+    assert "leave out --workers" in slow("runs", "resume", run_id, "--inline", code=2).stderr
+
+    waiting = slow.start("runs", "resume", run_id)
+    wait_for(lambda: asked(slow, "select 1 from job where state = 'done' and stage = 'nap'"), "a row is done")
+    waiting.send_signal(signal.SIGINT)
+    _, err = waiting.communicate(timeout=30)
+    assert (waiting.returncode, f"note: run {run_id} goes on without you" in err) == (130, True)
+
+    # It is at work already, so this only waits.
+    resumed = slow.json("runs", "resume", run_id)
+    assert (resumed["status"], resumed["outputs"]) == ("succeeded", {"texts": TEXTS})
+    assert asked(slow, "select session, supervisor, queue from run") == [(2, "", "default")]
+    kinds = "select distinct kind from attempt, worker where worker.id = attempt.worker and outcome = 'done'"
+    assert asked(slow, kinds) == [("worker",)]
+    assert asked(slow, "select announced from run") == [(2,)]
+    wait_for(lambda: not asked(slow, "select 1 from worker where stopped_at is null"), "everybody has left")
+
+
+@pytest.mark.timeout(120)
+def test_a_paused_queue_with_jobs_costs_no_processor_time(slow: Sage) -> None:
+    (slow.cwd / "sage.toml").write_text("[queues.default]\nmin = 1\n")
+    enqueue(slow)
+    slow("queues", "pause", "default")
+    child = slow.start("worker")
+    workers = "select pid from worker where kind = 'worker' and stopped_at is null"
+    ((pid,), *_) = wait_for(lambda: asked(slow, workers), "a worker that stays")
+    spent = {each: ticks(each) for each in (child.pid, pid)}
+    since = time.monotonic()
+    threading.Event().wait(4)
+    share = {each: (ticks(each) - spent[each]) / (time.monotonic() - since) for each in spent}
+    child.send_signal(signal.SIGTERM)
+    child.communicate(timeout=30)
+    print(share)
+    # Far from what a loop without a rest takes; the aim is measured where nothing else runs.
+    assert all(each < 0.1 for each in share.values()), share
+
+
+def ticks(pid: int) -> float:
+    """Seconds of a processor that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("how", "store"),
+    [("--inline", "sqlite"), ("--workers=1", "sqlite"), ("queued", "sqlite"), ("queued", "postgresql")],
+)
+def test_an_attempt_beyond_its_deadline_is_ended_and_tried_again(
+    slow: Sage, tmp_path: Path, store: str, how: str
+) -> None:
+    url = f'[store]\nurl = "{schema_url(tmp_path)}"\n' if store == "postgresql" else ""
+    (slow.cwd / "sage.toml").write_text(f"{url}[workers]\ndeadline = 0.5\n")
+    tree = WORKFLOW.replace("n = 12", "n = 1").replace("seconds = 0.2", "seconds = 60")
+    (slow.cwd / "slow.toml").write_text(tree.replace("partition = 1", "retry = { max = 1 }"))
+    if how == "queued":
+        run_id = enqueue(slow)
+        slow("worker", "--until-idle", "1s")
+    else:
+        failed = slow.json("run", "slow.toml", how, code=1)
+        run_id = failed["run_id"]
+
+    run = shown(slow, run_id)
+    said = "timed out after 0.5 s, the [workers] deadline of an attempt"
+    assert (run["status"], run["error"]) == ("failed", f"{said} (attempt 2 of 2)")
+    (job,) = slow.json("jobs", "list", "--run", run_id, "--state", "failed")
+    history = slow.json("jobs", "show", str(job["job"]))["attempts"]
+    assert [(each["attempt"], each["outcome"]) for each in history] == [(1, "timeout"), (2, "timeout")]
+    assert history[0]["error"] == said

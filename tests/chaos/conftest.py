@@ -37,6 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Count(config.stash[PASSED]), "chaos-count")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give tests under load time for their faults, and for the reckoning over what was done meanwhile."""
+    for item in items:
+        if "seconds" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(120 + 3 * _seconds(config)))
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     """Say what was drawn; processes race, so a seed repeats the faults but not their every moment."""
     return f"chaos: --seed {config.stash[SEED]}, {_seconds(config):g} s of faults per test under load"

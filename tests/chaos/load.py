@@ -58,6 +58,7 @@ class Load:
         self.workers: dict[str, subprocess.Popen[str]] = {}
         self.faults = 0
         self.times: list[float] = []
+        self._accepted = self._counted = 0
         for _ in range(workers):
             self.hire()
 
@@ -108,7 +109,11 @@ class Load:
 
     def accepted(self) -> int:
         """Completions until now."""
-        return sum(line.event == "accepted" for line in self._history.lines())
+        lines = self._history.lines()
+        # Asked every few milliseconds: what was counted is not counted anew.
+        self._accepted += sum(line.event == "accepted" for line in lines[self._counted :])
+        self._counted = len(lines)
+        return self._accepted
 
     def feed(self) -> None:
         """Submit runs until the workers have enough to do."""
@@ -147,13 +152,13 @@ class Load:
         """Count what happens inside as a fault, made good when every worker has completed another job afterwards."""
         self.faults += count
         yield
-        since = time.monotonic_ns()
+        since, begin = time.monotonic_ns(), len(self._history.lines())
 
         def all_at_work() -> list[int]:
             self.feed()
             self.mind()
             first: dict[str, int] = {}
-            for line in self._history.lines():
+            for line in self._history.lines()[begin:]:
                 if line.event == "accepted" and line.at > since:
                     first.setdefault(line.worker, line.at)
             return [first[name] for name in self.workers] if first.keys() >= self.workers.keys() else []

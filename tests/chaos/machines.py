@@ -1,4 +1,4 @@
-"""Machines as far as processes can be: a host name, a SAGE_HOME, a sage.toml and a process group of its own each."""
+"""Machines as far as processes can be: a host name, a SAGE_HOME, a sage.toml, processes, maybe a network of its own."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ silence = {silence}
 class Machine:
     """Runs `sage` in a UTS namespace of its own, so that the others cannot look whether its processes live."""
 
-    def __init__(self, place: Path, name: str, url: str, *, lease: float) -> None:
+    def __init__(self, place: Path, name: str, url: str, *, lease: float, network: str = "") -> None:
         self.name = name
+        self._network = network
         self.folder = place / name
         self.folder.mkdir()
         (self.folder / "sage.toml").write_text(CONFIG.format(url=url, name=name, lease=lease, silence=2 * lease))
@@ -49,7 +50,8 @@ class Machine:
         # Root needs no user namespace, in which it could not reach a socket that another user owns.
         user = [] if os.geteuid() == 0 else ["--map-root-user"]
         named = ["unshare", *user, "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.name]
-        return [*named, str(SAGE), *arguments]
+        inside = ["ip", "netns", "exec", self._network] if self._network else []
+        return [*inside, *named, str(SAGE), *arguments]
 
     def sage(self, *arguments: str) -> Any:
         """Run a command with ``--json`` and read what it prints."""
@@ -64,10 +66,10 @@ class Machine:
         assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout)
 
-    def serve(self) -> None:
+    def serve(self, *arguments: str) -> None:
         """Start `sage worker`."""
         self._worker = subprocess.Popen(
-            self._command("worker"),
+            self._command("worker", *arguments),
             cwd=self.folder,
             env=self._environ,
             stdout=subprocess.PIPE,
@@ -92,9 +94,15 @@ class Machine:
         """Ask its supervisor to leave, and see that it does."""
         assert self._worker is not None
         self._worker.terminate()
+        self.left()
+
+    def left(self, code: int = 0) -> str:
+        """Wait until its supervisor has left, and return what it said."""
+        assert self._worker is not None
         said, _ = self._worker.communicate(timeout=60)
-        assert self._worker.returncode == 0, said
+        assert self._worker.returncode == code, said
         self._worker = None
+        return said
 
     def close(self) -> None:
         """Leave nothing running, whatever has happened."""

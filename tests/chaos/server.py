@@ -46,6 +46,14 @@ class Server:
         """Start the stopped server and wait until it answers."""
         self._wheel.ensure_postgres_running()
 
+    def listen(self, address: str) -> None:
+        """Start the stopped server so that it is reached under an address of the network too, by anybody there."""
+        with (self._wheel.pgdata / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {address}/24 trust\n")
+        socket = self.url.partition("host=")[2]
+        options = ["-o", f'-h "{address}"', "-o", f"-k {socket}", "-l", str(self._wheel.log)]
+        self._pg_ctl(["-w", *options, "start"], pgdata=self._wheel.pgdata, user=self._wheel.system_user)
+
     def close(self) -> None:
         """End the server and remove its files."""
         self._wheel.cleanup()

@@ -87,12 +87,10 @@ class Severed:
                 self._boundary()
                 made += self._inner.together([(name, given)])
             else:
-                # Of a statement over rows the answer is how many were written.
-                written = 0
+                made.append([])
                 for row in given:
                     self._boundary()
-                    written += self._inner.together([(name, [row])])[0][0][0]
-                made.append([(written,)])
+                    made[-1] += self._inner.together([(name, [row])])[0]
         return made
 
     def run(self, text: str) -> Any:

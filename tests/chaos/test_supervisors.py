@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ from sage_core.platform.store import JobStore
 from tests.chaos.history import Verdict
 from tests.chaos.ledger import Ledger
 from tests.chaos.machines import Machine
-from tests.chaos.processes import wait_for
+from tests.chaos.processes import wait_for, wait_until_stopped
 from tests.chaos.server import Server
 
 ROWS = 8
@@ -166,6 +167,25 @@ def test_a_supervisor_outlasts_a_server_that_restarts(
         ledger.settle(f"crash of the server under a supervisor ({kind})", 2, judge(store, run), times)
 
 
+@pytest.mark.parametrize("kind", ["postgres"])
+def test_a_supervisor_that_may_leave_does_so_when_the_server_does_not_come_back(
+    machine: Machine, url: str, kind: str, server: Server
+) -> None:
+    machine.sage("deploy", "workflow.toml")
+    machine.serve("--until-idle", "1s")
+    with JobStore.open(url) as store:
+        machine.sage("invoke", "machines", "--no-spawn")
+        wait_for(lambda: [w for w in store.live_workers() if w.kind == "worker"], "a worker is at work")
+    server.stop("immediate")
+    try:
+        said = machine.left(code=1)
+    finally:
+        server.start()
+    assert "node alone: left, because the job store stays away\n" in said
+    assert "Error: store postgresql://" in said
+    assert "cannot be reached" in said
+
+
 def test_a_supervisor_replaces_workers_that_are_killed(
     machine: Machine, url: str, kind: str, tmp_path: Path, ledger: Ledger
 ) -> None:
@@ -186,6 +206,48 @@ def test_a_supervisor_replaces_workers_that_are_killed(
         wait_for(lambda: store.run(run).status != "running", "the run ends")
         finish(machine, store, run)
         ledger.settle(f"SIGKILL of a worker under a supervisor ({kind})", 2, judge(store, run), times)
+
+
+def test_a_supervisor_replaces_a_worker_that_is_stopped(
+    machine: Machine, url: str, kind: str, tmp_path: Path, ledger: Ledger
+) -> None:
+    """Its heartbeats come from the supervisor, which must not speak for one that gives no sign of life."""
+    machine.sage("deploy", "workflow.toml")
+    machine.serve()
+    with JobStore.open(url) as store:
+        wait_for(store.nodes, "the machine is announced")
+        run = machine.sage("invoke", "machines", "--no-spawn")["run_id"]
+
+        def held() -> tuple[int, int, int] | None:
+            workers = {worker.id: worker.pid for worker in store.live_workers() if worker.kind == "worker"}
+            found = [job for job in store.jobs(run) if job.state == "running" and job.stage == "any"]
+            return next(((workers[job.worker], job.id, job.fence) for job in found if job.worker in workers), None)
+
+        def stopped() -> tuple[int, int, int] | None:
+            if (before := held()) is None:
+                return None
+            os.kill(before[0], signal.SIGSTOP)
+            wait_until_stopped(before[0])
+            if held() == before:
+                return before
+            os.kill(before[0], signal.SIGCONT)
+            return None
+
+        zombie, job, fence = wait_for(stopped, "a worker is stopped that holds a job")
+        since = time.monotonic()
+        wait_for(lambda: store.job(job).state == "done", "another worker does it")
+        took = time.monotonic() - since
+        assert took > LEASE / 2, "its lease is respected"
+        assert took < 4 / 3 * LEASE + 8, "the supervisor did not renew it"
+        assert store.job(job).fence == fence + 1
+        before = store.job(job)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(zombie, signal.SIGCONT)
+        wait_for(lambda: store.run(run).status != "running", "the run ends")
+        assert store.job(job) == before
+        assert [each.outcome for each in store.attempts(run) if each.job_id == job] == ["expired", "done"]
+        finish(machine, store, run)
+        ledger.settle(f"SIGSTOP of a worker under a supervisor ({kind})", 1, judge(store, run), [took])
 
 
 def finish(machine: Machine, store: JobStore, run: str) -> None:

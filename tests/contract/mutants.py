@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from sage_core.platform.database import Database, Dialect, Parameters
+from sage_core.platform.database import Database, Dialect, Parameters, Row
 from sage_core.platform.store import JobStore
 from sage_core.platform.transaction import Transaction
 
 #: How the two databases spell a parameter, or an item of a list that is one.
-VALUE = r"(?:%\(\w+\)s(?:::\w+)?|:\w+|json_extract\([^)]*\)|CAST\([^()]*\))"
+VALUE = r"(?:spread\.\w+|%\(\w+\)s(?:::\w+)?|:\w+|json_extract\([^)]*\)|CAST\([^()]*\))"
 NOW = r"CAST\((?:extract\(epoch FROM statement_timestamp\(\)\)|\(julianday\('now'\) - [\d.]+\)) \* [\d.]+ AS \w+\)"
 
 
 class Mutant(JobStore):
     """A store with a piece of a statement replaced."""
 
-    change: ClassVar[tuple[str, str, str]]
+    #: By dialect: a statement, what of it, and what instead.
+    change: ClassVar[Mapping[Dialect, tuple[str, str, str]]]
 
     @classmethod
     def statements(cls, dialect: Dialect) -> Mapping[str, str]:
-        name, old, new = cls.change
+        name, old, new = cls.change[dialect]
         texts = dict(super().statements(dialect))
         pattern = old.replace("{v}", VALUE).replace("{now}", NOW)
         mutated = re.sub(pattern, new, texts[name])
@@ -67,6 +68,15 @@ class AcknowledgesFirst(JobStore):
         self._db.commit()
 
 
+class ClaimsFirst(JobStore):
+    """Commits a claim before its slot is taken."""
+
+    def _with_slots(self, rows: Sequence[Row]) -> list[Row]:
+        self._db.commit()
+        self._db.begin()
+        return super()._with_slots(rows)
+
+
 class Without(JobStore):
     """A store that leaves statements out, as if nobody had thought of them."""
 
@@ -82,9 +92,16 @@ class Without(JobStore):
         database.fetch = skipping  # type: ignore[method-assign]
 
 
-def mutant(statement: str, old: str, new: str = "") -> type[JobStore]:
-    """Replace what a pattern finds in a statement; ``{v}`` stands for a parameter, ``{now}`` for the clock."""
-    return type("Mutant", (Mutant,), {"change": (statement, old, new)})
+def mutant(
+    statement: str, old: str, new: str = "", *, postgresql: tuple[str, str, str] | None = None
+) -> type[JobStore]:
+    """Replace what a pattern finds in a statement; ``{v}`` stands for a parameter, ``{now}`` for the clock.
+
+    Args:
+        postgresql: the same there, where it is another statement.
+    """
+    change = (statement, old, new)
+    return type("Mutant", (Mutant,), {"change": {"sqlite": change, "postgresql": postgresql or change}})
 
 
 def without(*statements: str) -> type[JobStore]:
@@ -93,6 +110,12 @@ def without(*statements: str) -> type[JobStore]:
 
 
 FENCE, STATE = r" AND job\.fence = {v}", r" AND job\.state( \|\| '')? = 'running'"
+#: A result is kept of an attempt that has just ended, and what keeps it of all that say they have.
+DONE, KEPT = r" AND \(EXISTS \(SELECT \* FROM job .*?'done'\)\)", r"SELECT done\.result_key.* FROM done WHERE"
+ALL = (
+    "SELECT done.* FROM unnest(%(result_key)s::TEXT[], %(run_id)s::TEXT[], %(body)s::BYTEA[], %(fence)s::BIGINT[],"
+    " %(fence)s::BIGINT[]) AS done(result_key, run_id, body, created_at, bytes) WHERE"
+)
 PAIRS = r"\(job\.id, job\.fence\) IN \(SELECT .*? AS \w+\)(?= AND job\.state)"
 HOLDER = r"NOT \(EXISTS \(SELECT \* FROM job AS holder .*?'running'\)\)"
 STALE, OVER = "test_a_stale_attempt_is_refused", "test_an_attempt_that_is_over_is_refused"
@@ -122,8 +145,18 @@ MUTANTS: dict[str, tuple[type[JobStore], str, str | None]] = {
         None,
     ),
     "results of attempts that lost their jobs": (
-        mutant("result_insert", r"(?<=WHERE )(:job_id|spread\.job_id) IS NULL", "1 = 1"),
+        mutant("finish_result", DONE, postgresql=("finish", KEPT, ALL)),
         "test_a_stale_attempt_in_a_batch_is_named_and_leaves_nothing",
+        None,
+    ),
+    "a lost job goes to the end": (
+        mutant("settle", r"ELSE job\.run_at", "ELSE job.run_at + 1"),
+        "test_a_job_that_comes_back_keeps_its_place_among_its_siblings",
+        "lost",
+    ),
+    "seize leaves the fence": (
+        mutant("job_seize", r"fence=\(job\.fence \+ 1\)", "fence=job.fence"),
+        "test_a_running_job_that_is_seized_is_its_workers_no_more",
         None,
     ),
     "give back takes the fence back": (
@@ -245,10 +278,26 @@ MUTANTS: dict[str, tuple[type[JobStore], str, str | None]] = {
         None,
     ),
     "slots that are never dropped": (
-        mutant("slots_drop", r"slot\.n >= {v}", "1 = 0"),
+        mutant("slots_above", r"slot\.n >= {v}", "1 = 0"),
         "test_a_count_of_slots_is_lowered_and_raised",
         None,
     ),
+    "slots dropped from their holders": (
+        mutant("slots_drop", HOLDER, "1 = 1"),
+        "test_a_count_of_slots_is_lowered_and_raised",
+        None,
+    ),
+    "slots beyond a lowered count that do not count": (
+        mutant("slot_take", r"OFFSET \(SELECT count.*?'running'\)\)", "OFFSET (SELECT 0"),
+        "test_a_count_of_slots_is_lowered_and_raised",
+        None,
+    ),
+    "limited jobs passed by while others are ready": (
+        mutant("claim", r"FROM slot WHERE slot\.n >= 0", "FROM slot WHERE 1 = 0"),
+        ONE_SLOT,
+        None,
+    ),
+    "a claim committed before its slot": (ClaimsFirst, "test_a_claim_is_committed_with_its_slot_or_not_at_all", None),
     "a claim without a slot counts as an attempt": (
         mutant("unclaim", r"attempt=\(job\.attempt - 1\)", "attempt=job.attempt"),
         ONE_SLOT,

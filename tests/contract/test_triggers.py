@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import tzinfo
+from datetime import datetime, tzinfo
+from zoneinfo import ZoneInfo
 
 import pytest
+from sage_cron.trigger import Cron
 
 from sage_core import BadValue
+from sage_core.kernel.runtime.triggers import Kind, due
 from sage_core.testing import TriggerContract
 from tests.contract.suites import assert_fails
 
@@ -108,3 +111,56 @@ def test_a_suite_without_examples_says_so() -> None:
     assert_fails(
         TriggerContract, "test_a_spec_that_says_no_time_is_refused", "set `wrong`", make=Every, specs=SPECS, wrong=()
     )
+
+
+def ms(moment: str) -> int:
+    return int(datetime.fromisoformat(f"{moment}:00+00:00").timestamp() * 1000)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "asleep", "awake", "passed"),
+    [
+        # At two on 29 March the clocks of Berlin go to three, on 25 October at three to two.
+        (
+            "30 2 * * *",
+            "2026-03-27T12:00",
+            "2026-03-31T12:00",
+            ["2026-03-28T01:30", "2026-03-29T01:00", "2026-03-30T00:30", "2026-03-31T00:30"],
+        ),
+        (
+            "30 2 * * *",
+            "2026-10-24T00:00",
+            "2026-10-26T12:00",
+            ["2026-10-24T00:30", "2026-10-25T00:30", "2026-10-26T01:30"],
+        ),
+        (
+            "0 * * * *",
+            "2026-03-28T23:30",
+            "2026-03-29T02:10",
+            ["2026-03-29T00:00", "2026-03-29T01:00", "2026-03-29T02:00"],
+        ),
+        (
+            "0 * * * *",
+            "2026-10-24T23:30",
+            "2026-10-25T02:10",
+            ["2026-10-25T00:00", "2026-10-25T01:00", "2026-10-25T02:00"],
+        ),
+    ],
+)
+def test_what_a_long_sleep_over_a_change_of_clocks_has_passed_over(
+    schedule: str, asleep: str, awake: str, passed: list[str]
+) -> None:
+    moments, now = [ms(moment) for moment in passed], ms(awake)
+
+    def told(catchup: str) -> list[tuple[int, str]]:
+        spec = {"schedule": schedule, "catchup": catchup}
+        kind = Kind(trigger=Cron(), spec=spec, zone=ZoneInfo("Europe/Berlin"))
+        first = kind.after(ms(asleep))
+        assert first == moments[0]
+        found, following = due(kind, first, now, limit=99)
+        assert following == kind.after(now)
+        return [(each.at, each.act) for each in found]
+
+    assert told("all") == [(moment, "fire") for moment in moments]
+    assert told("last") == [(moments[0], "miss"), (moments[-1], "fire")]
+    assert told("none") == [(moments[0], "miss"), (moments[-1], "miss")]

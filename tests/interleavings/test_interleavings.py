@@ -121,7 +121,7 @@ RACES: dict[str, tuple[Dialect, str, type[JobStore]]] = {
     "an edge behind a job that is not locked": ("postgresql", "added_behind", mutant("before_states", " FOR SHARE")),
     "a claim of rows that are not locked": (
         "postgresql",
-        "taken_back_and_claimed",
+        "one_slot",
         mutant("claim", r" FOR UPDATE SKIP LOCKED\)(.*) AND \S*job\.state[ |')]* = 'ready'(?= RETURNING)", r")\1"),
     ),
 }

@@ -64,12 +64,16 @@ def test_equal_priorities_are_first_come_first_served() -> None:
         (Needs(memory=101), False, False),
         (Needs(gpu=1), True, False),
         (Needs(gpu=2), False, False),
+        (Needs(gpu_memory=50), True, True),
+        (Needs(gpu_memory=51), False, True),
         (Needs(labels=("fast",)), True, True),
         (Needs(labels=("fast", "ssd")), False, True),
     ],
 )
 def test_what_a_node_can_do_and_what_it_has_left(needs: Needs, capable: bool, fits: bool) -> None:
-    node = Node(name="n", cpu=4, memory=100, gpu=1, labels=("fast",), used_cpu=2, used_memory=20, used_gpu=1)
+    node = Node(
+        name="n", cpu=4, memory=100, gpu=1, gpu_memory=50, labels=("fast",), used_cpu=2, used_memory=20, used_gpu=1
+    )
     candidate = Candidate(id="n", node=node)
     assert Capability().admits(WORK, needs, candidate) is capable
     assert Fits().admits(WORK, needs, candidate) is fits

@@ -18,36 +18,8 @@ from sage_core.common.errors import AttemptFailed, ModelError, NoEngine, Request
 from sage_core.common.records import Chunk, EngineInfo, Lane, ModelSpec, PoolSpec, QueueLimits, Request, Token
 from sage_core.common.registry import Registry
 from sage_core.common.telemetry import log
+from sage_core.kernel.control_plane import events
 from sage_core.kernel.control_plane.engines import EnginePools, Held
-from sage_core.kernel.control_plane.events import (
-    Abort,
-    Action,
-    ArmTimer,
-    Broke,
-    Cancelled,
-    Completed,
-    Decided,
-    DispatchBatch,
-    DispatchOne,
-    Drain,
-    End,
-    EngineLost,
-    EngineOpened,
-    Fill,
-    Input,
-    Instant,
-    Paced,
-    PolicySet,
-    PoolGone,
-    PoolSet,
-    Started,
-    StartEngine,
-    StopEngine,
-    Submitted,
-    Tick,
-    lane_of,
-    outline,
-)
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
 from sage_core.kernel.control_plane.pace import Pace
 from sage_core.kernel.control_plane.pool_specs import pool_of
@@ -59,7 +31,7 @@ if TYPE_CHECKING:
     Floats = numpy.typing.NDArray[numpy.float32]
 
 #: Receives the lines decided in one instant, each with its request.
-Sink = Callable[[Sequence[tuple[Request, Decided]]], None]
+Sink = Callable[[Sequence[tuple[Request, events.Decided]]], None]
 #: Asks an engine; returns its result, and the tokens in and out that it counted.
 Work = Callable[[], Coroutine[Any, Any, tuple[Any, int, int]]]
 #: What a user may do about an engine that broke.
@@ -111,7 +83,7 @@ class Driver:
         *,
         clock: Clock | None = None,
         sink: Sink | None = None,
-        record: Callable[[Instant], None] | None = None,
+        record: Callable[[events.Instant], None] | None = None,
         held: Held = lambda models: None,
     ) -> None:
         self.manager = manager
@@ -121,7 +93,7 @@ class Driver:
         self._record = record
         self._held = held
         self._calls: dict[str, _Call] = {}
-        self._inbox: list[Input] = []
+        self._inbox: list[events.Input] = []
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -201,20 +173,20 @@ class Driver:
         """Keep a pool for a model from here on, or change the settings of the one that is there."""
         pool = pool_of(spec, queue=queue)
         self.pools.replace(pool.lane, spec)
-        self._feed(PoolSet(pool=pool))
+        self._feed(events.PoolSet(pool=pool))
         return pool
 
     def withdraw(self, lane: Lane) -> None:
         """Serve a model no longer: what waits for it ends, what runs goes on."""
-        self._feed(PoolGone(lane=lane))
+        self._feed(events.PoolGone(lane=lane))
 
     def switch(self, policy: str, lane: Lane = "") -> None:
         """Let another policy decide, in one pool or in all that name none; the name must be known."""
-        self._feed(PolicySet(policy=policy, lane=lane))
+        self._feed(events.PolicySet(policy=policy, lane=lane))
 
     def drain(self, engine: str) -> None:
         """Send an engine nothing more, and close it when it holds nothing."""
-        self._feed(Drain(engine=engine))
+        self._feed(events.Drain(engine=engine))
 
     # ------------------------------------------------------------ requests
 
@@ -223,10 +195,10 @@ class Driver:
             raise RequestRejected("the control plane is closing")
         if request.id in self._calls:
             raise UsageError(f"request {request.id!r} is in flight already", "ids are unique among live requests")
-        lane = lane_of(spec)
+        lane = events.lane_of(spec)
         if self.pools.register(lane, spec):
-            self._feed(PoolSet(pool=pool_of(spec)))
-        submitted = Submitted(outline=outline(request, lane, about=about))
+            self._feed(events.PoolSet(pool=pool_of(spec)))
+        submitted = events.Submitted(outline=events.outline(request, lane, about=about))
         call = self._calls[request.id] = _Call(request, lane, trail or Trail())
         self._feed(submitted)
         return call
@@ -234,11 +206,11 @@ class Driver:
     def _leave(self, call: _Call) -> None:
         # The manager has not ended it. The future says nothing: cancelling a task cancels the future that it awaits.
         if self._calls.get(call.request.id) is call:
-            self._feed(Cancelled(request=call.request.id))
+            self._feed(events.Cancelled(request=call.request.id))
 
     # ------------------------------------------------------------ the pump
 
-    def _feed(self, event: Input) -> None:
+    def _feed(self, event: events.Input) -> None:
         self._inbox.append(event)
         if not self._pumping and not self._closing:
             # Everything that happens in this turn of the loop is one instant.
@@ -250,7 +222,7 @@ class Driver:
         if self._closing:
             return
         inputs, self._inbox = self._inbox, []
-        instant = Instant(now=self._clock.now(), inputs=tuple(inputs))
+        instant = events.Instant(now=self._clock.now(), inputs=tuple(inputs))
         if self._record is not None:
             self._record(instant)
         try:
@@ -262,7 +234,7 @@ class Driver:
             raise
         decisions = []
         for action in actions:
-            if isinstance(action, Decided):
+            if isinstance(action, events.Decided):
                 decisions.append((self._calls[action.request].request, action))
             else:
                 self._do(action)
@@ -275,30 +247,30 @@ class Driver:
             except Exception as error:  # noqa: BLE001 - a full disk must neither fail requests nor keep engines open
                 log("decisions_lost", level=logging.ERROR, error=f"{type(error).__name__}: {error}")
 
-    def _do(self, action: Action) -> None:
-        if isinstance(action, DispatchBatch):
+    def _do(self, action: events.Action) -> None:
+        if isinstance(action, events.DispatchBatch):
             texts = [self._calls[request].request.texts[index] for request, index in action.rows]
             for request, _ in action.rows:
                 self._calls[request].trail.engine = action.engine
             first = self._calls[action.rows[0][0]].request
             self._spawn(action, first, partial(self._embed, action.engine, first, texts))
-        elif isinstance(action, DispatchOne):
+        elif isinstance(action, events.DispatchOne):
             call = self._calls[action.request]
             call.trail.engine, call.trail.wait = action.engine, action.wait / SECOND
             self._spawn(action, call.request, partial(self._one, action, call))
-        elif isinstance(action, Fill):
+        elif isinstance(action, events.Fill):
             self._fill(action)
-        elif isinstance(action, End):
+        elif isinstance(action, events.End):
             self._end(action)
-        elif isinstance(action, Abort):
+        elif isinstance(action, events.Abort):
             if action.ticket in self._running:
                 self._running[action.ticket].cancel()
-        elif isinstance(action, StartEngine):
+        elif isinstance(action, events.StartEngine):
             self.pools.start(action.engine, action.lane, action.member)
-        elif isinstance(action, StopEngine):
+        elif isinstance(action, events.StopEngine):
             self._paces.pop(action.engine, None)
             self.pools.stop(action.engine)
-        elif isinstance(action, ArmTimer):
+        elif isinstance(action, events.ArmTimer):
             self._arm(action.at)
 
     def _arm(self, at: int | None) -> None:
@@ -307,9 +279,9 @@ class Driver:
             self._timer = None
         if at is not None:
             delay = max(0.0, (at - self._clock.now()) / SECOND)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._feed, Tick())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._feed, events.Tick())
 
-    def _fill(self, action: Fill) -> None:
+    def _fill(self, action: events.Fill) -> None:
         import numpy  # noqa: PLC0415 - only where vectors are
 
         call = self._calls[action.request]
@@ -318,7 +290,7 @@ class Driver:
             call.vectors = numpy.zeros((len(call.request.texts), matrix.shape[1]), numpy.float32)
         call.vectors[list(action.at)] = matrix[list(action.rows)]
 
-    def _end(self, action: End) -> None:
+    def _end(self, action: events.End) -> None:
         call = self._calls.pop(action.request)
         if action.outcome == "done":
             call.give(call.vectors if call.request.kind == "embed" else self._results.get(action.ticket))
@@ -336,17 +308,17 @@ class Driver:
 
     def _engine_changed(self, engine: str, what: EngineInfo | Exception) -> None:
         if isinstance(what, EngineInfo):
-            self._feed(EngineOpened(engine=engine, info=what))
+            self._feed(events.EngineOpened(engine=engine, info=what))
         else:
             self._errors[engine] = what
-            self._feed(EngineLost(engine=engine, reason=str(what)))
+            self._feed(events.EngineLost(engine=engine, reason=str(what)))
 
-    def _spawn(self, action: DispatchBatch | DispatchOne, request: Request, work: Work) -> None:
+    def _spawn(self, action: events.DispatchBatch | events.DispatchOne, request: Request, work: Work) -> None:
         task = self._running[action.ticket] = self._tasks.create_task(self._run(action, request, work))
         # The loop runs a task's first step before a later pump: what `Abort` cancels has begun and reports its end.
         task.add_done_callback(lambda _: self._running.pop(action.ticket, None))
 
-    async def _run(self, action: DispatchBatch | DispatchOne, request: Request, work: Work) -> None:
+    async def _run(self, action: events.DispatchBatch | events.DispatchOne, request: Request, work: Work) -> None:
         began = self._clock.now()
         try:
             self._results[action.ticket], tokens_in, tokens_out = await work()
@@ -354,7 +326,7 @@ class Driver:
             self._broke(action, began, request.model, error)
         else:
             seconds = (self._clock.now() - began) / SECOND
-            done = Completed(ticket=action.ticket, seconds=seconds, tokens_in=tokens_in, tokens_out=tokens_out)
+            done = events.Completed(ticket=action.ticket, seconds=seconds, tokens_in=tokens_in, tokens_out=tokens_out)
             self._feed(done)
 
     async def _embed(self, engine: str, request: Request, texts: list[str]) -> tuple[Floats, int, int]:
@@ -367,7 +339,7 @@ class Driver:
             raise ModelError(request.model, f"its engine returned {what}")
         return matrix, 0, 0
 
-    async def _one(self, action: DispatchOne, call: _Call) -> tuple[Any, int, int]:
+    async def _one(self, action: events.DispatchOne, call: _Call) -> tuple[Any, int, int]:
         request = call.request
         engine = self._able(action.engine, request)
         if request.body and hasattr(engine, "forward"):
@@ -382,7 +354,7 @@ class Driver:
         spans = await tokenizer.tokenize(request.texts)
         return spans, sum(map(len, spans)), 0
 
-    async def _stream(self, action: DispatchOne, engine: Generates, call: _Call) -> Token:
+    async def _stream(self, action: events.DispatchOne, engine: Generates, call: _Call) -> Token:
         token = Token()
         began = self._clock.now()
         async with aclosing(engine.generate(call.request)) as stream:  # type: ignore[type-var]  # generators by contract
@@ -393,7 +365,7 @@ class Driver:
             raise ModelError(call.request.model, "its engine ended a stream without saying why")
         return token
 
-    async def _forward(self, action: DispatchOne, engine: Forwards, call: _Call) -> tuple[None, int, int]:
+    async def _forward(self, action: events.DispatchOne, engine: Forwards, call: _Call) -> tuple[None, int, int]:
         chunk = Chunk()
         began = self._clock.now()
         async with aclosing(engine.forward(call.request)) as stream:  # type: ignore[type-var]  # as above
@@ -403,15 +375,15 @@ class Driver:
                 await call.room()
         return None, chunk.prompt_tokens, chunk.completion_tokens
 
-    def _streamed(self, action: DispatchOne, call: _Call, last: int, tokens: int) -> int:
+    def _streamed(self, action: events.DispatchOne, call: _Call, last: int, tokens: int) -> int:
         now = self._clock.now()
         if not call.trail.first:
             call.trail.first = max(now - last, 1) / SECOND
-            self._feed(Started(ticket=action.ticket, seconds=call.trail.first))
+            self._feed(events.Started(ticket=action.ticket, seconds=call.trail.first))
         elif tokens:
             itl = self._paces.setdefault(action.engine, Pace(now)).add(now - last, tokens, now)
             if itl is not None:
-                self._feed(Paced(engine=action.engine, itl=itl))
+                self._feed(events.Paced(engine=action.engine, itl=itl))
         return now
 
     def _able(self, engine: str, request: Request) -> Any:
@@ -423,7 +395,9 @@ class Driver:
             raise ModelError(request.model, f"it cannot {request.kind}", help)
         return running
 
-    def _broke(self, action: DispatchBatch | DispatchOne, began: int, model: str, error: BaseException) -> None:
+    def _broke(
+        self, action: events.DispatchBatch | events.DispatchOne, began: int, model: str, error: BaseException
+    ) -> None:
         # What a request got wrong, an engine says with an error of SAGE's; anything else is a defect of its own.
         fatal = isinstance(error, Exception) and not isinstance(error, SageError)
         if fatal:
@@ -433,7 +407,7 @@ class Driver:
         if isinstance(error, Exception):
             self._errors[action.ticket] = error
         again = isinstance(error, AttemptFailed)
-        broke = Broke(
+        broke = events.Broke(
             ticket=action.ticket,
             seconds=(self._clock.now() - began) / SECOND,
             reason=str(error) or type(error).__name__,

@@ -38,7 +38,6 @@ class Selects(Protocol):
 
     def pick(self, work: Work, needs: Needs, candidates: Sequence[Candidate]) -> Candidate | None:
         """Return one of the candidates, or None where none is admitted."""
-        ...
 
 
 class Seats:

@@ -89,6 +89,10 @@ class Failed(_Frame, tag=6):
 
 Frame = Hello | Welcome | Ask | Cancel | Answer | Piece | Failed
 
+# An error's fields may be of any type; what has no form of its own here goes as text.
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=str)
+_DECODER = msgspec.msgpack.Decoder(Frame)
+
 
 class Vectors(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """The value of an embed request: float32, row by row, little-endian."""
@@ -97,10 +101,8 @@ class Vectors(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     data: bytes
 
 
-def _types(kind: Kind, *, about: bool) -> Any:
-    if about:
-        return EngineInfo
-    return {"embed": Vectors, "rerank": list[float], "tokenize": list[list[tuple[int, int]]]}[kind]
+#: What answers each kind of request.
+_ANSWERS: dict[Kind, Any] = {"embed": Vectors, "rerank": list[float], "tokenize": list[list[tuple[int, int]]]}
 
 
 def answered(request: str, value: Any) -> Answer:
@@ -112,7 +114,7 @@ def answered(request: str, value: Any) -> Answer:
 
 def unframed(ask: Ask, answer: Answer) -> Any:
     """The answer to a request as its engine gave it."""
-    value = msgspec.msgpack.decode(answer.value, type=_types(ask.request.kind, about=ask.about))
+    value = msgspec.msgpack.decode(answer.value, type=EngineInfo if ask.about else _ANSWERS[ask.request.kind])
     if not isinstance(value, Vectors):
         return value
     import numpy  # noqa: PLC0415 - a client that never embeds must not pay for it
@@ -121,34 +123,25 @@ def unframed(ask: Ask, answer: Answer) -> Any:
     return vectors.astype(numpy.float32, copy=False)
 
 
-class Wire:
-    """Encodes and decodes frames; keeps nothing between them."""
+def pack(frame: Frame) -> bytes:
+    """Encode one frame with its length. Raises `UsageError` for text that is not Unicode."""
+    try:
+        body = _ENCODER.encode(frame)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"a text cannot be sent to a model: {error}", "it holds half of a surrogate pair") from None
+    return _LENGTH.pack(len(body)) + body
 
-    def __init__(self) -> None:
-        # An error's fields may be of any type; what has no form of its own here goes as text.
-        self._encoder = msgspec.msgpack.Encoder(enc_hook=str)
-        self._decoder = msgspec.msgpack.Decoder(Frame)
 
-    def pack(self, frame: Frame) -> bytes:
-        """Encode one frame with its length. Raises `UsageError` for text that is not Unicode."""
-        try:
-            body = self._encoder.encode(frame)
-        except UnicodeEncodeError as error:
-            raise UsageError(
-                f"a text cannot be sent to a model: {error}", "it holds half of a surrogate pair"
-            ) from None
-        return _LENGTH.pack(len(body)) + body
-
-    async def read(self, reader: asyncio.StreamReader) -> Frame | None:
-        """Wait for the next frame; None at the end of the connection, or when it is no connection of ours."""
-        try:
-            (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-            if length > LONGEST:
-                return None
-            frame: Frame = self._decoder.decode(await reader.readexactly(length))
-        except (asyncio.IncompleteReadError, ConnectionError, msgspec.MsgspecError):
+async def read(reader: asyncio.StreamReader) -> Frame | None:
+    """Wait for the next frame; None at the end of the connection, or when it is no connection of ours."""
+    try:
+        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        if length > LONGEST:
             return None
-        return frame
+        frame: Frame = _DECODER.decode(await reader.readexactly(length))
+    except (asyncio.IncompleteReadError, ConnectionError, msgspec.MsgspecError):
+        return None
+    return frame
 
 
 def failure(request: str, model: str, error: BaseException) -> Failed:

@@ -22,23 +22,9 @@ from sage_core.common.host import Host
 from sage_core.common.paths import Paths
 from sage_core.common.records import ModelSpec, Request
 from sage_core.common.telemetry import log, log_to_stderr
+from sage_core.kernel.control_plane import frames
 from sage_core.kernel.control_plane.decisions import DecisionLog
 from sage_core.kernel.control_plane.driver import Driver
-from sage_core.kernel.control_plane.frames import (
-    PROTOCOL,
-    Answer,
-    Ask,
-    Cancel,
-    Frame,
-    Hello,
-    Piece,
-    Welcome,
-    Wire,
-    answered,
-    failure,
-    private_folder,
-    socket_path,
-)
 from sage_core.kernel.control_plane.inline import build_manager, decision_sink
 from sage_core.kernel.control_plane.model_specs import engine_needs
 from sage_core.kernel.scheduler.holdings import holdings_path, tell
@@ -128,41 +114,40 @@ class _Connection:
         self._host = host
         self._reader = reader
         self._writer = writer
-        self._wire = Wire()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        hello = await self._wire.read(self._reader)
-        if not isinstance(hello, Hello):
+        hello = await frames.read(self._reader)
+        if not isinstance(hello, frames.Hello):
             return
-        if hello.protocol != PROTOCOL:
+        if hello.protocol != frames.PROTOCOL:
             error = EngineHostError(
                 f"process {os.getpid()} serves another version of SAGE; it leaves with its last client"
             )
-            self._write(failure("", "", error))
+            self._write(frames.failure("", "", error))
             return
         self._hello = hello
         self._decisions = self._host.open_log(hello.logs)
-        self._write(Welcome(protocol=PROTOCOL, pid=os.getpid()))
+        self._write(frames.Welcome(protocol=frames.PROTOCOL, pid=os.getpid()))
         try:
             async with asyncio.TaskGroup() as group:
-                while (frame := await self._wire.read(self._reader)) is not None:
+                while (frame := await frames.read(self._reader)) is not None:
                     self._take(frame, group)
                 for task in self._tasks.values():
                     task.cancel()
         finally:
             log("client_left", worker=hello.worker)
 
-    def _take(self, frame: Frame, group: asyncio.TaskGroup) -> None:
-        if isinstance(frame, Ask):
+    def _take(self, frame: frames.Frame, group: asyncio.TaskGroup) -> None:
+        if isinstance(frame, frames.Ask):
             request = frame.request.id
             if request not in self._tasks:
                 task = self._tasks[request] = group.create_task(self._serve(frame))
                 task.add_done_callback(lambda _: self._tasks.pop(request, None))
-        elif isinstance(frame, Cancel) and frame.id in self._tasks:
+        elif isinstance(frame, frames.Cancel) and frame.id in self._tasks:
             self._tasks[frame.id].cancel()
 
-    async def _serve(self, ask: Ask) -> None:
+    async def _serve(self, ask: frames.Ask) -> None:
         request = ask.request
         try:
             if request.model not in self._hello.models:
@@ -170,25 +155,25 @@ class _Connection:
             with self._host.logged(request.id, self._decisions):
                 await self._answer(ask)
         except Exception as error:  # noqa: BLE001 - every error belongs to the request, and travels to whoever made it
-            self._write(failure(request.id, request.model, error))
+            self._write(frames.failure(request.id, request.model, error))
         with contextlib.suppress(ConnectionError):
             await self._writer.drain()
 
-    async def _answer(self, ask: Ask) -> None:
+    async def _answer(self, ask: frames.Ask) -> None:
         request, driver = ask.request, self._host.driver
         spec = self._hello.models[request.model]
         if request.kind != "generate" or ask.about:
-            self._write(answered(request.id, await driver.ask(request, spec, about=ask.about)))
+            self._write(frames.answered(request.id, await driver.ask(request, spec, about=ask.about)))
             return
         async with contextlib.aclosing(driver.generate(request, spec)) as stream:
             async for token in stream:
-                self._write(Piece(id=request.id, token=token))
+                self._write(frames.Piece(id=request.id, token=token))
                 # A slow reader holds up its own stream only.
                 await self._writer.drain()
-        self._write(Answer(id=request.id))
+        self._write(frames.Answer(id=request.id))
 
-    def _write(self, frame: Frame) -> None:
-        self._writer.write(self._wire.pack(frame))
+    def _write(self, frame: frames.Frame) -> None:
+        self._writer.write(frames.pack(frame))
 
 
 async def _run(host: Host, paths: Paths, path: Path, idle: float) -> None:
@@ -246,8 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     log_to_stderr()
     paths = Paths(project=options.project, data=options.data, runtime=options.runtime)
-    path = socket_path(paths)
-    private_folder(path.parent)
+    path = frames.socket_path(paths)
+    frames.private_folder(path.parent)
     release = elected(path.with_suffix(".lock"))
     if release is None:
         return 0

@@ -23,33 +23,9 @@ from sage_core.common.records import (
     Shed,
     Work,
 )
+from sage_core.kernel.control_plane import events
 from sage_core.kernel.control_plane.backlog import Backlog, fifo
 from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor
-from sage_core.kernel.control_plane.events import (
-    Abort,
-    Action,
-    ArmTimer,
-    Broke,
-    Cancelled,
-    Completed,
-    DispatchBatch,
-    DispatchOne,
-    Drain,
-    EngineLost,
-    EngineOpened,
-    Fill,
-    Input,
-    Outcome,
-    Paced,
-    PolicySet,
-    PoolGone,
-    PoolSet,
-    Started,
-    StartEngine,
-    StopEngine,
-    Submitted,
-    Tick,
-)
 from sage_core.kernel.control_plane.fleet import Ledger, Selects
 from sage_core.kernel.control_plane.flights import Fate, Flight, Flights, Live, decided, ended
 from sage_core.kernel.control_plane.pool import Pool, Standing
@@ -88,21 +64,21 @@ class ControlPlaneManager:
         self._engines = 0
         self._now = 0
         self._armed: int | None = None
-        self._actions: list[Action] = []
+        self._actions: list[events.Action] = []
         self._handlers: dict[type, Callable[..., None]] = {
-            Submitted: self._submitted,
-            Started: self._started,
-            Completed: self._completed,
-            Broke: self._broke,
-            Cancelled: self._cancelled,
-            EngineOpened: self._engine_opened,
-            EngineLost: self._engine_lost,
-            Paced: self._paced,
-            PoolSet: self._pool_set,
-            PoolGone: self._pool_gone,
-            PolicySet: self._policy_set,
-            Drain: self._drained,
-            Tick: self._ticked,
+            events.Submitted: self._submitted,
+            events.Started: self._started,
+            events.Completed: self._completed,
+            events.Broke: self._broke,
+            events.Cancelled: self._cancelled,
+            events.EngineOpened: self._engine_opened,
+            events.EngineLost: self._engine_lost,
+            events.Paced: self._paced,
+            events.PoolSet: self._pool_set,
+            events.PoolGone: self._pool_gone,
+            events.PolicySet: self._policy_set,
+            events.Drain: self._drained,
+            events.Tick: self._ticked,
         }
 
     @property
@@ -121,7 +97,7 @@ class ControlPlaneManager:
         """Every pool, for those who look; only the manager changes them."""
         return self._pools
 
-    def step(self, inputs: Iterable[Input], now: int) -> list[Action]:
+    def step(self, inputs: Iterable[events.Input], now: int) -> list[events.Action]:
         """Apply all inputs of one instant, decide until the policies are idle, and say what is to be done."""
         self._actions = []
         self._now = now
@@ -138,7 +114,7 @@ class ControlPlaneManager:
 
     # ------------------------------------------------------------ inputs: requests
 
-    def _submitted(self, event: Submitted, now: int) -> None:
+    def _submitted(self, event: events.Submitted, now: int) -> None:
         outline = event.outline
         if outline.id in self._live:
             raise UsageError(f"request {outline.id!r} is in flight already", "ids are unique among live requests")
@@ -158,7 +134,7 @@ class ControlPlaneManager:
             pool.room[outline.id] = live
         self._touch(pool)
 
-    def _started(self, event: Started, now: int) -> None:
+    def _started(self, event: events.Started, now: int) -> None:
         flight = self._flights.get(event.ticket)
         if flight is not None and not flight.streamed:
             self._flights.stream(flight, event.seconds)
@@ -166,7 +142,7 @@ class ControlPlaneManager:
             pool.backlog.observe(First(work=flight.works[0], engine=flight.seats.engine, seconds=event.seconds), now)
             self._touch(pool)
 
-    def _completed(self, event: Completed, now: int) -> None:
+    def _completed(self, event: events.Completed, now: int) -> None:
         flight = self._land(event, now)
         if flight is None:
             return
@@ -187,7 +163,7 @@ class ControlPlaneManager:
             self._classifier.learn(flight.live.outline, event.tokens_in, event.tokens_out)
             self._finish(flight.live, fate, now)
 
-    def _broke(self, event: Broke, now: int) -> None:
+    def _broke(self, event: events.Broke, now: int) -> None:
         flight = self._land(event, now)
         if flight is None:
             return
@@ -206,9 +182,9 @@ class ControlPlaneManager:
             self._give_up(flight.works[0], fate, now)
         if event.fatal:
             self._strike(engine, event.reason, now, culprit=True)
-            self._actions.append(StopEngine(engine=engine))
+            self._actions.append(events.StopEngine(engine=engine))
 
-    def _stumble(self, flight: Flight, event: Broke, now: int) -> None:
+    def _stumble(self, flight: Flight, event: events.Broke, now: int) -> None:
         engine = flight.seats.engine
         standing = self._standing(engine)
         if standing.state == "up" and standing.fail(now, event.pause):
@@ -225,14 +201,14 @@ class ControlPlaneManager:
                 self._ledger.avoid(work.id, engine)
                 self._queue(work, now)
 
-    def _cancelled(self, event: Cancelled, now: int) -> None:
+    def _cancelled(self, event: events.Cancelled, now: int) -> None:
         live = self._live.get(event.request)
         if live is not None:
             self._finish(live, Fate(outcome="cancelled", reason="cancelled by the caller"), now)
 
     # ------------------------------------------------------------ inputs: engines and settings
 
-    def _engine_opened(self, event: EngineOpened, now: int) -> None:
+    def _engine_opened(self, event: events.EngineOpened, now: int) -> None:
         pool = self._pool_of_engine.get(event.engine)
         if pool is None:
             return
@@ -245,7 +221,7 @@ class ControlPlaneManager:
             self._enter(live, now)
         self._touch(pool)
 
-    def _engine_lost(self, event: EngineLost, now: int) -> None:
+    def _engine_lost(self, event: events.EngineLost, now: int) -> None:
         pool = self._pool_of_engine.get(event.engine)
         if pool is None:
             return
@@ -256,14 +232,14 @@ class ControlPlaneManager:
         if not pool.count("starting", "up"):
             self._refuse(pool, Fate(outcome="failed", reason=event.reason, engine=event.engine), now)
 
-    def _paced(self, event: Paced, now: int) -> None:
+    def _paced(self, event: events.Paced, now: int) -> None:
         pool = self._pool_of_engine.get(event.engine)
         if pool is not None:
             self._ledger.pace(event.engine, event.itl)
             pool.backlog.observe(Progress(engine=event.engine, itl=event.itl), now)
             self._touch(pool)
 
-    def _pool_set(self, event: PoolSet, now: int) -> None:
+    def _pool_set(self, event: events.PoolSet, now: int) -> None:
         pool = self._pools.get(event.pool.lane)
         if pool is None:
             pool = self._add(event.pool)
@@ -275,7 +251,7 @@ class ControlPlaneManager:
                 self._drain(pool, standing)
         self._touch(pool)
 
-    def _pool_gone(self, event: PoolGone, now: int) -> None:
+    def _pool_gone(self, event: events.PoolGone, now: int) -> None:
         pool = self._pools.get(event.lane)
         if pool is not None:
             pool.spec = msgspec.structs.replace(pool.spec, members=0, min=0)
@@ -284,7 +260,7 @@ class ControlPlaneManager:
             self._refuse(pool, Fate(outcome="unavailable", reason="the model is not served any more"), now)
             self._touch(pool)
 
-    def _policy_set(self, event: PolicySet, now: int) -> None:
+    def _policy_set(self, event: events.PolicySet, now: int) -> None:
         if event.lane:
             pool = self._pool(event.lane)
             pool.spec = msgspec.structs.replace(pool.spec, policy=event.policy)
@@ -295,13 +271,13 @@ class ControlPlaneManager:
             if not pool.spec.policy:
                 self._switch(pool, now)
 
-    def _drained(self, event: Drain, now: int) -> None:
+    def _drained(self, event: events.Drain, now: int) -> None:
         pool = self._pool_of_engine.get(event.engine)
         if pool is not None:
             self._drain(pool, pool.engines[event.engine])
             self._touch(pool)
 
-    def _ticked(self, event: Tick, now: int) -> None:
+    def _ticked(self, event: events.Tick, now: int) -> None:
         # The timer has gone off: the same time may have to be armed anew.
         self._armed = None
 
@@ -348,7 +324,7 @@ class ControlPlaneManager:
     def _deliver(self, flight: Flight, fate: Fate, now: int) -> None:
         for request, share, complete in self._executor.finish(flight.slices):
             live = self._live[request]
-            fill = Fill(request=request, ticket=flight.ticket, rows=tuple(share.rows), at=tuple(share.at))
+            fill = events.Fill(request=request, ticket=flight.ticket, rows=tuple(share.rows), at=tuple(share.at))
             self._actions.append(fill)
             self._actions.append(decided(live, fate, now, rows=len(share.rows), tokens=share.tokens))
             if complete:
@@ -380,7 +356,7 @@ class ControlPlaneManager:
             self._ledger.forget(live.work.id)
         if live.flight is not None and self._flights.get(live.flight.ticket) is not None:
             live.flight.aborted = True
-            self._actions.append(Abort(ticket=live.flight.ticket))
+            self._actions.append(events.Abort(ticket=live.flight.ticket))
         self._touch(pool)
         self._actions.append(ended(live, fate))
 
@@ -420,15 +396,17 @@ class ControlPlaneManager:
             pool.leave(live)
             self._explain(flight, pool, decision, candidates)
             wait = now - live.arrival
-            self._actions.append(DispatchOne(ticket=flight.ticket, engine=place.engine, request=work.id, wait=wait))
+            self._actions.append(
+                events.DispatchOne(ticket=flight.ticket, engine=place.engine, request=work.id, wait=wait)
+            )
 
     def _explain(self, flight: Flight, pool: Pool, decision: Dispatch, candidates: tuple[Place, ...]) -> None:
         flight.candidates = candidates
         flight.policy = pool.spec.policy or self._policy
         flight.why = decision.why
 
-    def _departed(self, what: DispatchBatch | Flight | None, now: int) -> None:
-        if isinstance(what, DispatchBatch):
+    def _departed(self, what: events.DispatchBatch | Flight | None, now: int) -> None:
+        if isinstance(what, events.DispatchBatch):
             self._actions.append(what)
         elif what is not None:
             for part in what.slices:
@@ -439,12 +417,12 @@ class ControlPlaneManager:
     def _depart(self, now: int) -> bool:
         departed = list(self._flights.depart(now))
         for each in departed:
-            engine = each.engine if isinstance(each, DispatchBatch) else each.seats.engine
+            engine = each.engine if isinstance(each, events.DispatchBatch) else each.seats.engine
             self._touch(self._pool_of_engine[engine])
             self._departed(each, now)
         return bool(departed)
 
-    def _land(self, event: Completed | Broke, now: int) -> Flight | None:
+    def _land(self, event: events.Completed | events.Broke, now: int) -> Flight | None:
         flight = self._flights.land(event.ticket)
         if flight is None:
             return None
@@ -452,17 +430,17 @@ class ControlPlaneManager:
         pool = self._pool_of_engine[engine]
         if self._ledger.resting(engine):
             pool.engines[engine].since = now
-        if isinstance(event, Completed):
+        if isinstance(event, events.Completed):
             pool.serve(flight.predicted, now)
         for work in flight.works:
             finished = Finished(
                 work=work,
                 engine=engine,
-                tokens_in=(event.tokens_in if isinstance(event, Completed) else 0) or work.tokens_in,
-                tokens_out=event.tokens_out if isinstance(event, Completed) else 0,
-                cached=event.cached if isinstance(event, Completed) else 0,
+                tokens_in=(event.tokens_in if isinstance(event, events.Completed) else 0) or work.tokens_in,
+                tokens_out=event.tokens_out if isinstance(event, events.Completed) else 0,
+                cached=event.cached if isinstance(event, events.Completed) else 0,
                 seconds=event.seconds,
-                ok=isinstance(event, Completed),
+                ok=isinstance(event, events.Completed),
             )
             pool.backlog.observe(finished, now)
         self._touch(pool)
@@ -489,7 +467,7 @@ class ControlPlaneManager:
             engine = f"{pool.lane}#{self._engines}"
             pool.engines[engine] = Standing(engine, member, now)
             self._pool_of_engine[engine] = pool
-            self._actions.append(StartEngine(engine=engine, lane=pool.lane, member=member))
+            self._actions.append(events.StartEngine(engine=engine, lane=pool.lane, member=member))
 
     def _wanted(self, pool: Pool) -> int:
         wanted = pool.spec.min
@@ -530,13 +508,13 @@ class ControlPlaneManager:
             self._ledger.close(standing.engine)
         elif standing.state == "starting":
             self._forget(pool, standing.engine)
-            self._actions.append(StopEngine(engine=standing.engine))
+            self._actions.append(events.StopEngine(engine=standing.engine))
 
     def _close(self, pool: Pool, standing: Standing, now: int) -> None:
         self._ledger.remove(standing.engine)
         pool.backlog.observe(EngineDown(engine=standing.engine, lane=pool.lane), now)
         self._forget(pool, standing.engine)
-        self._actions.append(StopEngine(engine=standing.engine))
+        self._actions.append(events.StopEngine(engine=standing.engine))
 
     def _strike(self, engine: str, reason: str, now: int, *, culprit: bool) -> None:
         # Where the culprit is known, the rest of what the engine held is above suspicion.
@@ -547,7 +525,7 @@ class ControlPlaneManager:
         self._remove(pool, engine, reason, now)
         for flight in self._flights.crash(engine):
             if not flight.aborted:
-                self._actions.append(Abort(ticket=flight.ticket))
+                self._actions.append(events.Abort(ticket=flight.ticket))
             for work in flight.works:
                 self._retry(flight, work, reason, now, suspect=not culprit)
 
@@ -606,7 +584,7 @@ class ControlPlaneManager:
         at = min((time for time in times if time is not None), default=None)
         if at != self._armed:
             self._armed = at
-            self._actions.append(ArmTimer(at=at))
+            self._actions.append(events.ArmTimer(at=at))
 
 
 def _rejection(verdict: Rejected) -> Fate:
@@ -614,5 +592,5 @@ def _rejection(verdict: Rejected) -> Fate:
 
 
 def _shed(decision: Shed) -> Fate:
-    outcome: Outcome = "shed"
+    outcome: events.Outcome = "shed"
     return Fate(outcome=outcome, reason=decision.reason, retry_after=decision.retry_after)

@@ -53,8 +53,8 @@ def _spec(name: str, table: Mapping[str, Any], where: str) -> ModelSpec:
 def _filled(first: ModelSpec, other: ModelSpec) -> ModelSpec:
     if first.backend and other.backend and first.backend != other.backend:
         return first
-    return ModelSpec(
-        name=first.name,
+    return msgspec.structs.replace(
+        first,
         backend=first.backend or other.backend,
         source=first.source or other.source,
         options={**other.options, **first.options},
@@ -66,6 +66,8 @@ def engine_needs(spec: ModelSpec) -> Needs:
     """What one engine of a model reserves."""
     given: Mapping[str, Any] = spec.needs
     try:
-        return msgspec.convert({**given, **({"memory": size(given["memory"])} if "memory" in given else {})}, Needs)
+        return msgspec.convert(
+            {name: size(value) if name in ("memory", "gpu_memory") else value for name, value in given.items()}, Needs
+        )
     except (BadValue, msgspec.ValidationError) as error:
         raise ConfigError(f"[models.{spec.name}] needs", str(error).replace("`", "'")) from None

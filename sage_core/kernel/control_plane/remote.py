@@ -15,21 +15,7 @@ from sage_core.common.errors import EngineHostError, SageError
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
 from sage_core.common.records import ModelSpec, Request, Token
-from sage_core.kernel.control_plane.frames import (
-    PROTOCOL,
-    Ask,
-    Cancel,
-    Failed,
-    Frame,
-    Hello,
-    Piece,
-    Welcome,
-    Wire,
-    private_folder,
-    raised,
-    socket_path,
-    unframed,
-)
+from sage_core.kernel.control_plane import frames
 from sage_core.kernel.control_plane.replies import Reply
 
 #: Seconds to wait for an engine host that is starting, and between two looks.
@@ -41,7 +27,7 @@ class _Pending(Reply):
 
     __slots__ = ("ask", "retried", "streamed")
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: frames.Ask) -> None:
         super().__init__()
         self.ask = ask
         self.streamed = False
@@ -56,20 +42,13 @@ class EngineHostLink:
     """
 
     def __init__(
-        self,
-        models: Mapping[str, ModelSpec],
-        paths: Paths,
-        host: Host,
-        *,
-        worker: str = "",
-        patience: float = PATIENCE,
+        self, models: Mapping[str, ModelSpec], paths: Paths, host: Host, *, worker: str = "", patience: float = PATIENCE
     ) -> None:
         self._models = models
         self._paths = paths
         self._host = host
         self._worker = worker
         self._patience = patience
-        self._wire = Wire()
         self._writer: asyncio.StreamWriter | None = None
         self._connecting = asyncio.Lock()
         self._listener: asyncio.Task[None] | None = None
@@ -100,16 +79,16 @@ class EngineHostLink:
 
     async def ask(self, request: Request, spec: ModelSpec, *, about: bool = False) -> Any:
         """The answer to any request but a stream; `about` asks only what serves the model."""
-        ask = Ask(request=request, about=about)
+        ask = frames.Ask(request=request, about=about)
         pending = await self._send(ask)
         try:
-            return unframed(ask, await pending.done)
+            return frames.unframed(ask, await pending.done)
         finally:
             self._leave(pending)
 
     async def generate(self, request: Request, spec: ModelSpec) -> AsyncIterator[Token]:
         """Stream the answer; closing the iterator cancels the request."""
-        pending = await self._send(Ask(request=request))
+        pending = await self._send(frames.Ask(request=request))
         try:
             while (token := await pending.token()) is not None:
                 yield token
@@ -118,8 +97,8 @@ class EngineHostLink:
 
     # ------------------------------------------------------------ requests
 
-    async def _send(self, ask: Ask) -> _Pending:
-        data = self._wire.pack(ask)
+    async def _send(self, ask: frames.Ask) -> _Pending:
+        data = frames.pack(ask)
         writer = self._writer or await self._connect()
         pending = self._pending[ask.request.id] = _Pending(ask)
         writer.write(data)
@@ -131,17 +110,17 @@ class EngineHostLink:
         # Cancelling a task cancels the future that it awaits, so a future that is done may be one without an answer.
         unanswered = not pending.done.done() or pending.done.cancelled()
         if unanswered and self._writer is not None:
-            self._writer.write(self._wire.pack(Cancel(id=request)))
+            self._writer.write(frames.pack(frames.Cancel(id=request)))
 
-    def _take(self, frame: Frame) -> None:
+    def _take(self, frame: frames.Frame) -> None:
         pending = self._pending.get(getattr(frame, "id", ""))
         if pending is None:
             return
-        if isinstance(frame, Piece):
+        if isinstance(frame, frames.Piece):
             pending.streamed = True
             pending.push(frame.token)
-        elif isinstance(frame, Failed):
-            pending.fail(raised(frame))
+        elif isinstance(frame, frames.Failed):
+            pending.fail(frames.raised(frame))
         else:
             pending.give(frame)
 
@@ -170,27 +149,29 @@ class EngineHostLink:
 
     async def _try(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         try:
-            reader, writer = await asyncio.open_unix_connection(socket_path(self._paths), limit=2**20)
+            reader, writer = await asyncio.open_unix_connection(frames.socket_path(self._paths), limit=2**20)
         except (FileNotFoundError, ConnectionError):
             return None
-        hello = Hello(protocol=PROTOCOL, worker=self._worker, logs=str(self._paths.logs), models=dict(self._models))
-        welcome: Frame | None = None
+        hello = frames.Hello(
+            protocol=frames.PROTOCOL, worker=self._worker, logs=str(self._paths.logs), models=dict(self._models)
+        )
+        welcome: frames.Frame | None = None
         try:
-            writer.write(self._wire.pack(hello))
-            welcome = await self._wire.read(reader)
+            writer.write(frames.pack(hello))
+            welcome = await frames.read(reader)
         finally:
-            if not isinstance(welcome, Welcome):
+            if not isinstance(welcome, frames.Welcome):
                 writer.close()
-        if isinstance(welcome, Failed):
-            raise raised(welcome)
-        if not isinstance(welcome, Welcome):
+        if isinstance(welcome, frames.Failed):
+            raise frames.raised(welcome)
+        if not isinstance(welcome, frames.Welcome):
             # A host that is leaving closes what it has not greeted.
             return None
         self.host_pid = welcome.pid
         return reader, writer
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while (frame := await self._wire.read(reader)) is not None:
+        while (frame := await frames.read(reader)) is not None:
             self._take(frame)
         writer.close()
         self._writer = None
@@ -209,7 +190,7 @@ class EngineHostLink:
         for pending in again:
             pending.retried = True
             if not pending.done.done():
-                writer.write(self._wire.pack(pending.ask))
+                writer.write(frames.pack(pending.ask))
 
     # ------------------------------------------------------------ the process
 
@@ -222,7 +203,7 @@ class EngineHostLink:
         if self._child and not self._reap():
             return
         paths = self._paths
-        private_folder(socket_path(paths).parent)
+        frames.private_folder(frames.socket_path(paths).parent)
         paths.logs.mkdir(parents=True, exist_ok=True)
         plugins = [f"--plugin={name}={module}" for name, module in self._host.modules().items()]
         command = [

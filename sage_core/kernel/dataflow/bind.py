@@ -111,6 +111,5 @@ def _declared(graph: Graph) -> str:
 
 
 def _holds_secret(value: object) -> bool:
-    if isinstance(value, dict):
-        return any(_holds_secret(entry) for entry in value.values())
-    return any(_holds_secret(entry) for entry in value) if isinstance(value, list) else isinstance(value, Secret)
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return isinstance(value, Secret) or any(map(_holds_secret, inside))

@@ -23,11 +23,10 @@ class Diagnostic(Record):
     help: str = ""
     #: Whether the caret goes under the key or the value.
     part: Part = "value"
-    #: A second place that belongs to the message, and what it is ("first").
-    second: tuple[str, Path] | None = None
-    #: The file that `path` is in, where it is not the one that has the last word on the path; the same for `second`.
+    #: The file that `path` is in, where it is not the one that has the last word on the path.
     file: str = ""
-    second_file: str = ""
+    #: The file that defines the path too, and came first.
+    first: str = ""
 
 
 class Problems(list[Diagnostic]):

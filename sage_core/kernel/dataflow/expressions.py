@@ -351,9 +351,8 @@ def _parse(match: re.Match[str]) -> tuple[str, str]:
 def _texts(value: object) -> list[str]:
     if isinstance(value, str):
         return [value]
-    if isinstance(value, dict):
-        return [text for entry in value.values() for text in _texts(entry)]
-    return [text for entry in value for text in _texts(entry)] if isinstance(value, (list, tuple)) else []
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return [text for entry in inside for text in _texts(entry)]
 
 
 def is_name(text: str) -> bool:

@@ -73,18 +73,12 @@ def _key(info: OperatorInfo, package: ModuleType) -> str:
 def _source(folder: Path) -> str:
     names = sorted(
         os.path.join(parent, name)
-        for parent, folders, names in os.walk(folder)
-        if _descend(folders)
+        for parent, _, names in os.walk(folder)
         for name in names
-        if name.endswith(_CODE)
+        if name.endswith(_CODE) and os.path.basename(parent) != "__pycache__"
     )
     entries = ((os.path.relpath(name, folder).replace(os.sep, "/"), Path(name).read_bytes()) for name in names)
     return f"source:{folder.name}:{_digest(entries)}"
-
-
-def _descend(folders: list[str]) -> bool:
-    folders[:] = [name for name in folders if name != "__pycache__"]
-    return True
 
 
 def _wheel(folder: Path, package: str) -> str:

@@ -70,18 +70,15 @@ class JoinCheck:
     def resolve(self) -> tuple[Join, str] | None:
         """The join and its grain; None when something is wrong or a side is unknown."""
         sides = [self._columns.rows(name, path) for name, path in self._draft.rows]
-        pairs = [self._pair(left, right, path) for left, right, path in self._draft.on]
+        pairs = [(self._pair(left, right, path), path) for left, right, path in self._draft.on]
         if len(sides) != 2 or sides[0] is None or sides[1] is None:
             return None
         left, right = sides[0], sides[1]
         if not self._related(left, right):
             return None
         on = []
-        for pair, (_, _, path) in zip(pairs, self._draft.on, strict=True):
-            if pair is None:
-                continue
-            sided = self._sided(*pair, path, left, right)
-            if sided is not None:
+        for pair, path in pairs:
+            if pair and (sided := self._sided(*pair, path, left, right)):
                 on.append(sided)
                 self._comparable(*pair, path)
         join = Join(left=left.shown, right=right.shown, on=tuple(on), how=self._draft.how)

@@ -135,6 +135,8 @@ def unstorable(value: object) -> str:
         return next((found for entry in value if (found := unstorable(entry))), "")
     if isinstance(value, float) and not math.isfinite(value):
         return f"{value} is not a number that can be stored"
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return f"{value} has more than 64 bits"
     if value is None or isinstance(value, (str, int, float)):
         return ""
     return f"a TOML {type(value).__name__} is not supported; write it as a text"

@@ -51,18 +51,16 @@ def _schedule(text: object) -> object:
     return text
 
 
-def _trigger_name(value: Any) -> str:
-    name: str = keys.read(TEXT, "name", value)
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise BadValue(f"{name!r} cannot name a trigger", "use letters, digits, '_', '-' and '.'")
-    return name
+def _matching(pattern: str, key: str, about: str, problem: str, help: str, needed: str = "") -> Key:
+    """A key whose text matches a pattern whole."""
 
+    def read(value: Any) -> str:
+        text: str = keys.read(TEXT, key, value)
+        if not re.fullmatch(pattern, text):
+            raise BadValue(f"{text!r} {problem}", help)
+        return text
 
-def _route(value: Any) -> str:
-    path: str = keys.read(TEXT, "path", value)
-    if not path.startswith("/") or any(char.isspace() for char in path):
-        raise BadValue(f"{path!r} is not a path", "a path starts with / and has no spaces")
-    return path
+    return Key({**TEXT, "pattern": f"^{pattern}$"}, about, read, needed)
 
 
 def _format(value: object) -> object:
@@ -84,6 +82,7 @@ NEEDS: Table = {
     "cpu": Key({**keys.NUMBER, "exclusiveMinimum": 0}, "Cores."),
     "memory": Key(SIZE),
     "gpu": Key(NATURAL),
+    "gpu_memory": Key(SIZE, "Of each GPU."),
     "labels": Key(TEXTS),
 }
 REPEAT: Table = {
@@ -93,14 +92,7 @@ REPEAT: Table = {
 }
 
 
-def _limit(value: Any) -> str:
-    name: str = keys.read(TEXT, "limit", value)
-    if not re.fullmatch(_LIMIT, name):
-        raise BadValue(f"{name!r} is no name of a limit", "write letters, digits, '_', '-' or '.': limit = \"crm\"")
-    return name
-
-
-_LIMIT = r"[\w.-]+"
+_WORD = r"[\w.-]+"
 _MAX_ERRORS = {"anyOf": [NATURAL, {**TEXT, "pattern": r"^\d*\.?\d+\s*%$"}]}
 STEP: Table = {
     "use": Key(TEXT, "The operator.", needed='name an operator: use = "…"'),
@@ -126,10 +118,12 @@ STEP: Table = {
     ),
     # Its keys are read once it is known whether the operator can be repeated.
     "repeat": Key(keys.table_schema(REPEAT, "Runs the step again on its own output.")),
-    "limit": Key(
-        {**TEXT, "pattern": f"^{_LIMIT}$"},
+    "limit": _matching(
+        _WORD,
+        "limit",
         "Its jobs share the places that [limits] NAME = N of sage.toml gives.",
-        _limit,
+        "is no name of a limit",
+        "write letters, digits, '_', '-' or '.': limit = \"crm\"",
     ),
     "checkpoint": Key(FLAG, "Keep what is there at this point: a job of its own."),
 }
@@ -154,12 +148,18 @@ CRON: Table = {
     "overlap": Key({"enum": ["skip", "queue", "cancel_previous"]}, "When the run before is unfinished; default: skip."),
     "catchup": Key({"enum": ["none", "last", "all"]}, "Fire times that passed unseen; default: none."),
     "params": Key(TABLE, "Values of params for these runs."),
-    "name": Key(
-        {**TEXT, "pattern": r"^[\w.-]+$"}, "Names its schedule; default: its place in the file.", _trigger_name
+    "name": _matching(
+        _WORD,
+        "name",
+        "Names its schedule; default: its place in the file.",
+        "cannot name a trigger",
+        "use letters, digits, '_', '-' and '.'",
     ),
 }
 HTTP: Table = {
-    "path": Key({**TEXT, "pattern": r"^/\S*$"}, read=_route, needed='such as path = "/ask"'),
+    "path": _matching(
+        r"/\S*", "path", "", "is not a path", "a path starts with / and has no spaces", 'such as path = "/ask"'
+    ),
     "method": Key({"enum": ["GET", "POST", "PUT"]}),
 }
 TRIGGERS: Table = {

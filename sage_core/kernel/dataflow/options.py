@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path as FilePath
@@ -84,9 +85,7 @@ class Options:
                 axes[name] = [
                     self._value(known[name], value, place, settings.problems, cell=True) for value, place in places
                 ]
-        total = 1
-        for values in axes.values():
-            total *= len(values)
+        total = math.prod(map(len, axes.values()))
         if total > _CELLS:
             settings.problems.add(settings.path, f"the matrix has {total:,} cells, more than {_CELLS:,}", part="key")
             return ()

@@ -183,9 +183,7 @@ class Resolver:
             return self._collect(draft, signature, reading, matrix)
         if draft.per:
             message = f"'per' has no effect: {draft.use!r} does not collect rows"
-            self._problems.add(
-                (*draft.path, "per"), message, "only operators with a Dataset port, or a fold, do", "key"
-            )
+            draft.settings.add("per", message, "only operators with a Dataset port, or a fold, do", "key")
         grain = self.deepest(reading.rows(*reading.sources))
         if grain is None:
             return None, None
@@ -211,11 +209,11 @@ class Resolver:
         if at.grain not in self._grains.lineage(grain):
             above = sorted(self._grains.lineage(grain) - {RUN, grain})
             message = f"cannot collect per {draft.per!r}: {called(grain)} do not come from it"
-            self._problems.add((*draft.path, "per"), message, one_of(draft.per, above, "they come from"))
+            draft.settings.add("per", message, one_of(draft.per, above, "they come from"))
             return None, None
         if at.grain != RUN and (joined := self._grains.joined(grain, at.grain)):
             message = f"cannot collect per {draft.per!r}: the join {joined!r} lies between, and brings its rows anew"
-            self._problems.add((*draft.path, "per"), message, f'collect per "{joined}", or to the run', "value")
+            draft.settings.add("per", message, f'collect per "{joined}", or to the run')
             return None, None
         if at.grain == grain != RUN:
             self.warnings.append(f"step {draft.name!r} collects groups of one row: it collects {called(grain)} per row")

@@ -41,7 +41,7 @@ def models(document: Settings, host: Host, folder: Callable[[Path], FilePath]) -
     keys = layout.model(tuple(host.backends))
     for name, settings in document.sections("models", "model"):
         given = settings.values(keys, f"model {name!r}")
-        _check_values(settings, ("env", "secret"), "a model")
+        _check_values(settings)
         found[name] = _model(name, settings, given, folder((*settings.path, "source")))
     return found
 
@@ -133,17 +133,16 @@ def _http(settings: Settings, routes: set[tuple[str, str]]) -> Trigger:
     return Trigger(kind="http", settings=given)
 
 
-def _check_values(settings: Settings, spaces: tuple[str, ...], what: str) -> None:
-    """Report values that cannot be stored, and templates of a namespace that has no meaning there."""
+def _check_values(settings: Settings) -> None:
+    """Report what of a model cannot be stored, and templates of a namespace that has no meaning there."""
     for key, value in settings.table.items():
         if problem := unstorable(value):
             settings.add(key, problem)
             continue
         try:
-            wrong = [f"${{{space}.{name}}}" for space, name in template_refs(value) if space not in spaces]
+            wrong = [f"${{{space}.{name}}}" for space, name in template_refs(value) if space not in ("env", "secret")]
         except BadValue as error:
             settings.problems.bad((*settings.path, key), error)
             continue
         if wrong:
-            allowed = " and ".join(f"${{{space}.…}}" for space in spaces)
-            settings.add(key, f"{wrong[0]} cannot be used in {what}", f"it may hold {allowed}")
+            settings.add(key, f"{wrong[0]} cannot be used in a model", "it may hold ${env.…} and ${secret.…}")

@@ -80,7 +80,10 @@ class Spans:
             return
         path: Path = ()
         for name, place in key[:-1]:
-            path = self._into((*path, name))
+            path = (*path, name)
+            if path in self._elements:
+                # ``[a.b]`` below ``[[a]]`` speaks of the last element of ``a``.
+                path = (*path, self._elements[path])
             if path in self._values:
                 self.repeated.append((path, self._keys[path], self._span(place)))
             self._keys.setdefault(path, self._span(place))
@@ -98,10 +101,6 @@ class Spans:
         for child in node.children:
             if child.type == "pair":
                 self._pair(child, path)
-
-    def _into(self, path: Path) -> Path:
-        # ``[a.b]`` below ``[[a]]`` speaks of the last element of ``a``.
-        return (*path, self._elements[path]) if path in self._elements else path
 
     def _pair(self, node: Node, base: Path) -> None:
         key = _key_of(node)

@@ -9,7 +9,7 @@ from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 from sage_core.common.errors import InvalidWorkflow, UsageError
-from sage_core.kernel.dataflow.diagnostics import Diagnostic, Places, Problems, dotted, one_of, render, shown_path
+from sage_core.kernel.dataflow.diagnostics import Places, Problems, dotted, one_of, render, shown_path
 from sage_core.kernel.dataflow.spans import Path
 from sage_core.kernel.dataflow.syntax import describe, parse, read_text
 
@@ -74,16 +74,11 @@ class Document:
         for found in problems:
             file, path = (found.file, found.path) if found.file else self.locate(found.path)
             span = places.span(file, path, found.part)
-            message = found.message + self._second(places, file, found)
+            message = found.message
+            if found.first:
+                message += f", first at {FilePath(found.first).name}:{places.span(found.first, path, 'key')}"
             rows.append(((self._order[file], span.line, span.column), places.render(file, span, message, found.help)))
         return [text for _, text in sorted(rows, key=lambda row: row[0])]
-
-    def _second(self, places: Places, file: str, found: Diagnostic) -> str:
-        if found.second is None:
-            return ""
-        other, path = (found.second_file, found.second[1]) if found.second_file else self.locate(found.second[1])
-        span = places.span(other, path, "key")
-        return f", {found.second[0]} at {span if other == file else f'{FilePath(other).name}:{span}'}"
 
     def raise_if(self, problems: Problems) -> None:
         """Raise `InvalidWorkflow` with everything that was found, if anything was."""
@@ -101,7 +96,10 @@ def read(path: FilePath, problems: Problems, profile: str | None = None) -> Docu
     path = path.absolute()
     files = _Files(problems)
     files.add(path, ())
-    layers = [_Layer(str(file), _shared(tree) if file != path else tree) for file, tree in files.trees]
+    layers = [
+        _Layer(str(file), {key: value for key, value in tree.items() if file == path or key not in _OWN})
+        for file, tree in files.trees
+    ]
     profiles: dict[str, list[_Layer]] = {}
     for file, tree in files.trees:
         for name, overlay in _tables(tree.get("profile")):
@@ -146,9 +144,8 @@ class _Files:
                         f"{describe(here)} is defined twice",
                         "rename one of them; [profile.NAME] is the way to change a definition",
                         part="key",
-                        second=("first", here),
                         file=file,
-                        second_file=first,
+                        first=first,
                     )
         self.trees.append((path, tree))
 
@@ -165,10 +162,6 @@ class _Files:
             self._problems.add(at, f"included file {name!r} does not exist", help, file=file)
         else:
             self.add(path, chain)
-
-
-def _shared(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in tree.items() if key not in _OWN}
 
 
 def _tables(value: object) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -27,19 +27,23 @@ _SETTINGS = tuple(key for key in layout.STEP if key not in ("use", "in", "with")
 _TABLES = ("description", "defaults", "slo", "triggers")
 
 
-class Column:
-    """A reference to a column or to a field of one: ``stream.text``, ``passages.first.text``."""
+class _Reference:
+    """A path into the rows; attributes and items lead on to what is below it."""
 
     def __init__(self, path: str) -> None:
         self._path = path
 
-    def __getattr__(self, field: str) -> Column:
-        if field.startswith("_"):
-            raise AttributeError(field)
-        return self[field]
+    def __getattr__(self, name: str) -> Column:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self[name]
 
-    def __getitem__(self, field: str) -> Column:
-        return Column(f"{self._path}.{field}")
+    def __getitem__(self, name: str) -> Column:
+        return Column(f"{self._path}.{name}")
+
+
+class Column(_Reference):
+    """A reference to a column or to a field of one: ``stream.text``, ``passages.first.text``."""
 
     def __invert__(self) -> Column:
         """``~stream.text``: absent becomes null, which TOML spells ``"stream.text?"``."""
@@ -67,22 +71,15 @@ class _Step(msgspec.Struct):
     settings: dict[str, Any] = {}
 
 
-class Stream:
+class Stream(_Reference):
     """The rows that a step makes; attributes and items are its columns."""
 
     def __init__(self, workflow: Workflow, step: _Step) -> None:
+        super().__init__(step.name)
         self._workflow, self._step = workflow, step
 
-    def __getattr__(self, column: str) -> Column:
-        if column.startswith("_"):
-            raise AttributeError(column)
-        return self[column]
-
-    def __getitem__(self, column: str) -> Column:
-        return Column(f"{self._step.name}.{column}")
-
     def __repr__(self) -> str:
-        return f"<stream {self._step.name}>"
+        return f"<stream {self._path}>"
 
     def map(self, use: Any, /, *, name: str = "", **given: Any) -> Stream:
         """One row to one row; keywords are ports and options of the operator."""
@@ -297,11 +294,9 @@ def _flat(values: Iterable[Any]) -> Iterable[Any]:
 
 def _reference(what: Any) -> Any:
     """The TOML spelling of a column, a whole stream, or a merge of several; None for anything else."""
-    if isinstance(what, Column):
+    if isinstance(what, _Reference):
         return what._path
-    if isinstance(what, Stream):
-        return what._step.name
-    if isinstance(what, list | tuple) and what and all(isinstance(item, Column | Stream) for item in what):
+    if isinstance(what, list | tuple) and what and all(isinstance(item, _Reference) for item in what):
         return [_reference(item) for item in what]
     return None
 
@@ -316,7 +311,7 @@ def _pairs(left: Stream, right: Stream, on: Any) -> dict[str, str]:
                 f"{left!r} cannot be joined on {pair!r}", "write on='name', or on={'left name': 'right name'}"
             )
         sides = ((left, ends[0]), (right, ends[1]))
-        first, second = (end._path if isinstance(end, Column) else f"{side._step.name}.{end}" for side, end in sides)
+        first, second = ((end if isinstance(end, Column) else side[end])._path for side, end in sides)
         found[first] = second
     return found
 
@@ -327,9 +322,7 @@ def _reads(reference: Any, step: str) -> bool:
 
 
 def _option(step: _Step, name: str, what: Any) -> Any:
-    if isinstance(what, Column) and what._path.startswith("params."):
-        return f"${{{what._path}}}"
-    if isinstance(what, Column | Stream):
+    if isinstance(what, _Reference) and not what._path.startswith("params."):
         raise UsageError(
             f"step {step.name!r}: {name!r} is an option, fixed for the whole run, and cannot be {what!r}",
             "options take plain values and params",

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import errno
 import itertools
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
+
+import msgspec
 
 from sage_core.common.errors import CorruptArtifact, ModelError, OperatorError, PluginError, StoreError
 from sage_core.common.operators import RowError
 from sage_core.kernel.dataflow.graph import Retry
 from sage_core.kernel.runtime import retries
 from sage_core.kernel.runtime.retries import RowFailed
+from sage_core.kernel.runtime.table import concat
 
 #: Rows in one call of a batch operator when the workflow does not say.
 BATCH = 256
@@ -34,53 +36,41 @@ STRIDE, GLANCE = 32, 0.02
 FATAL = (ModelError, StoreError, PluginError, CorruptArtifact, MemoryError)
 
 
-class Outcome:
+class Outcome(msgspec.Struct, eq=False):
     """What the calls gave: one entry per row of `values` (a list, or a float32 block), and the rows that failed."""
 
-    __slots__ = ("failures", "values")
+    values: Any
+    failures: dict[int, Exception]
 
-    def __init__(self, values: Any, failures: dict[int, Exception]) -> None:
-        self.values = values
-        self.failures = failures
+    @classmethod
+    def joined(cls, parts: Iterable[tuple[int, Outcome]]) -> Outcome:
+        """One of several, each with the number of its first row."""
+        parts = list(parts)
+        failures = {start + row: error for start, part in parts for row, error in part.failures.items()}
+        return cls(concat([part.values for _, part in parts]), failures)
 
 
-class Call:
-    """One operator bound to its options, ready to be called with a row's or a batch's port values.
+class Call(msgspec.Struct, frozen=True, eq=False):
+    """One operator bound to its options, ready to be called with a row's or a batch's port values."""
 
-    Args:
-        target: called with one positional argument per port.
-        expands: the target yields rows: they are gathered into a list before the call counts as done.
-    """
-
-    def __init__(
-        self,
-        target: Callable[..., Any],
-        *,
-        step: str,
-        is_async: bool = False,
-        expands: bool = False,
-        pure: bool = True,
-        retry: Retry = Retry(),
-        timeout: float | None = None,
-    ) -> None:
-        self._target = target
-        self._step = step
-        self._is_async = is_async
-        self._expands = expands
-        self._pure = pure
-        self._retry = retry
-        self._timeout = timeout
+    #: Called with one positional argument per port.
+    target: Callable[..., Any]
+    step: str
+    is_async: bool = False
+    #: The target yields rows: they are gathered into a list before the call counts as done.
+    expands: bool = False
+    pure: bool = True
+    retry: Retry = Retry()
+    timeout: float | None = None
 
     def sharing(self, places: Collection[int]) -> Call:
         """The same batch call, with arguments at these places that are one value for the whole batch."""
-        target = self._target
+        target = self.target
 
         def shared(*args: Any) -> Any:
             return target(*(arg[0] if place in places else arg for place, arg in enumerate(args)))
 
-        call = copy.copy(self)
-        call._target = shared
-        return call
+        return msgspec.structs.replace(self, target=shared)
 
     async def one(self, args: Sequence[Any]) -> Any:
         """A single call; raises what it raises after its retries."""
@@ -92,13 +82,13 @@ class Call:
     async def rows(self, columns: Sequence[Sequence[Any]], n: int) -> Outcome:
         """Call once per row; `columns` holds one sequence of length n per port, or none at all."""
         rows = zip(*columns, strict=True) if columns else itertools.repeat((), n)
-        if self._is_async or self._timeout is not None:
+        if self.is_async or self.timeout is not None:
             results = await self._all(self._settled, rows, n, CONCURRENT_ROWS)
             failures = {row: result for row, result in enumerate(results) if isinstance(result, Exception)}
             return Outcome([None if row in failures else value for row, value in enumerate(results)], failures)
         values: list[Any] = []
         failures = {}
-        calls = itertools.starmap(self._list if self._expands else self._target, rows)
+        calls = itertools.starmap(self._list if self.expands else self.target, rows)
         looked = time.monotonic()
         while len(values) < n:
             wanted = min(n, len(values) + STRIDE)
@@ -131,12 +121,7 @@ class Call:
             return await self._part([column[start : start + size] for column in columns], min(size, n - start))
 
         parts = await self._all(part, iter(starts), len(starts), CONCURRENT_BATCHES)
-        failures = {
-            start + row: error
-            for start, part in zip(starts, parts, strict=True)
-            for row, error in part.failures.items()
-        }
-        return Outcome(_joined([part.values for part in parts]), failures)
+        return Outcome.joined(zip(starts, parts, strict=True))
 
     async def _all(self, call: Callable[[Any], Awaitable[Any]], args: Iterator[Any], n: int, width: int) -> list[Any]:
         """Call for each argument, results in order; async operators `width` at a time, others one by one."""
@@ -147,7 +132,7 @@ class Call:
             for place, each in places:
                 results[place] = await call(each)
 
-        if not self._is_async or n == 1:
+        if not self.is_async or n == 1:
             await work()
             return results
         try:
@@ -162,21 +147,20 @@ class Call:
         values = await self._settled(columns)
         if not isinstance(values, Exception):
             return self._checked(values, n)
-        if n == 1 or not self._pure:
+        if n == 1 or not self.pure:
             return Outcome([None] * n, dict.fromkeys(range(n), values))
         # A pure operator may be called again on halves until the rows that break it are alone.
         half = n // 2
         first = await self._part([column[:half] for column in columns], half)
         second = await self._part([column[half:] for column in columns], n - half)
-        failures = first.failures | {half + row: error for row, error in second.failures.items()}
-        return Outcome(_joined([first.values, second.values]), failures)
+        return Outcome.joined([(0, first), (half, second)])
 
     def _checked(self, values: Any, n: int) -> Outcome:
         if not hasattr(values, "__len__"):
-            raise OperatorError(self._step, f"a batch of {n} rows gave {type(values).__name__}, not a list of {n}")
+            raise OperatorError(self.step, f"a batch of {n} rows gave {type(values).__name__}, not a list of {n}")
         if len(values) != n:
             raise OperatorError(
-                self._step,
+                self.step,
                 f"a batch of {n} rows gave {len(values)} results",
                 help="a Batch operator returns exactly one entry per row, in order; use RowError for a row that failed",
             )
@@ -199,32 +183,32 @@ class Call:
             return await self._again(args, error)
 
     async def _once(self, args: Sequence[Any]) -> Any:
-        if self._timeout is None:
+        if self.timeout is None:
             return await self._invoke(args)
-        if self._is_async:
-            async with asyncio.timeout(self._timeout):
+        if self.is_async:
+            async with asyncio.timeout(self.timeout):
                 return await self._invoke(args)
-        return await asyncio.wait_for(_in_thread(self._plain, args), self._timeout)
+        return await asyncio.wait_for(_in_thread(self._plain, args), self.timeout)
 
     async def _invoke(self, args: Sequence[Any]) -> Any:
-        if not self._is_async:
+        if not self.is_async:
             return self._plain(args)
-        if self._expands:
-            return [item async for item in self._target(*args)]
-        return await self._target(*args)
+        if self.expands:
+            return [item async for item in self.target(*args)]
+        return await self.target(*args)
 
     def _plain(self, args: Sequence[Any]) -> Any:
-        return self._list(*args) if self._expands else self._target(*args)
+        return self._list(*args) if self.expands else self.target(*args)
 
     def _list(self, *args: Any) -> list[Any]:
-        return list(self._target(*args))
+        return list(self.target(*args))
 
     async def _again(self, args: Sequence[Any], error: Exception) -> Any:
         """Retry as the step says; return the result, or the last error."""
-        for attempt in range(1, self._retry.max + 1):
-            if not retries.named(error, self._retry):
+        for attempt in range(1, self.retry.max + 1):
+            if not retries.named(error, self.retry):
                 break
-            await asyncio.sleep(retries.backoff(error, attempt, self._retry))
+            await asyncio.sleep(retries.backoff(error, attempt, self.retry))
             try:
                 return await self._once(args)
             except Exception as again:  # noqa: BLE001 - the next failure of the same row
@@ -279,18 +263,3 @@ def _in_thread(function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
 
     threading.Thread(target=work, name="sage-call", daemon=True).start()
     return future
-
-
-def _joined(parts: list[Any]) -> Any:
-    blocks = [part for part in parts if not isinstance(part, list)]
-    if not blocks:
-        return [value for part in parts for value in part]
-    if len(parts) == 1:
-        return parts[0]
-    import numpy  # noqa: PLC0415 - only runs with vectors pay for numpy
-
-    if len(blocks) == len(parts):
-        return numpy.concatenate(parts)
-    # Some batches failed as a whole: their rows stand as zeros, which the mask hides.
-    empty = numpy.zeros(blocks[0].shape[1:], dtype=blocks[0].dtype)
-    return numpy.stack([empty if value is None else value for part in parts for value in part])

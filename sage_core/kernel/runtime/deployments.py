@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -20,11 +19,14 @@ from sage_core.kernel.dataflow.graph import Graph, Param, Trigger, decode, encod
 from sage_core.kernel.dataflow.options import join_path
 from sage_core.kernel.dataflow.params import coerce, variable
 from sage_core.kernel.runtime import launch
+from sage_core.kernel.runtime.demands import refuse_unmet
+from sage_core.kernel.runtime.finish import announce_left
 from sage_core.kernel.runtime.launch import Project
 from sage_core.kernel.runtime.prepared import Prepared
-from sage_core.kernel.runtime.submit import Order, Place, insert
-from sage_core.kernel.runtime.triggers import next_fire
+from sage_core.kernel.runtime.submit import PRIVATE, Order, Place, insert
+from sage_core.kernel.runtime.triggers import kind_of
 from sage_core.kernel.runtime.values import digest
+from sage_core.kernel.scheduler.placement import registered
 from sage_core.platform.reader import Reader
 from sage_core.platform.records import DeploymentRow, ScheduleRow
 from sage_core.platform.transaction import Transaction
@@ -55,8 +57,10 @@ def deploy(
     name = name or graph.name
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot name a deployment", "use letters, digits, '_', '-' and '.': --name NAME")
+    _check_queue(queue)
     params = _kept(graph, given)
     triggers = _named(graph, name)
+    starts = [{**params, **trigger.settings["params"]} for trigger in triggers.values()]
     place = Place(cwd=str(Path.cwd()), project=str(project.folder))
     row = DeploymentRow(
         name=name,
@@ -73,21 +77,17 @@ def deploy(
         tx.deploy(row)
         for id, trigger in triggers.items():
             spec = msgspec.json.encode(trigger.settings, order="deterministic").decode()
-            at = next_fire(host, trigger.kind, trigger.settings, now)
+            at = kind_of(host, trigger.kind, trigger.settings).after(now)
             tx.put_schedule(ScheduleRow(id=id, deployment=name, spec=spec, next_at=at))
-        dropped = tx.keep_schedules(name, list(triggers))
-        kept = tuple(schedule for schedule in tx.schedules() if schedule.deployment == name)
-        version = find(tx, name).version
-    warnings = _warnings(graph, [{**params, **trigger_params(t.settings)} for t in triggers.values()], host, project)
-    return Deployed(
-        name=name,
-        workflow=graph.name,
-        version=version,
-        queue=queue,
-        schedules=kept,
-        dropped=dropped,
-        warnings=warnings,
-    )
+        return Deployed(
+            name=name,
+            workflow=graph.name,
+            queue=queue,
+            dropped=tx.keep_schedules(name, list(triggers)),
+            schedules=tuple(schedule for schedule in tx.schedules() if schedule.deployment == name),
+            version=find(tx, name).version,
+            warnings=_warnings(tx, graph, starts, host, project),
+        )
 
 
 def find(reader: Reader, name: str) -> DeploymentRow:
@@ -118,9 +118,10 @@ class Start(Record):
 
 
 def prepare_start(
-    row: DeploymentRow, given: Mapping[str, object], order: Order, *, host: Host, project: Project
+    reader: Reader, name: str, given: Mapping[str, object], order: Order, *, host: Host, project: Project
 ) -> Start:
-    """Bind a deployment's parameters, and those given over them; raises what is wrong with either."""
+    """Bind a deployment's parameters, and those given over them; raises whatever keeps its run from being queued."""
+    row = find(reader, name)
     try:
         graph, run_id = decode(row.graph), launch.new_run_id()
     except msgspec.DecodeError as error:
@@ -133,7 +134,9 @@ def prepare_start(
         project = msgspec.structs.replace(project, folder=folder, config=load_config(folder))
     params: dict[str, object] = {**msgspec.msgpack.decode(row.params), **given}
     prepared = launch.bind(graph, params, host, project, run_id=run_id)
+    refuse_unmet(prepared, lambda: registered(reader, project.config))
     order = msgspec.structs.replace(order, deployment=row.name, queue=order.queue or row.queue)
+    _check_queue(order.queue)
     return Start(run_id=run_id, graph=graph, prepared=prepared, project=project, place=place, order=order)
 
 
@@ -156,14 +159,18 @@ def start(tx: Transaction, begun: Start, host: Host) -> str:
 def invoke(name: str, given: Mapping[str, object], order: Order, *, host: Host, project: Project) -> str:
     """Queue a run of a deployment; `order.queue` may be empty and then is the deployment's."""
     with project.open_store() as store:
-        begun = prepare_start(find(store, name), given, order, host=host, project=project)
+        begun = prepare_start(store, name, given, order, host=host, project=project)
         with store.transaction() as tx:
-            return start(tx, begun, host)
+            run_id = start(tx, begun, host)
+        if order.on_conflict == "replace":
+            announce_left(store, host, for_ms=0)
+        return run_id
 
 
-def trigger_params(spec: Mapping[str, Any]) -> dict[str, object]:
-    """Values of params that a trigger gives its runs."""
-    return dict(spec.get("params", {}))
+def _check_queue(name: str) -> None:
+    # A private queue is served by the driver of its run alone, so that the jobs of any other would wait for ever.
+    if not name.strip() or name.startswith(PRIVATE):
+        raise UsageError(f"{name!r} cannot name a queue", f"a name is not empty and does not begin with {PRIVATE!r}")
 
 
 def _kept(graph: Graph, given: Mapping[str, object]) -> dict[str, object]:
@@ -201,17 +208,20 @@ def _named(graph: Graph, deployment: str) -> dict[str, Trigger]:
         # Written in the workflow file, so paths start where those of its defaults do.
         params = {
             name: _absolute(graph.params[name], value, Path(graph.base))
-            for name, value in trigger_params(trigger.settings).items()
+            for name, value in trigger.settings.get("params", {}).items()
         }
         found[id] = msgspec.structs.replace(trigger, settings={**trigger.settings, "params": params})
     return found
 
 
-def _warnings(graph: Graph, params: list[dict[str, object]], host: Host, project: Project) -> tuple[str, ...]:
+def _warnings(
+    reader: Reader, graph: Graph, params: list[dict[str, object]], host: Host, project: Project
+) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for given in params:
         try:
-            launch.bind(graph, given, host, project, run_id="")
+            prepared = launch.bind(graph, given, host, project, run_id="")
+            refuse_unmet(prepared, lambda: registered(reader, project.config))
         except SageError as error:
             found[f"a scheduled run could not start here: {error}"] = None
     return tuple(found)

@@ -90,7 +90,7 @@ class Drive:
         """Submit a run and drive it."""
         stored = StoredRun(**msgspec.structs.asdict(run), session=1)
         executor = self._executor(stored, prepared)
-        self._store.register_worker(self._me)
+        self._enter()
         try:
             with self._store.transaction() as tx:
                 executor.manager.submit(tx, msgspec.structs.replace(run, status="running", supervisor=self._me.id))
@@ -104,7 +104,9 @@ class Drive:
         Args:
             redrive: rows that failed and were skipped are tried again too.
         """
-        self._store.register_worker(self._me)
+        # From here on nobody could tell how the session before ended.
+        finish.announce(self._store, self._host, run.id)
+        self._enter()
         try:
             session = self._store.resume_run(run.id, supervisor=self._me.id)
             run = msgspec.structs.replace(run, session=session)
@@ -134,6 +136,10 @@ class Drive:
             warn=self._warn,
             watchdog=self._watchdog,
         )
+
+    def _enter(self) -> None:
+        finish.announce_left(self._store, self._host)
+        self._store.register_worker(self._me)
 
     def _leave(self) -> None:
         # A store that cannot be written to any more has raised already; the process id tells that this one is gone.
@@ -228,8 +234,9 @@ class Drive:
 
     async def _with_crew(self, run: StoredRun, executor: Executor) -> None:
         size = self._settings.workers or self._config.workers.count
+        lease = self._config.workers.lease
         crew = self._crew = Crew(
-            f"--run={run.id}", url=self._url, folder=self._folder, host=self._host, paths=self._paths
+            f"--run={run.id}", url=self._url, folder=self._folder, host=self._host, paths=self._paths, lease=lease
         )
         beat = time.monotonic()
         planned = False
@@ -245,8 +252,8 @@ class Drive:
                 while not await patiently(self._store.changed) and crew.all_alive() and not self._due(beat):  # noqa: ASYNC110
                     await asyncio.sleep(GLANCE)
                 if self._due(beat):
-                    held = [self._me.id, *crew.workers()]
-                    await patiently(partial(self._store.renew_workers, held, int(1000 * self._config.workers.lease)))
+                    held = [self._me.id, *crew.living()]
+                    await patiently(partial(self._store.renew_workers, held, int(1000 * lease)))
                     beat = time.monotonic()
         finally:
             crew.stop(self._store)
@@ -328,8 +335,7 @@ class Drive:
         if not ours and stored.session != run.session:
             log("run_taken_over", run=run.id, session=run.session, by=stored.session)
             raise RunFailed(run.id, "another process took this run over, because this one seemed to be gone")
-        finish.announce(self._host, stored)
-        return stored.status
+        return finish.announce(self._store, self._host, run.id).status
 
 
 def _writers(executor: Executor, steps: Mapping[str, StepReport]) -> dict[str, str]:

@@ -267,6 +267,9 @@ class Executor:
             nonlocal unheard
             share(self._store, self._artifacts, result.files)
             try:
+                if not drop and not self.manager.is_followed(job):
+                    self.manager.complete_last(self._store, job, key, result)
+                    return
                 with self._store.transaction() as tx:
                     self.manager.complete(tx, job, key, result, fence=job.fence)
                     if drop:

@@ -25,6 +25,9 @@ from sage_core.kernel.runtime.report import (
 from sage_core.platform.records import ENDED, StoredRun
 from sage_core.platform.store import JobStore
 
+#: Milliseconds after which whoever ended a run is taken to have died before the plugins heard of it.
+UNHEARD_MS = 60_000
+
 
 class Conclusion(Record):
     """What a run came to, read from its jobs."""
@@ -67,10 +70,11 @@ def end(
     return store.finish_run(run.id, status, body, error, session=run.session)
 
 
-def announce(host: Host, run: StoredRun) -> None:
-    """Tell the plugins of a run that has ended."""
-    host.hook.sage_on_run_finished(
-        run=Run(
+def announce(store: JobStore, host: Host, run_id: str) -> StoredRun:
+    """Tell the plugins that a run has ended, once; whoever dies before that is noted has them told again."""
+    run = store.run(run_id)
+    if run.status in ENDED and run.announced < run.session:
+        told = Run(
             id=run.id,
             workflow=run.workflow,
             status=run.status,
@@ -79,7 +83,16 @@ def announce(host: Host, run: StoredRun) -> None:
             session=run.session,
             error=run.error,
         )
-    )
+        host.hook.sage_on_run_finished(run=told)
+        with store.transaction() as tx:
+            tx.announced(run.id, run.session)
+    return run
+
+
+def announce_left(store: JobStore, host: Host, *, for_ms: int = UNHEARD_MS) -> None:
+    """Announce runs whose ends somebody else was to announce, and has not for so long."""
+    for run_id in store.runs_unheard(for_ms=for_ms):
+        announce(store, host, run_id)
 
 
 def finish(store: JobStore, inputs: Inputs, run: StoredRun, host: Host) -> bool:
@@ -107,5 +120,5 @@ def _end_and_tell(
     if not end(store, run, status, outputs, error):
         return False
     log("run_finished", run=run.id, status=status)
-    announce(host, store.run(run.id))
+    announce(store, host, run.id)
     return True

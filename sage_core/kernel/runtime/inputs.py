@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 from sage_core.common.errors import CorruptArtifact
 from sage_core.common.operators import Artifact
@@ -15,19 +14,7 @@ from sage_core.kernel.runtime.results import Result, Tables, decode_result, ment
 from sage_core.kernel.runtime.table import Column, Frame, Table
 from sage_core.kernel.runtime.values import Codec, digest
 from sage_core.platform.artifacts import ArtifactStore
-from sage_core.platform.records import JobRow
-
-
-class Reader(Protocol):
-    """Reads of the store, inside a transaction or outside."""
-
-    def jobs(self, run_id: str, *, stages: Sequence[str] | None = None) -> list[JobRow]:
-        """Jobs of a run, of some stages, by stage and part."""
-        ...
-
-    def results(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """Bodies of the results that exist."""
-        ...
+from sage_core.platform.reader import Reader as Reader
 
 
 class Inputs:
@@ -154,6 +141,11 @@ class Inputs:
         """Undo `remember`: what was to be kept with it was not."""
         self._results.pop(key, None)
         self._done.get(job.stage, {}).pop(job.part, None)
+
+    def forget_all(self) -> None:
+        """Read everything anew: results that were read are not there any more."""
+        for known in (self._results, self._done, self._whole, self._roots):
+            known.clear()
 
     def lost_results(self, artifacts: ArtifactStore) -> list[str]:
         """Keys of the results read so far whose files are damaged or gone; damaged files are moved out of the way."""

@@ -7,12 +7,14 @@ reused, which may make others ready in turn. So only work that really has to run
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from sage_core.common.contracts import Ordering
-from sage_core.common.errors import RunFailed
+from sage_core.common.errors import CorruptArtifact, RunFailed, StaleAttempt
 from sage_core.common.records import Job, Work
+from sage_core.common.telemetry import log
 from sage_core.kernel.dataflow.graph import RUN
 from sage_core.kernel.dataflow.plan import PARAMS, Stage
 from sage_core.kernel.runtime.demands import demands
@@ -22,11 +24,12 @@ from sage_core.kernel.runtime.results import Result, Tables, decode_result
 from sage_core.kernel.runtime.retries import max_attempts
 from sage_core.kernel.runtime.values import digest
 from sage_core.kernel.scheduler.placement import Placement, Waiting
-from sage_core.platform.records import JobRow, NewJob, NewRun, OnConflict
+from sage_core.platform.records import Completion, JobRow, NewJob, NewRun, OnConflict
+from sage_core.platform.store import JobStore
 from sage_core.platform.transaction import Transaction
 
 #: Failures that may go away by themselves: a result that holds one is reused within its run only.
-TRANSIENT = frozenset({"RequestRejected", "TimeoutError", "ConnectionError", "BrokenPipeError"})
+TRANSIENT = frozenset({"RequestRejected", "TimeoutError", "ConnectionError", "BrokenPipeError", "JobCancelled"})
 
 
 def redriven(key: str) -> str:
@@ -112,17 +115,80 @@ class JobManager:
 
     def complete(self, tx: Transaction, job: Job, key: str, result: Result, *, fence: int | None) -> None:
         """Record a result and everything that follows from it; raises `StaleAttempt` when the job is not ours."""
-        if any(failure.kind in TRANSIENT for failure in result.failures):
-            key = digest("transient", key, self._run_id)
-        tx.put_result(key, result.encode(), run_id=self._run_id)
-        tx.finish(job.id, fence, result_key=key, session=self._session, failures=len(result.failures))
+        key = self._kept_as(key, result)
+        opens = self._opened_by(self._stages[job.stage])
+        if fence is None or opens:
+            tx.put_result(key, result.encode(), run_id=self._run_id)
+            tx.finish(job.id, fence, result_key=key, session=self._session, failures=len(result.failures))
+            self._inputs.remember(job, key, result)
+            # What also waits for the partitions is released when they are there.
+            ready = [*self._expand(tx, self._stages[job.stage], result), *tx.release([job.id])]
+        else:
+            lost, ready = tx.complete([self._end(job, key, result)])
+            if lost:
+                raise StaleAttempt(tx.url, job.id, fence)
+            self._inputs.remember(job, key, result)
+        self._settle(tx, ready)
+
+    def complete_last(self, store: JobStore, job: Job, key: str, result: Result) -> None:
+        """The same for a job that nothing follows, in one round trip."""
+        key = self._kept_as(key, result)
+        if store.complete([self._end(job, key, result)]):
+            raise StaleAttempt(store.url, job.id, job.fence)
         self._inputs.remember(job, key, result)
-        ready = self._expand(tx, self._stages[job.stage], result)
-        self._settle(tx, [*ready, *tx.release([job.id])])
+
+    def is_followed(self, job: Job) -> bool:
+        """Whether other jobs wait for a job or come of it."""
+        stage = self._stages[job.stage]
+        return bool(self._opened_by(stage)) or any(stage.name in self._sources(each) for each in self._stages.values())
+
+    def _kept_as(self, key: str, result: Result) -> str:
+        transient = any(failure.kind in TRANSIENT for failure in result.failures)
+        return digest("transient", key, self._run_id) if transient else key
+
+    def _end(self, job: Job, key: str, result: Result) -> Completion:
+        return Completion(
+            job_id=job.id,
+            fence=job.fence,
+            run_id=self._run_id,
+            session=self._session,
+            result_key=key,
+            body=result.encode(),
+            failures=len(result.failures),
+        )
 
     def settle(self, tx: Transaction) -> None:
         """Look at every ready job: at the start, after a resume, or when results have come from elsewhere."""
-        self._settle(tx, [job for job in tx.jobs(self._run_id) if job.state == "ready"])
+        try:
+            self._settle(tx, [job for job in tx.jobs(self._run_id) if job.state == "ready"])
+        except CorruptArtifact as error:
+            # What the run had done stands on files that are gone: it is done again.
+            lost = self._inputs.lost_results(self._tables.artifacts)
+            if not lost:
+                raise
+            log("results_gone", level=logging.WARNING, run=self._run_id, error=error)
+            tx.forget_results(lost)
+            tx.reopen_lost(self._run_id)
+            self._inputs.forget_all()
+            self.settle(tx)
+
+    def found(self, tx: Transaction, job: Job, key: str) -> tuple[str, bytes | None]:
+        """A result by its key, or what the last redrive made of it; one whose files are gone everywhere is dropped."""
+        while True:
+            name, body = _found(tx, key)
+            if body is None or self._is_whole(self._stages[job.stage], decode_result(body)):
+                return name, body
+            log("result_gone", level=logging.WARNING, run=self._run_id, stage=job.stage, part=job.part, key=name)
+            tx.forget_results([name])
+
+    def _is_whole(self, stage: Stage, result: Result) -> bool:
+        """Whether a result's files are where they can be read; of one that opens partitions, whether they are sound."""
+        try:
+            if self._opened_by(stage):
+                self._inputs.open_root(stage, result)
+        except CorruptArtifact:
+            return False
+        return all(map(self._tables.artifacts.has, result.files))
 
     def key(self, reader: Reader, job: Job) -> str:
         """The key under which a claimed job's result is kept."""
@@ -156,7 +222,7 @@ class JobManager:
             job = waiting.popleft()
             # One that a redrive has reopened runs in any case: the result that would be found is the one to be mended.
             mends = job.result_key and job.failures
-            key, body = ("", None) if mends else _found(tx, self._inputs.key(tx, self._stages[job.stage], job))
+            key, body = ("", None) if mends else self.found(tx, job, self.key(tx, job))
             if body is None:
                 left.append(job)
                 continue
@@ -171,8 +237,7 @@ class JobManager:
 
     def _expand(self, tx: Transaction, opener: Stage, result: Result) -> list[JobRow]:
         """Insert the jobs of every stage over the grain this stage opened; return those that are ready."""
-        root = self._graph.steps[opener.name].out if opener.single else RUN
-        stages = [stage for stage in self._stages.values() if root != RUN and stage.root == root]
+        stages = self._opened_by(opener)
         if not stages:
             return []
         table = self._inputs.open_root(opener, result)
@@ -219,6 +284,11 @@ class JobManager:
                     pairs = ((b, a) for b in made[source] for a in existing.get(stage.name, ()))  # type: ignore[assignment]
                     edges.update(dict.fromkeys(pairs))
         return list(edges)
+
+    def _opened_by(self, opener: Stage) -> list[Stage]:
+        """Stages over the grain that this one opens."""
+        root = self._graph.steps[opener.name].out if opener.single else RUN
+        return [stage for stage in self._stages.values() if root != RUN and stage.root == root]
 
     def _sources(self, stage: Stage) -> list[str]:
         """Stages that come before this one: those it reads, those it is ordered after, and its own opener."""

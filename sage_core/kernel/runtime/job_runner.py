@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sage_core.common.contracts import InferenceClient
 from sage_core.common.host import Host
-from sage_core.common.operators import Artifact, ArtifactDir
-from sage_core.common.records import Job, RowFailure
+from sage_core.common.operators import Artifact
+from sage_core.common.records import Job
 from sage_core.kernel.dataflow.expressions import Expression, compile_when, reveal
-from sage_core.kernel.dataflow.graph import Graph, Step
+from sage_core.kernel.dataflow.graph import Step
 from sage_core.kernel.dataflow.plan import Stage, root_of
 from sage_core.kernel.runtime.bound import Bound
 from sage_core.kernel.runtime.context import NewArtifact, Opened, StepContext
@@ -23,7 +24,7 @@ from sage_core.kernel.runtime.memo import Memo
 from sage_core.kernel.runtime.prepared import secret_values
 from sage_core.kernel.runtime.results import Result, Tables, mentions
 from sage_core.kernel.runtime.splice import Base, Splice, Unsuited, stats_of
-from sage_core.kernel.runtime.steps import StepStats, run_collect, run_step
+from sage_core.kernel.runtime.steps import Running, StepStats, run_collect, run_step
 from sage_core.kernel.runtime.table import Frame, Table
 from sage_core.kernel.runtime.values import Codec, digest
 from sage_core.platform.artifacts import ArtifactStore
@@ -103,7 +104,7 @@ class RunScope:
         )
 
 
-class JobRun:
+class JobRun(Running):
     """One attempt at one job."""
 
     def __init__(self, scope: RunScope, job: Job) -> None:
@@ -111,7 +112,9 @@ class JobRun:
         self._job = job
         self._stage: Stage = scope.prepared.stages[job.stage]
         self._memos: dict[tuple[str, bytes], Memo] = {}
-        self.failures: list[RowFailure] = []
+        self.graph, self.failures = scope.prepared.graph, []
+        self.bound, self.expression, self.redact, self.memo = scope.bound, scope.expression, scope.redact, self._memo
+        self.new_artifact = functools.partial(NewArtifact, scope.artifacts)
 
     async def run(self, base: Result | None = None) -> Result:
         """Run the stage; raises `OperatorError` when a row fails that may not be skipped.
@@ -162,40 +165,18 @@ class JobRun:
         self.failures = splice.failures(self.failures)
         return self._result(tables, splice.stats(stats), time.perf_counter() - started, redo if self.failures else {})
 
-    def bound(self, step: Step, cell: Mapping[str, Any]) -> Bound:
-        return self._scope.bound(step, cell)
-
-    @property
-    def graph(self) -> Graph:
-        return self._scope.prepared.graph
-
-    def expression(self, text: str) -> Expression:
-        return self._scope.expression(text)
-
-    def redact(self, text: str) -> str:
-        return self._scope.redact(text)
-
-    def new_artifact(self, step: Step) -> ArtifactDir:
-        return NewArtifact(self._scope.artifacts)
-
-    def memo(self, step: Step, cell: Mapping[str, Any]) -> Memo | None:
+    def _memo(self, step: Step, cell: Mapping[str, Any]) -> Memo | None:
         if not step.signature.memo or not step.signature.pure or not step.cache:
             return None
-        key = (step.name, self._scope.codec.encode(dict(cell)))
+        scope = self._scope
+        key = (step.name, scope.codec.encode(dict(cell)))
         if key not in self._memos:
             # What decides one row's result: code, options and model, but neither wiring nor other steps.
-            name = digest(self._scope.prepared.row_digests[step.name], key[1])
-            self._memos[key] = Memo(self, self._scope.codec, name)
+            name = digest(scope.prepared.row_digests[step.name], key[1])
+            # Rows are remembered while this attempt owns its job.
+            put = functools.partial(scope.store.memo_put, job_id=self._job.id, fence=self._job.fence)
+            self._memos[key] = Memo(scope.store.memo_get, put, scope.codec, name)
         return self._memos[key]
-
-    def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:
-        """Remembered rows, from the store."""
-        return self._scope.store.memo_get(keys)
-
-    def put(self, items: Sequence[tuple[str, bytes]]) -> None:
-        """Remember rows, while this attempt owns its job."""
-        if items:
-            self._scope.store.memo_put(dict(items), job_id=self._job.id, fence=self._job.fence)
 
     def _join(self, step: Step) -> tuple[dict[str, Table], dict[str, StepStats]]:
         assert step.join is not None

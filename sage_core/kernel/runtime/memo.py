@@ -3,43 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from sage_core.kernel.runtime.calls import Call, Outcome
+from sage_core.kernel.runtime.table import take
 from sage_core.kernel.runtime.values import Codec, digest
 
 
-class MemoStore(Protocol):
-    """Where remembered rows are kept; writes are guarded by the job's fence."""
-
-    def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:
-        """Values of the keys that are known."""
-        ...
-
-    def put(self, items: Sequence[tuple[str, bytes]]) -> None:
-        """Remember values; raises `StaleAttempt` when the job is no longer ours."""
-        ...
-
-
 class Memo:
-    """The memory of one step under one set of options, named by `key`."""
+    """The memory of one step under one set of options, named by `key`.
 
-    def __init__(self, store: MemoStore, codec: Codec, key: str) -> None:
-        self._store = store
+    Args:
+        get: values of the keys that are known.
+        put: remembers values; raises `StaleAttempt` when the job is no longer ours.
+    """
+
+    def __init__(
+        self,
+        get: Callable[[Sequence[str]], Mapping[str, bytes]],
+        put: Callable[[Mapping[str, bytes]], object],
+        codec: Codec,
+        key: str,
+    ) -> None:
+        self._get, self._put = get, put
         self._codec = codec
         self._key = key
         self._computed = 0
         self._remembered = 0
 
-    def take_computed(self) -> int:
-        """Rows computed since the last call."""
-        count, self._computed = self._computed, 0
-        return count
-
-    def take_remembered(self) -> int:
-        """Rows remembered since the last call."""
-        count, self._remembered = self._remembered, 0
-        return count
+    def take_counts(self) -> tuple[int, int]:
+        """Rows computed, and rows remembered, since the last call."""
+        counts = self._computed, self._remembered
+        self._computed = self._remembered = 0
+        return counts
 
     async def rows(self, call: Call, columns: Sequence[Any], n: int) -> Outcome:
         """Like `Call.rows`, calling only for rows that are not remembered."""
@@ -57,33 +53,25 @@ class Memo:
             await self._through([column[start : start + stride] for column in columns], min(stride, n - start), compute)
             for start in range(0, n, stride)
         ]
-        if len(parts) == 1:
-            return parts[0]
-        failures = {
-            index * stride + row: error for index, part in enumerate(parts) for row, error in part.failures.items()
-        }
-        return Outcome([value for part in parts for value in part.values], failures)
+        return Outcome.joined(zip(range(0, n, stride), parts, strict=True))
 
     async def _through(self, columns: Sequence[Any], n: int, compute: Callable[[Sequence[Any]], Any]) -> Outcome:
         keys = [digest(self._key, self._codec.encode(row)) for row in zip(*columns, strict=True)]
-        known = self._store.get(keys)
+        known = self._get(keys)
         missing = [row for row in range(n) if keys[row] not in known]
         self._remembered += n - len(missing)
         self._computed += len(missing)
         values: list[Any] = [self._codec.decode(known[key]) if key in known else None for key in keys]
         failures: dict[int, Exception] = {}
         if missing:
-            outcome: Outcome = await compute([_pick(column, missing) for column in columns])
-            fresh = []
+            outcome: Outcome = await compute([take(column, missing) for column in columns])
+            fresh: dict[str, bytes] = {}
             for place, row in enumerate(missing):
                 if place in outcome.failures:
                     failures[row] = outcome.failures[place]
                 else:
                     values[row] = outcome.values[place]
-                    fresh.append((keys[row], self._codec.encode(values[row])))
-            self._store.put(fresh)
+                    fresh[keys[row]] = self._codec.encode(values[row])
+            if fresh:
+                self._put(fresh)
         return Outcome(values, failures)
-
-
-def _pick(column: Any, rows: Sequence[int]) -> Any:
-    return [column[row] for row in rows] if isinstance(column, list) else column[list(rows)]

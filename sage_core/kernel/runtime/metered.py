@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sage_core.common.contracts import InferenceClient
 from sage_core.common.records import EngineInfo, Token
@@ -33,20 +33,8 @@ class Metered:
         with self._timed():
             return await self._client.embed(model, texts)
 
-    async def generate(
-        self,
-        model: str,
-        messages: Sequence[Mapping[str, str]],
-        *,
-        max_tokens: int = 256,
-        temperature: float = 0.0,
-        stop: Sequence[str] = (),
-        seed: int | None = None,
-        schema: Mapping[str, object] | None = None,
-    ) -> AsyncIterator[Token]:
-        stream = self._client.generate(
-            model, messages, max_tokens=max_tokens, temperature=temperature, stop=stop, seed=seed, schema=schema
-        )
+    async def generate(self, model: str, messages: Sequence[Mapping[str, str]], **options: Any) -> AsyncIterator[Token]:
+        stream = self._client.generate(model, messages, **options)
         pieces, asked = 0, time.monotonic()
         async with aclosing(stream) as tokens:  # type: ignore[type-var] # implementations are async generators
             async for token in tokens:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from sage_core.common.errors import UsageError
 from sage_core.common.host import Host
-from sage_core.common.policies import ordering_named
 from sage_core.common.records import Record
 from sage_core.kernel.runtime.autoscale import ensure_workers
-from sage_core.kernel.runtime.inputs import Inputs
-from sage_core.kernel.runtime.job_manager import JobManager
+from sage_core.kernel.runtime.finish import announce
 from sage_core.kernel.runtime.launch import Project
 from sage_core.kernel.runtime.prepared import decode_prepared
 from sage_core.kernel.runtime.reopen import affected, reopen
-from sage_core.kernel.runtime.results import Tables
-from sage_core.kernel.runtime.submit import PRIVATE
-from sage_core.kernel.runtime.values import Codec
+from sage_core.kernel.runtime.submit import PRIVATE, manager_of
 from sage_core.platform.records import ENDED, StoredRun
-from sage_core.platform.shared import artifacts_of
 from sage_core.platform.store import JobStore
 
 
@@ -52,22 +45,25 @@ def is_driven(run: StoredRun) -> bool:
     return run.queue.startswith(PRIVATE)
 
 
-def requeue(run_id: str, *, host: Host, project: Project) -> bool:
-    """Queue an ended run once more for the workers of its queue; returns whether a supervisor was started for it."""
+def requeue(run_id: str, *, host: Host, project: Project, redrive: bool = True) -> bool:
+    """Queue an ended run once more for the workers of its queue; returns whether a supervisor was started for it.
+
+    Args:
+        redrive: rows that failed and were skipped are tried again too.
+    """
     with project.open_store() as store:
         run = store.run(run_id)
+        announce(store, host, run.id)
         session = store.resume_run(run.id)
-        run = msgspec.structs.replace(run, session=session)
         prepared = decode_prepared(run.plan)
-        codec = Codec(project.paths.artifacts)
-        tables = Tables(codec, artifacts_of(project.paths.artifacts, store))
-        inputs = Inputs(run.id, prepared, tables, codec)
-        ordering = ordering_named(project.config.scheduler.jobs, host.schedulers)
-        manager = JobManager(run.id, inputs, tables, ordering, session=session, queue=run.queue, priority=run.priority)
+        manager, _ = manager_of(
+            run, prepared, store, host=host, paths=project.paths, config=project.config, session=session
+        )
         with store.transaction() as tx:
             # Whoever finished the run meanwhile found nothing left to do, which is what is mended here.
             if tx.run(run.id).status in ENDED:
                 raise UsageError(f"Run {run.id} has just ended once more.", "try again")
-            reopen(tx, run.id, prepared)
+            if redrive:
+                reopen(tx, run.id, prepared)
             manager.settle(tx)
     return ensure_workers(project, run.queue)

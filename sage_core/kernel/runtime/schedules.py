@@ -17,8 +17,8 @@ from sage_core.common.errors import SageError, StoreError, UnknownName, UsageErr
 from sage_core.common.host import Host
 from sage_core.common.records import Record
 from sage_core.common.telemetry import log
-from sage_core.kernel.runtime.deployments import find, prepare_start, start, trigger_params
-from sage_core.kernel.runtime.inspect import iso
+from sage_core.kernel.runtime.deployments import prepare_start, start
+from sage_core.kernel.runtime.finish import announce_left
 from sage_core.kernel.runtime.launch import Project
 from sage_core.kernel.runtime.submit import Order
 from sage_core.kernel.runtime.triggers import Kind, due, kind_of, times
@@ -75,6 +75,8 @@ def _fire_due(project: Project, host: Host, store: JobStore) -> list[Fired]:
                 dues, next_at = due(fires.kind, row.next_at or 0, tx.now(), limit=BATCH)
                 told = [fires.fire(each.at) if each.act == "fire" else fires.record(each.at, "missed") for each in dues]
                 tx.move_schedule(row.id, next_at)
+            if fires.replaced:
+                announce_left(store, host, for_ms=0)
         except StoreError:
             raise
         except SageError as error:
@@ -88,44 +90,6 @@ def _fire_due(project: Project, host: Host, store: JobStore) -> list[Fired]:
     return found
 
 
-class View(Record):
-    """A schedule as ``sage schedules list`` shows it; times are ISO 8601, empty where there is none."""
-
-    id: str
-    deployment: str
-    schedule: str
-    timezone: str
-    overlap: str
-    catchup: str
-    paused: bool
-    next_at: str
-    #: The last fire time that was dealt with, and how.
-    last_at: str = ""
-    outcome: str = ""
-    run_id: str | None = None
-    error: str = ""
-
-
-def listed(store: JobStore) -> list[View]:
-    """Every schedule with its last fire time."""
-    found = []
-    for row in store.schedules():
-        spec = _spec(row)
-        last = next(iter(store.fires(row.id, limit=1)), None)
-        view = View(
-            id=row.id,
-            deployment=row.deployment,
-            paused=row.paused,
-            next_at="" if row.next_at is None else iso(row.next_at),
-            **{name: str(spec.get(name, "")) for name in ("schedule", "timezone", "overlap", "catchup")},
-        )
-        if last is not None:
-            at, run_id = iso(last.fire_at), last.run_id
-            view = msgspec.structs.replace(view, last_at=at, outcome=last.outcome, run_id=run_id, error=last.error)
-        found.append(view)
-    return found
-
-
 class Fires:
     """Writes what becomes of fire times of one schedule, inside a transaction."""
 
@@ -133,6 +97,8 @@ class Fires:
         self._tx, self._row, self._host, self._project = tx, row, host, project
         self._spec = _spec(row)
         self.kind = _kind(row, host)
+        #: Whether a run was cancelled to make room.
+        self.replaced = False
 
     def fire(self, at: int, *, alone: bool = True) -> Fired | None:
         """Queue the run of a fire time; None when that time has been dealt with already.
@@ -144,15 +110,15 @@ class Fires:
         before = self._tx.unfinished(self._row.id) if overlap != "queue" else []
         if before and overlap == "skip":
             return self.record(at, "skipped")
-        deployment = find(self._tx, self._row.deployment)
+        name, params = self._row.deployment, self._spec["params"]
         try:
-            params = trigger_params(self._spec)
-            begun = prepare_start(deployment, params, Order(queue=""), host=self._host, project=self._project)
+            begun = prepare_start(self._tx, name, params, Order(queue=""), host=self._host, project=self._project)
         except SageError as error:
             return self.record(at, "failed", error=str(error))
         told = self.record(at, "fired", run_id=begun.run_id, queue=begun.order.queue)
         if told is not None:
             for run in before:
+                self.replaced = True
                 self._tx.finish_run(run, "cancelled", error=f"schedule {self._row.id} fired again: run {begun.run_id}")
             start(self._tx, begun, self._host)
         return told
@@ -209,12 +175,15 @@ def backfill(name: str, begin: datetime, end: datetime | None, *, host: Host, pr
             ids = ", ".join(row.id for row in rows)
             raise UsageError(f"{name!r} has {len(rows)} schedules", f"name one of them: {ids}")
         kind, now = _kind(rows[0], host), store.now()
-        last = now if end is None else _ms(end, kind.zone)
+        first, last = _ms(begin, kind.zone), now if end is None else _ms(end, kind.zone)
         if last > now:
             raise UsageError(
                 "the end of a backfill lies in the future", "what is to come fires by itself: leave out --to"
             )
-        moments = times(kind, _ms(begin, kind.zone), last, limit=BACKFILL + 1)
+        if not 0 <= first <= last:
+            problem = "ends before it begins" if first >= 0 else "begins before 1970"
+            raise UsageError(f"the backfill {problem}", "give a time that has passed, and not a later one than --to")
+        moments = times(kind, first, last, limit=BACKFILL + 1)
         if len(moments) > BACKFILL:
             raise UsageError(f"more than {BACKFILL:,} fire times lie between", "backfill them in parts: --from, --to")
         return list(_backfill(store, rows[0], moments, host, project))

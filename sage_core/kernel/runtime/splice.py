@@ -115,7 +115,7 @@ class Splice:
             table.parent = [parents[row] for row in source] if old.parent is not None else None
         for key in columns:
             one, other = old.columns[key], fresh.columns[key]
-            values = take(concat(_alike(one.values, other.values)), source)
+            values = take(concat([one.values, other.values]), source)
             table.columns[key] = Column(values, _mask(one.present, old.n, other.present, fresh.n, source))
         for key in marks:
             table.marks[key] = _mask(old.marks[key], old.n, fresh.marks[key], fresh.n, source)
@@ -187,19 +187,3 @@ def _mask(old: Mask, n_old: int, fresh: Mask, n_fresh: int, source: Sequence[int
     both = [*(old or [True] * n_old), *(fresh or [True] * n_fresh)]
     mask = [both[row] for row in source]
     return None if all(mask) else mask
-
-
-def _alike(old: Any, fresh: Any) -> list[Any]:
-    """Two columns' values, as blocks if one of them is: a list without a vector stands for absent rows."""
-    if isinstance(old, list) == isinstance(fresh, list):
-        return [old, fresh]
-    import numpy  # noqa: PLC0415 - only runs with vectors pay for numpy
-
-    block = fresh if isinstance(old, list) else old
-    zero = numpy.zeros(block.shape[1:], dtype=block.dtype)
-    return [
-        numpy.asarray([zero if v is None else v for v in part], dtype=block.dtype).reshape(-1, *block.shape[1:])
-        if isinstance(part, list)
-        else part
-        for part in (old, fresh)
-    ]

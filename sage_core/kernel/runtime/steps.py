@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from sage_core.common.errors import OperatorError
 from sage_core.common.operators import ArtifactDir
@@ -41,36 +41,21 @@ class StepStats(Record):
     remembered: int = 0
 
 
-class Running(Protocol):
+class Running:
     """What a step needs from the job it runs in."""
 
+    graph: Graph
+    #: The step's operator with the options of one matrix cell, and its row memory where it asks for one.
+    bound: Callable[[Step, Mapping[str, Any]], Bound]
+    memo: Callable[[Step, Mapping[str, Any]], Memo | None]
+    #: Compiles a condition once.
+    expression: Callable[[str], Expression]
+    #: Makes an empty directory that becomes an artifact.
+    new_artifact: Callable[[], ArtifactDir]
+    #: Replaces every secret's value in a text.
+    redact: Callable[[str], str]
     #: Rows that failed and were skipped.
     failures: list[RowFailure]
-
-    @property
-    def graph(self) -> Graph:
-        """The workflow."""
-        ...
-
-    def bound(self, step: Step, cell: Mapping[str, Any]) -> Bound:
-        """The step's operator with the options of one matrix cell."""
-        ...
-
-    def expression(self, text: str) -> Expression:
-        """Compile a condition once."""
-        ...
-
-    def memo(self, step: Step, cell: Mapping[str, Any]) -> Memo | None:
-        """The step's row memory, or None when its operator does not ask for one."""
-        ...
-
-    def new_artifact(self, step: Step) -> ArtifactDir:
-        """An empty directory that becomes an artifact."""
-        ...
-
-    def redact(self, text: str) -> str:
-        """The text with every secret's value replaced."""
-        ...
 
 
 async def run_step(job: Running, frame: Frame, step: Step) -> StepStats:
@@ -81,15 +66,15 @@ async def run_step(job: Running, frame: Frame, step: Step) -> StepStats:
     rows, columns = select(job.graph, job.expression, frame, step)
     opens = step.signature.shape == "expand" or step.matrix
     rows_out, failed = await (_expand if opens else _map)(job, frame, step, rows, columns)
-    memos = [memo for cell in step.matrix or ({},) if (memo := job.memo(step, cell))]
+    counts = [memo.take_counts() for cell in step.matrix or ({},) if (memo := job.memo(step, cell))]
     return StepStats(
         rows_in=len(rows),
         rows_out=rows_out,
         absent=frame.tables[step.grain].n - len(rows),
         failed=failed,
         seconds=time.perf_counter() - started,
-        computed=sum(memo.take_computed() for memo in memos),
-        remembered=sum(memo.take_remembered() for memo in memos),
+        computed=sum(computed for computed, _ in counts),
+        remembered=sum(remembered for _, remembered in counts),
     )
 
 
@@ -297,7 +282,7 @@ async def _fold(job: Running, step: Step, cell: Mapping[str, Any], pieces: Piece
             await _awaited(
                 add(*(given[name] if name in given else columns[name][start : start + size] for name in names))
             )
-    return await _awaited(finish(job.new_artifact(step)) if step.signature.takes_dir else finish())
+    return await _awaited(finish(job.new_artifact()) if step.signature.takes_dir else finish())
 
 
 async def _awaited(value: Any) -> Any:

@@ -22,7 +22,7 @@ from sage_core.kernel.scheduler.node import node_name
 from sage_core.kernel.scheduler.placement import PRIVATE as PRIVATE
 from sage_core.kernel.scheduler.placement import Placement, registered
 from sage_core.platform.records import NewRun, OnConflict
-from sage_core.platform.shared import artifacts_of
+from sage_core.platform.shared import Pieces, artifacts_of
 from sage_core.platform.transaction import Transaction
 
 
@@ -86,20 +86,29 @@ def insert(
 ) -> str:
     """Queue a run; returns its id, or the id of the run that has its key and is kept instead of it."""
     run = new_run(graph, prepared, run_id, place=Place(cwd=str(cwd), project=str(folder)), order=order)
+    manager, _ = manager_of(run, prepared, tx, host=host, paths=paths, config=config)
+    refuse_unmet(prepared, lambda: registered(tx, config))
+    return manager.submit(tx, run, delay_ms=order.delay_ms, on_conflict=order.on_conflict) or run_id
+
+
+def manager_of(
+    run: NewRun, prepared: Prepared, pieces: Pieces, *, host: Host, paths: Paths, config: Config, session: int = 1
+) -> tuple[JobManager, Inputs]:
+    """What moves the jobs of a run from a process that runs none of them, and what reads their inputs."""
     codec = Codec(paths.artifacts)
-    tables = Tables(codec, artifacts_of(paths.artifacts, tx))
-    ordering = ordering_named(config.scheduler.jobs, host.schedulers)
-    placement = Placement(config, host.selectors)
+    tables = Tables(codec, artifacts_of(paths.artifacts, pieces))
+    inputs = Inputs(run.id, prepared, tables, codec)
     manager = JobManager(
-        run_id,
-        Inputs(run_id, prepared, tables, codec),
+        run.id,
+        inputs,
         tables,
-        ordering,
-        session=1,
-        placement=placement,
+        ordering_named(config.scheduler.jobs, host.schedulers),
+        session=session,
+        queue=run.queue,
+        priority=run.priority,
+        placement=Placement(config, host.selectors),
         node=node_name(config),
         limits=config.limits,
         deadline=config.workers.deadline,
     )
-    refuse_unmet(prepared, lambda: registered(tx, config))
-    return manager.submit(tx, run, delay_ms=order.delay_ms, on_conflict=order.on_conflict) or run_id
+    return manager, inputs

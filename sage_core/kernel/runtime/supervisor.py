@@ -23,6 +23,7 @@ from sage_core.common.records import Node, Record
 from sage_core.common.telemetry import log
 from sage_core.kernel.runtime.autoscale import bury_supervisors
 from sage_core.kernel.runtime.crew import GRACE, Crew
+from sage_core.kernel.runtime.finish import announce_left
 from sage_core.kernel.runtime.launch import Project
 from sage_core.kernel.runtime.schedules import fire_due
 from sage_core.kernel.runtime.team import GLANCE, QueueReport, Quota, Team
@@ -36,7 +37,7 @@ LOOK = 1.0
 #: Seconds until schedules are looked at again after one could not be fired.
 RETRY = 60.0
 
-Reason = Literal["idle", "max_jobs", "stopped", "gave_up"]
+Reason = Literal["idle", "max_jobs", "stopped", "gave_up", "away"]
 
 
 class Farewell(Record):
@@ -45,13 +46,16 @@ class Farewell(Record):
     node: str
     reason: Reason
     queues: dict[str, QueueReport]
+    #: What is wrong with the store, where that is the reason.
+    error: str = ""
 
 
 class Supervisor:
     """A node's supervisor, for some queues.
 
     Args:
-        until_idle: seconds without anything to do after which it leaves; None means never.
+        until_idle: seconds without anything to do after which it leaves; None means never. It also leaves when the
+            store has been away for so long, and for two leases: its workers have lost their jobs by then.
         id: under which the right to start workers was taken for it already.
     """
 
@@ -89,6 +93,7 @@ class Supervisor:
                     folder=project.folder,
                     host=host,
                     paths=project.paths,
+                    lease=project.config.workers.lease,
                 ),
                 self._quota,
                 count=project.config.workers.count,
@@ -97,6 +102,7 @@ class Supervisor:
         ]
         self._signals = 0
         self._reason: Reason | None = None
+        self._error = ""
         self._speaks = False
         self._beat = self._looked = self._fire_from = 0.0
         self._busy_at = time.monotonic()
@@ -105,15 +111,19 @@ class Supervisor:
         """Serve the queues until there is a reason to leave."""
         with self._project.open_store() as store, self._woken() as wake:
             self._enter(store)
+            here = time.monotonic()
             try:
                 while self._reason is None:
                     try:
                         self._step(store)
-                        pause = GLANCE
+                        pause, here = GLANCE, time.monotonic()
                     except StoreUnavailable as error:
                         # Workers go on with what they have; their leases outlive a short absence.
                         log("store_away", worker=self._me.id, error=error)
                         pause = LOOK
+                        patience = max(self._until_idle or 0.0, 2 * self._lease_ms / 1000)
+                        if self._until_idle is not None and time.monotonic() - here > patience:
+                            self._reason, self._error = "away", str(error)
                     self._sleep(wake, pause)
             finally:
                 self._leave(store)
@@ -121,7 +131,7 @@ class Supervisor:
             team.name: QueueReport(started=team.started, died=team.crew.deaths, error=team.error)
             for team in self._teams
         }
-        return Farewell(node=self._node.name, reason=self._reason, queues=queues)
+        return Farewell(node=self._node.name, reason=self._reason, queues=queues, error=self._error)
 
     @property
     def hurried(self) -> bool:
@@ -205,7 +215,7 @@ class Supervisor:
             team.staff(store, able, self._node.name)
         if all(team.error for team in self._teams):
             self._reason = "gave_up"
-        elif self._quota.left == 0 and not any(team.crew for team in self._teams):
+        elif self._quota.left == 0 and not any(team.crew.workers() for team in self._teams):
             self._reason = "max_jobs"
         elif self._until_idle is not None:
             self._idle(store, able, self._until_idle)
@@ -223,8 +233,11 @@ class Supervisor:
         return LOOK if self._until_idle is None else min(LOOK, self._until_idle / 4)
 
     def _heartbeat(self, store: JobStore) -> None:
-        workers = [worker for team in self._teams for worker in team.crew.workers()]
-        store.renew_workers([self._me.id, *workers], self._lease_ms)
+        living = [worker for team in self._teams for worker in team.crew.living()]
+        store.renew_workers([self._me.id, *living], self._lease_ms)
+        # Where no worker claims, nobody else takes back what others lost.
+        store.expire()
+        announce_left(store, self._host)
         for team in self._teams:
             if not self._take(store, team.name):
                 # This process was silent for so long that another serves the queue by now.

@@ -6,12 +6,11 @@ A child table knows, for each row, the index of its parent row; reading an ances
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import msgspec
 
 from sage_core.kernel.dataflow.graph import RUN
-
-if TYPE_CHECKING:
-    import numpy
 
 #: A column's values: a list, or a float32 block of shape (n, d).
 Values = list[Any]
@@ -19,14 +18,11 @@ Values = list[Any]
 Mask = list[bool] | None
 
 
-class Column:
+class Column(msgspec.Struct, eq=False):
     """Values of one column and where they are present; what stands in an absent place has no meaning."""
 
-    __slots__ = ("present", "values")
-
-    def __init__(self, values: Any, present: Mask = None) -> None:
-        self.values: Any = values
-        self.present = present
+    values: Any
+    present: Mask = None
 
     def take(self, rows: Sequence[int]) -> Column:
         """The column at these rows, in this order; rows may repeat."""
@@ -34,19 +30,16 @@ class Column:
         return Column(take(self.values, rows), present)
 
 
-class Table:
+class Table(msgspec.Struct, eq=False):
     """The rows of one grain: `n` of them, each with the index of its parent row."""
 
-    __slots__ = ("columns", "grain", "marks", "n", "parent")
-
-    def __init__(self, grain: str, n: int, parent: list[int] | None = None) -> None:
-        self.grain = grain
-        self.n = n
-        #: Index of each row's parent in the parent grain's table; None for the run's row and for root grains.
-        self.parent = parent
-        self.columns: dict[str, Column] = {}
-        #: Presence of steps, by name: a step's columns are present exactly there.
-        self.marks: dict[str, Mask] = {}
+    grain: str
+    n: int
+    #: Index of each row's parent in the parent grain's table; None for the run's row and for root grains.
+    parent: list[int] | None = None
+    columns: dict[str, Column] = {}
+    #: Presence of steps, by name: a step's columns are present exactly there.
+    marks: dict[str, Mask] = {}
 
 
 class Frame:
@@ -125,14 +118,19 @@ def take(values: Any, rows: Sequence[int]) -> Any:
 
 
 def concat(parts: Sequence[Any]) -> Any:
-    """One list, or one block, from several; blocks need equal dimensions."""
+    """One list, or one block where any is one; blocks need equal dimensions, rows without a vector become zeros."""
     if len(parts) == 1:
         return parts[0]
-    if parts and all(not isinstance(part, list) for part in parts):
-        import numpy  # noqa: PLC0415 - only runs with vectors pay for numpy
+    parts = [part for part in parts if len(part)] or parts[:1]
+    block = next((part for part in parts if not isinstance(part, list)), None)
+    if block is None:
+        return [value for part in parts for value in part]
+    import numpy  # noqa: PLC0415 - only runs with vectors pay for numpy
 
-        return numpy.concatenate([part for part in parts if len(part)] or parts[:1])
-    return [value for part in parts for value in part]
+    zero = numpy.zeros(block.shape[1:], dtype=block.dtype)
+    return numpy.concatenate(
+        [[zero if v is None else v for v in part] if isinstance(part, list) else part for part in parts]
+    )
 
 
 def merge(columns: Sequence[Column], n: int) -> Column:
@@ -174,9 +172,13 @@ def spread(values: Any, rows: Sequence[int], n: int) -> Any:
     """Put values computed for `rows` back among `n` rows."""
     if len(rows) == n:
         return values
+    full: Any = [None] * n
     if not isinstance(values, list):
-        return _spread_block(values, rows, n)
-    full: list[Any] = [None] * n
+        import numpy  # noqa: PLC0415 - only runs with vectors pay for numpy
+
+        full = numpy.zeros((n, *values.shape[1:]), dtype=values.dtype)
+        full[list(rows)] = values
+        return full
     for row, value in zip(rows, values, strict=True):
         full[row] = value
     return full
@@ -189,11 +191,3 @@ def block(values: Any) -> Any:
     import numpy  # noqa: PLC0415 - only runs with vectors pay for numpy
 
     return numpy.asarray(values, dtype=numpy.float32) if values else numpy.zeros((0, 0), dtype=numpy.float32)
-
-
-def _spread_block(block: numpy.ndarray[Any, Any], rows: Sequence[int], n: int) -> numpy.ndarray[Any, Any]:
-    import numpy  # noqa: PLC0415 - only runs with vectors pay for numpy
-
-    full = numpy.zeros((n, *block.shape[1:]), dtype=block.dtype)
-    full[list(rows)] = block
-    return full

@@ -71,7 +71,8 @@ class Team:
                 self._quota.left += max(0, self._shares.pop(end.worker) - store.tried([end.worker]))
             if end.code == 0:
                 continue
-            self._bury_fruitless(end.jobs)
+            # What one held that fell silent was taken from it before.
+            self._bury_fruitless(end.jobs or (store.tried([end.worker]) if end.silent else 0))
         if self._fruitless >= DEATHS and not self.error:
             self.error = f"{self._fruitless} workers died without running a job; see {self.crew.log}, which ends: "
             self.error += self.crew.last_line()
@@ -95,7 +96,8 @@ class Team:
         """Start the workers that the queue needs; those that it needs no more leave by themselves."""
         if self.error or time.monotonic() < self._not_before:
             return
-        busy = store.busy(self.crew.workers()) if self.crew else 0
+        workers = self.crew.workers()
+        busy = store.busy(workers) if workers else 0
         ready = store.claimable(self.name, node=node, fits=able, limit=self._max * self._buffer)
         needed = busy + math.ceil(ready / self._buffer)
         if not needed and store.runs_over(self.name, limit=1):

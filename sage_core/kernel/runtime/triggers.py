@@ -64,11 +64,6 @@ def kind_of(host: Host, kind: str, spec: Mapping[str, Any]) -> Kind:
     return Kind(trigger=trigger, spec=spec, zone=zone, plugin=host.triggers.origin(kind))
 
 
-def next_fire(host: Host, kind: str, spec: Mapping[str, Any], after: int) -> int | None:
-    """The first fire time of a declared trigger later than a moment, in epoch ms."""
-    return kind_of(host, kind, spec).after(after)
-
-
 def due(kind: Kind, first: int, now: int, *, limit: int) -> tuple[list[Due], int | None]:
     """What to do about the fire times from `first` to `now`, at most `limit` of them, and the one that comes next.
 

@@ -27,6 +27,7 @@ from sage_core.common.paths import Paths
 from sage_core.common.records import Job
 from sage_core.common.telemetry import log, log_to_stderr
 from sage_core.kernel.runtime.crew import STORE
+from sage_core.kernel.runtime.lifesign import give
 from sage_core.kernel.runtime.patience import AWAY, LONGEST, patiently
 from sage_core.kernel.scheduler.holdings import holdings_path
 from sage_core.kernel.scheduler.ledger import fits
@@ -227,6 +228,8 @@ class Options:
 async def _main(options: Options) -> None:
     given = options.given
     config = load_config(given.folder)
+    if given.sign:
+        give(given.sign, config.workers.lease)
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
@@ -259,6 +262,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     what.add_argument("--queue", action="append", default=[], help="queue whose jobs are claimed; may be repeated")
     parser.add_argument("--id", required=True, help="incarnation under which jobs are claimed")
     parser.add_argument("--parent", type=int, required=True, help="process to outlive which would be wrong")
+    parser.add_argument("--sign", type=int, default=0, help="pipe for signs of life")
     parser.add_argument("--node", default="", help="name of this node")
     parser.add_argument("--idle", type=float, default=0.0, help="seconds without a job after which to leave")
     parser.add_argument("--max-jobs", type=int, default=0, help="jobs after which to leave")

@@ -23,6 +23,7 @@ def needs_of(tables: Iterable[Mapping[str, Any]]) -> Needs:
         cpu=max((needs.cpu for needs in each), default=0.0),
         memory=max((needs.memory for needs in each), default=0),
         gpu=max((needs.gpu for needs in each), default=0),
+        gpu_memory=max((needs.gpu_memory for needs in each), default=0),
         labels=tuple(sorted({label for needs in each for label in needs.labels})),
     )
 
@@ -55,6 +56,9 @@ def lacks(node: Node, needs: Needs) -> tuple[str, ...]:
     words = []
     if needs.gpu > node.gpu:
         words.append(f"gpu = {needs.gpu} (it has {node.gpu or 'none'})")
+    if needs.gpu_memory > node.gpu_memory:
+        has = f"it has {node.gpu_memory / 2**30:.3g}" if node.gpu_memory else "[cluster] says none"
+        words.append(f"gpu_memory = {needs.gpu_memory / 2**30:.3g} GiB ({has})")
     if needs.cpu > node.cpu + _SLACK:
         words.append(f"cpu = {needs.cpu:g} (it has {node.cpu:g})")
     if needs.memory > node.memory:

@@ -34,6 +34,7 @@ def this_node(config: Config, *, root: Path = Path("/"), environ: Mapping[str, s
         cpu=_cpu(root) if said.cpu is None else said.cpu,
         memory=_memory(root) if said.memory is None else said.memory,
         gpu=gpu,
+        gpu_memory=said.gpu_memory if gpu else 0,
         labels=tuple(sorted({*said.labels, *kinds, GPU if gpu else ""} - {""})),
     )
 

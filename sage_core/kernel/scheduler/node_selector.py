@@ -6,32 +6,20 @@ One chain serves jobs on nodes and requests on engines; it holds no state beside
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from sage_core.common.config import Config, SelectorConfig
 from sage_core.common.contracts import NodeFilter, NodePicker, NodeScorer
 from sage_core.common.errors import ConfigError, PluginError, SageError, UnknownName
 from sage_core.common.policies import create
-from sage_core.common.records import Candidate, Needs, Record, Work
+from sage_core.common.records import Candidate, Needs, Work
 from sage_core.common.registry import Registry
 
 T = TypeVar("T")
 
 #: What ``default`` means where sage.toml has no ``[selectors.default]``.
 DEFAULT = SelectorConfig(filters=("capability", "fits"), scorers={"least_loaded": 1.0}, picker="round_robin")
-
-
-class Explanation(Record):
-    """Why a candidate could or could not be picked."""
-
-    candidate: str
-    #: Name of the filter that ruled it out; empty where all admit it.
-    refused_by: str = ""
-    #: Clamped scores by scorer, before weights.
-    scores: Mapping[str, float] = {}
-    #: Weighted mean of the scores, in [0, 1]: what the picker compares.
-    total: float = 0.0
 
 
 class Chain:
@@ -91,7 +79,7 @@ class Chain:
             admitted = [each for each in admitted if _call(name, selector.admits, work, needs, each)]
         if not admitted:
             return None
-        totals, _ = self._score(work, admitted)
+        totals = self._score(work, admitted)
         chosen = _call(self._picker_name, self._picker.pick, work, totals)
         for candidate in admitted:
             if candidate.id == chosen:
@@ -99,35 +87,11 @@ class Chain:
         known = ", ".join(candidate.id for candidate in admitted)
         raise PluginError(self._picker_name, f"picked {chosen!r}, which is not a candidate", f"candidates: {known}")
 
-    def explain(self, work: Work, needs: Needs, candidates: Sequence[Candidate]) -> list[Explanation]:
-        """Say per candidate what ruled it out or how it scored; leaves the picker's state alone."""
-        refused: dict[str, str] = {}
-        for candidate in candidates:
-            for name, selector in self._filters:
-                if not _call(name, selector.admits, work, needs, candidate):
-                    refused[candidate.id] = name
-                    break
-        admitted = [each for each in candidates if each.id not in refused]
-        totals, scores = self._score(work, admitted) if admitted else ({}, {})
-        return [
-            Explanation(candidate=each.id, refused_by=refused[each.id])
-            if each.id in refused
-            else Explanation(
-                candidate=each.id,
-                scores={scorer: values[each.id] for scorer, values in scores.items()},
-                total=totals[each.id],
-            )
-            for each in candidates
-        ]
-
-    def _score(
-        self, work: Work, candidates: Sequence[Candidate]
-    ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    def _score(self, work: Work, candidates: Sequence[Candidate]) -> dict[str, float]:
+        """Weighted means of the clamped scores: in [0, 1]."""
         totals = {candidate.id: 0.0 for candidate in candidates}
-        scores: dict[str, dict[str, float]] = {}
         for name, weight, scorer in self._scorers:
             given = _call(name, scorer.score, work, candidates)
-            clamped = scores[name] = {}
             for candidate in totals:
                 try:
                     value = given[candidate]
@@ -136,9 +100,8 @@ class Chain:
                         name, f"gave candidate {candidate!r} no score", "a scorer scores every candidate"
                     ) from None
                 # Written so that NaN, which compares false with everything, ends as 0.
-                clamped[candidate] = min(value, 1.0) if value > 0.0 else 0.0
-                totals[candidate] += weight / self._weight * clamped[candidate]
-        return totals, scores
+                totals[candidate] += weight / self._weight * (min(value, 1.0) if value > 0.0 else 0.0)
+        return totals
 
 
 def _make(kind: type[T], name: str, registry: Registry, seed: int) -> T:

@@ -104,20 +104,11 @@ class Placement:
 
     def _candidate(self, node: Node, job: Waiting, here: str) -> Candidate:
         running = self._running.get(node.name, 0)
-        shares = [
-            used / whole
-            for used, whole in (
-                (node.used_cpu, node.cpu),
-                (node.used_memory, node.memory),
-                (node.used_gpu, node.gpu),
-            )
-            if whole
-        ]
         there = sum(model in node.models for model in job.models) + (node.name == here)
         return Candidate(
             id=node.name,
             running=running,
-            load=max(shares, default=0.0) + running / node.cpu,
+            load=node.share + running / node.cpu,
             node=node,
             local=there / (len(job.models) + 1),
         )

@@ -99,7 +99,7 @@ def test_a_policy_that_keeps_state_is_refused_for_jobs_and_those_that_can_rank_a
     cli.plugins["turns"] = TurnsPlugin()
     path = cli.write(LINES)
     (cli.cwd / "sage.toml").write_text('[scheduler]\njobs = "turns"\n')
-    for command in ("plan", "run"):
+    for command in ("check", "plan", "run"):
         said = cli(command, path)
         assert (said.code, said.out) == (2, "")
         assert said.err == (

@@ -42,6 +42,9 @@ def test_a_key_is_heeded(cli: Cli) -> None:
         (["w", "--param", "n=many"], "param 'n': 'many' is not an integer"),
         (["w", "--param", "m=1"], "the workflow 'w' has no param 'm'."),
         (["w", "--delay", "10"], "'10' is not a duration"),
+        (["w", "--param", "n=99999999999999999999"], "param 'n': 99999999999999999999 has more than 64 bits"),
+        (["w", "--priority", "99999999999999999999"], "99999999999999999999 is not in the range"),
+        (["w", "--queue", "run:w"], "'run:w' cannot name a queue"),
         (["w", "--on-conflict", "wait"], "'wait' is not one of"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sage_core.platform.store import JobStore
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.test_runs import GATE, a_run
 
@@ -51,3 +52,24 @@ def test_the_skipped_rows_of_a_run_are_tried_again(cli: Cli) -> None:
     assert again.code == 0
     assert again.json["outputs"] == {"gate": ["line 0", "line 1", "line 2"]}
     assert "errors" not in again.json
+
+
+def test_a_job_is_cancelled_by_its_number(cli: Cli) -> None:
+    assert cli("jobs", "cancel", "17").err.startswith("Error: No job has the id 17: there are no runs in ")
+    run_id = a_run(cli, GATE + 'on_error = "skip"\n', "gate.toml")
+    with JobStore.open(f"sqlite:///{cli.home}/project/sage.db") as store:
+        store.resume_run(run_id)
+        (gate,) = [job for job in store.jobs(run_id) if job.stage == "gate"]
+        assert f"Job {gate.id} is done: only ready and running jobs" in cli("jobs", "cancel", str(gate.id)).err
+        with store.transaction() as tx:
+            tx.forget_results([gate.result_key or ""])
+        store.resume_run(run_id)
+    said = cli("jobs", "cancel", str(gate.id))
+    assert said.err == ""
+    assert (said.code, said.out) == (0, f"job {gate.id} of run {run_id}: cancelled; 3 rows skipped\n")
+    # It was the last one, and nobody drives the run: so it has ended.
+    run = cli("runs", "show", run_id, "--json").json
+    assert (run["status"], {each["message"] for each in run["failures"]}) == (
+        "partial",
+        {"JobCancelled: its job was cancelled"},
+    )

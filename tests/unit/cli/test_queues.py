@@ -23,19 +23,21 @@ def test_queues_are_listed_without_those_of_driven_runs(cli: Cli) -> None:
         "name": "nightly",
         "paused": False,
         "ready": 1,
+        "delayed": 0,
+        "held": 0,
         "running": 0,
         "blocked": 0,
         "oldest_at": "",
     }
     assert [each["name"] for each in cli("queues", "list", "--all", "--json").json] == ["nightly", "run:r"]
-    assert cli("queues", "list").out.splitlines()[1].split()[:4] == ["nightly", "1", "0", "0"]
+    assert cli("queues", "list").out.splitlines()[1].split()[:6] == ["nightly", "1", "0", "0", "0", "0"]
 
 
 def test_a_paused_queue_gives_no_job_until_it_goes_on(cli: Cli) -> None:
     assert cli("queues", "pause", "nightly").code == 2
     a_run(cli)
     assert cli("queues", "pause", "nightly").out == "queue nightly: paused\n"
-    assert cli("queues", "list").out.splitlines()[1].split() == ["nightly", "0", "0", "0", "paused"]
+    assert cli("queues", "list").out.splitlines()[1].split() == ["nightly", "0", "0", "0", "0", "0", "paused"]
     with JobStore.open(f"sqlite:///{cli.home}/project/sage.db") as store:
         with store.transaction() as tx:
             tx.insert_run(NewRun(id="r", workflow="w"))

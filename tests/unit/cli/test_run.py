@@ -126,7 +126,7 @@ def test_skipped_rows_are_listed_up_to_twenty(cli: Cli) -> None:
     run_id = more.err.splitlines()[-1].split()[1].rstrip(":")
     listed = [line for line in more.err.splitlines() if line.startswith("skipped: ")]
     assert len(listed) == 21
-    assert listed[-1] == f"skipped: … and 19 more; all of them: sage runs show {run_id} --json"
+    assert listed[-1] == f"skipped: … and 19 more; all of them: sage runs show {run_id} --errors"
     assert len(cli("runs", "show", run_id, "--json").json["failures"]) == 39
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_an_empty_list_says_on_stderr_where_it_looked_and_what_to_do(cli: Cli) -
     a_run(cli)
     assert cli("runs", "list", "--status", "failed").err == f"No runs with status failed in {place}\n{way_out}"
     (cli.cwd / "sage.toml").write_text('[store]\nurl = "sqlite:///other.db"\n')
-    assert cli("runs", "list").err.startswith("No runs in sqlite:///other.db\n")
+    assert cli("runs", "list").err.startswith(f"No runs in sqlite:///{cli.cwd}/other.db\n")
 
 
 def test_the_status_to_list_is_one_there_is(cli: Cli) -> None:
@@ -114,6 +115,10 @@ def test_show_lists_skipped_rows(cli: Cli) -> None:
     said = cli("runs", "show", run_id)
     assert "skipped: step 'upper', row 2: ValueError: cannot take 'line 2'\n" in said.out
     assert "status    partial\n" in said.out
+    listed = [line.split() for line in cli("runs", "show", run_id, "--errors").out.splitlines()]
+    assert listed[:4] == [["step", "error", "rows"], ["upper", "ValueError", "3"], [], ["step", "row", "error"]]
+    assert [line[:3] for line in listed[4:]] == [["upper", row, "ValueError:"] for row in "012"]
+    assert cli("runs", "show", a_run(cli), "--errors").out.endswith(" failed.\n")
 
 
 def test_resume_goes_on_and_prints_what_run_prints(cli: Cli) -> None:
@@ -232,3 +237,12 @@ def test_prune_counts_and_removes_ended_runs(cli: Cli) -> None:
     (cli.cwd / "sage.toml").write_text("[retention]\nruns_days = 0\n")
     a_run(cli)
     assert cli("runs", "prune", "--json").json["runs"] == 1
+
+
+def test_a_relative_store_is_the_same_from_every_folder(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cli.cwd / "sage.toml").write_text('[store]\nurl = "sqlite:///jobs.db"\n')
+    (cli.cwd / "sub").mkdir()
+    run_id = a_run(cli)
+    monkeypatch.chdir(cli.cwd / "sub")
+    assert [run["run_id"] for run in cli("runs", "list", "--json").json] == [run_id]
+    assert [path.relative_to(cli.cwd) for path in cli.cwd.rglob("jobs.db")] == [Path("jobs.db")]

@@ -181,3 +181,20 @@ def test_one_timer_serves_all_folders_of_a_project(cli: Cli, commands: Path, mon
     outer = cli("schedules", "install", "--print").out
     monkeypatch.chdir(cli.cwd / "inner")
     assert cli("schedules", "install", "--print").out == outer
+
+
+@pytest.mark.parametrize(
+    "asked", [["schedules", "list"], ["nodes"], ["runs", "list"], ["jobs", "list"], ["queues", "list"]]
+)
+def test_looking_makes_no_project(cli: Cli, asked: list[str]) -> None:
+    said = cli(*asked, "--json")
+    assert (said.code, said.json) == (0, [])
+    assert not (cli.home / "project" / "sage.db").exists()
+
+
+@pytest.mark.parametrize("asked", [["invoke", "w"], ["schedules", "pause", "w"], ["schedules", "resume", "w"]])
+def test_asking_for_what_a_new_project_lacks_makes_none(cli: Cli, asked: list[str]) -> None:
+    said = cli(*asked)
+    assert (said.code, said.out) == (2, "")
+    assert "is named 'w': there are no runs in" in said.err
+    assert not (cli.home / "project" / "sage.db").exists()

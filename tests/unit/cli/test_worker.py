@@ -24,6 +24,7 @@ def test_json_names_the_queues_of_the_project(cli: Cli) -> None:
     assert said.json == {
         "node": "n2",
         "reason": "idle",
+        "error": "",
         "queues": {name: {"started": 0, "died": 0, "error": ""} for name in ("default", "nightly")},
     }
 

@@ -96,3 +96,20 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path, sage_home: Path) -> Non
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path)
     assert str(caught.value) == f"{path}: not UTF-8: byte 8 cannot be read\n  help: TOML files are UTF-8"
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["found", "SAGE_CONFIG"])
+def test_a_relative_store_lies_beside_the_file_that_names_it(
+    tmp_path: Path, sage_home: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sage.toml").write_text('[store]\nurl = "sqlite:///data/jobs.db"\n')
+    if named:
+        monkeypatch.setenv("SAGE_CONFIG", str(tmp_path / "sub" / ".." / "sage.toml"))
+    for folder in (tmp_path, tmp_path / "sub"):
+        monkeypatch.chdir(folder)
+        assert load_config(Path.cwd()).store.url == f"sqlite:///{tmp_path}/data/jobs.db"
+    # What is no place in a folder stays as it is, to be refused where it is opened.
+    for url in ("sqlite:////srv/jobs.db", "sqlite:///:memory:", "sqlite:///", "postgresql://db/jobs", "nonsense"):
+        (tmp_path / "sage.toml").write_text(f'[store]\nurl = "{url}"\n')
+        assert load_config(Path.cwd()).store.url == url

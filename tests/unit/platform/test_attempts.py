@@ -11,7 +11,11 @@ def held(attempt: int = 1, deadline_at: int | None = None) -> Held:
 
 def test_a_lease_that_the_deadline_cut_is_a_timeout() -> None:
     late = expired(held(deadline_at=3_000), now=3_000)
-    assert (late.outcome, late.state, late.error) == ("timeout", "ready", "timed out after 2000 ms")
+    assert (late.outcome, late.state, late.error) == (
+        "timeout",
+        "ready",
+        "timed out after 2 s, the [workers] deadline of an attempt",
+    )
     silent = expired(held(deadline_at=3_000), now=2_999)
     assert (silent.outcome, silent.error) == ("expired", "worker lost: w stopped renewing its lease")
 

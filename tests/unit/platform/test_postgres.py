@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pickle
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 
 from sage_core.common.errors import StoreError, StoreTooNew, StoreUnavailable
 from sage_core.platform.migrate import downgrade
@@ -197,3 +200,54 @@ def test_a_cut_handle_still_hears_of_commits(url: str) -> None:
         # An answer brings what was told before it.
         assert len(store.runs()) == 1
         assert store.changed()
+
+
+CUT_IN_A_PIPELINE = """
+import sys
+import psycopg
+from sage_core.common.errors import StoreUnavailable
+from sage_core.platform.store import JobStore
+with JobStore.open(sys.argv[1]) as store:
+    [[pid]] = store._db.run("SELECT pg_backend_pid()")
+    try:
+        with store.transaction() as tx:
+            tx.release([1])
+            with psycopg.connect(sys.argv[1], autocommit=True) as admin:
+                admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+            tx.put_result("key", b"body", run_id="run")
+    except StoreUnavailable:
+        print("told")
+"""
+
+
+def test_a_connection_that_is_cut_in_a_pipeline_is_told_of_once(url: str) -> None:
+    done = subprocess.run([sys.executable, "-c", CUT_IN_A_PIPELINE, url], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("told\n", "")
+
+
+def test_a_transaction_is_begun_with_its_first_statement_and_one_without_any_is_none(url: str) -> None:
+    with JobStore.open(url) as store, JobStore.open(url) as other:
+        status = store._db._connection.info  # type: ignore[attr-defined]
+        with store.transaction() as tx:
+            assert status.transaction_status == TransactionStatus.IDLE
+            with pytest.raises(StoreError, match="already open"), store.transaction():
+                pass
+            tx.put_result("key", b"body", run_id="run")
+            assert status.transaction_status == TransactionStatus.INTRANS
+            assert other.results(["key"]) == {}
+        assert other.results(["key"]) == {"key": b"body"}
+        with pytest.raises(ZeroDivisionError), store.transaction():
+            raise ZeroDivisionError
+        with store.transaction():
+            pass
+        assert not store._db.in_transaction()
+
+
+def test_a_transaction_begins_on_a_connection_made_anew(url: str) -> None:
+    with JobStore.open(url) as store:
+        cut(store)
+        with pytest.raises(StoreUnavailable):
+            store.runs()
+        with store.transaction() as tx:
+            tx.put_result("key", b"body", run_id="run")
+        assert store.results(["key"]) == {"key": b"body"}

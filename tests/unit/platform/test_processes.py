@@ -5,7 +5,7 @@ import sys
 
 import msgspec
 
-from sage_core.platform.processes import is_alive, start_ticks, this_process
+from sage_core.platform.processes import is_alive, processor_time, start_ticks, this_process
 
 
 def test_this_process_lives_under_a_fresh_id() -> None:
@@ -34,3 +34,13 @@ def test_a_dead_process_is_dead_even_before_it_is_waited_for() -> None:
     assert is_alive(worker) is False
     child.communicate()
     assert start_ticks(child.pid) is None
+
+
+def test_the_processor_time_of_a_process_grows_while_it_computes() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    before = processor_time(child.pid)
+    while processor_time(child.pid) == before:
+        pass
+    child.kill()
+    child.communicate()
+    assert processor_time(child.pid) == ""

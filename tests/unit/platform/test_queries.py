@@ -41,13 +41,13 @@ def test_every_write_about_a_running_job_asks_whether_it_runs(dialect: Dialect) 
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_fence_is_raised_by_a_claim_and_by_nothing_else(dialect: Dialect) -> None:
+def test_a_fence_is_raised_by_whoever_takes_a_job_and_by_nothing_else(dialect: Dialect) -> None:
     setting = {
         name
         for name, text in texts(dialect).items()
         if re.search(r"UPDATE job SET .*\bfence\s*=", text.partition(" WHERE job.id")[0])
     }
-    assert setting == {"claim", "claim_run"}
+    assert setting == {"claim", "claim_run", "job_seize"}
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -58,10 +58,28 @@ def test_a_statement_that_takes_jobs_back_locks_them(dialect: Dialect) -> None:
     assert all(("FOR UPDATE" in text) is (dialect == "postgresql") for text in held.values())
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_what_locks_several_jobs_locks_them_in_one_order_or_passes_by(dialect: Dialect) -> None:
+    made = texts(dialect)
+    several = {"held_pairs", "held_worker", "held_run", "held_left", "renew", "renew_workers"}
+    assert {name for name in made if name.startswith("held_")} == several - {"renew", "renew_workers"} | {
+        "held_one",
+        "held_expired",
+    }
+    for name in several:
+        assert re.search(r"ORDER BY (\S+ != 'running', )?job\.id( FOR UPDATE)?(\)|$)", made[name]), name
+    assert ("SKIP LOCKED" in made["held_expired"]) is (dialect == "postgresql")
+
+
 def test_both_databases_ask_for_the_same_parameters() -> None:
     sqlite, postgres = texts("sqlite"), texts("postgresql")
-    assert sqlite.keys() == postgres.keys()
-    for name in sqlite:
+    # What PostgreSQL says in one statement, SQLite says in three.
+    whole = {"finish", "finish_history", "finish_result"}
+    assert sqlite.keys() - postgres.keys() == whole - {"finish"}
+    assert postgres.keys() <= sqlite.keys()
+    asked = {name: set(re.findall(r"(?<!:):(\w+)", sqlite[name])) for name in whole}
+    assert set.union(*asked.values()) == set(re.findall(r"%\((\w+)\)s", postgres["finish"]))
+    for name in postgres.keys() - whole:
         one = set(re.findall(r"(?<!:):(\w+)", sqlite[name]))
         # SQLite's writers take turns in any case, so there this lock names nothing.
         assert one == set(re.findall(r"%\((\w+)\)s", postgres[name])) or name == "node_lock", name

@@ -85,7 +85,7 @@ def test_a_row_holds_while_its_job_runs_under_its_fence(link: sa.Connection, dia
     run = dict.fromkeys((c.name for c in t.run.c if not c.nullable), "")
     link.execute(
         t.run.insert().values(
-            {**run, "id": "r", "session": 1, "created_at": 1, "priority": 0, "graph": b""}
+            {**run, "id": "r", "session": 1, "created_at": 1, "priority": 0, "announced": 0, "graph": b""}
             | dict.fromkeys(("plan", "params", "options", "pins"), b"")
         )
     )

@@ -25,8 +25,8 @@ from sage_core.common.records import (
 from sage_core.kernel.control_plane.backlog import PATIENCE, Backlog, fifo
 from sage_core.kernel.control_plane.events import End, Outline
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
-from sage_core.kernel.control_plane.virtual import EngineModel, VirtualDriver
 from sage_core.testing.fleet import FakeFleet
+from sage_core.testing.virtual import EngineModel, VirtualDriver
 
 
 class Policy:

@@ -18,8 +18,8 @@ from sage_core.common.records import Caller, ModelSpec, Request, Work
 from sage_core.kernel.control_plane.driver import Driver
 from sage_core.kernel.control_plane.events import Decided, EngineLost, Instant, lane_of
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
-from sage_core.kernel.control_plane.virtual import replay
 from sage_core.testing.engines import FakeEngine
+from sage_core.testing.virtual import replay
 
 
 class Bench:

@@ -12,12 +12,12 @@ import pytest
 from sage_core.common import errors
 from sage_core.common.errors import ModelError, RequestRejected, SageError, UnknownName, UsageError
 from sage_core.common.records import Capacity, EngineInfo, Kind, Request
+from sage_core.kernel.control_plane import frames
 from sage_core.kernel.control_plane.frames import (
     Answer,
     Ask,
     Failed,
     Frame,
-    Wire,
     answered,
     failure,
     raised,
@@ -28,9 +28,9 @@ from sage_core.kernel.control_plane.frames import (
 def round_trip(frame: Frame) -> Frame | None:
     async def read() -> Frame | None:
         reader = asyncio.StreamReader()
-        reader.feed_data(Wire().pack(frame))
+        reader.feed_data(frames.pack(frame))
         reader.feed_eof()
-        return await Wire().read(reader)
+        return await frames.read(reader)
 
     return asyncio.run(read())
 
@@ -119,7 +119,7 @@ def test_the_end_of_a_stream_is_an_answer_without_a_value() -> None:
 
 def test_text_that_is_no_unicode_is_refused_before_it_is_sent() -> None:
     with pytest.raises(UsageError, match="a text cannot be sent to a model"):
-        Wire().pack(Ask(request=Request(id="r", kind="embed", model="m", texts=("\ud800",))))
+        frames.pack(Ask(request=Request(id="r", kind="embed", model="m", texts=("\ud800",))))
 
 
 def test_half_a_frame_and_a_foreign_length_end_the_connection() -> None:
@@ -127,8 +127,8 @@ def test_half_a_frame_and_a_foreign_length_end_the_connection() -> None:
         reader = asyncio.StreamReader()
         reader.feed_data(data)
         reader.feed_eof()
-        return await Wire().read(reader)
+        return await frames.read(reader)
 
-    whole = Wire().pack(answered("r", [1.0, 2.0]))
+    whole = frames.pack(answered("r", [1.0, 2.0]))
     for data in (b"", whole[:3], whole[:-1], b"\xff\xff\xff\xff" + whole, b"\x03\x00\x00\x00\xc1\xc1\xc1"):
         assert asyncio.run(read(data)) is None

@@ -24,8 +24,9 @@ from sage_core.common.errors import EngineHostError, ModelError, UnknownName
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
 from sage_core.common.records import Caller, ModelSpec, Request
+from sage_core.kernel.control_plane import frames
 from sage_core.kernel.control_plane.client import UnifiedInferenceClient
-from sage_core.kernel.control_plane.frames import PROTOCOL, Failed, Hello, Wire, socket_path
+from sage_core.kernel.control_plane.frames import PROTOCOL, Failed, Hello, socket_path
 from sage_core.kernel.control_plane.host import EngineHost, elected
 from sage_core.kernel.control_plane.remote import EngineHostLink
 
@@ -271,9 +272,8 @@ def test_a_client_of_another_version_is_refused_with_the_reason(paths: Paths) ->
         async with client(paths) as opened:
             await opened.info("m")
             reader, writer = await asyncio.open_unix_connection(socket_path(paths))
-            wire = Wire()
-            writer.write(wire.pack(Hello(protocol=PROTOCOL + 1, worker="", logs="", models={})))
-            answer = await wire.read(reader)
+            writer.write(frames.pack(Hello(protocol=PROTOCOL + 1, worker="", logs="", models={})))
+            answer = await frames.read(reader)
             assert isinstance(answer, Failed)
             assert (answer.error, answer.id) == ("EngineHostError", "")
             writer.close()

@@ -43,7 +43,7 @@ from sage_core.kernel.control_plane.events import (
     Tick,
 )
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
-from sage_core.kernel.control_plane.virtual import EngineModel, VirtualDriver
+from sage_core.testing.virtual import EngineModel, VirtualDriver
 
 T = TypeVar("T", bound=Action)
 

@@ -15,6 +15,7 @@ from sage_core.common.errors import EngineHostError, ModelError
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
 from sage_core.common.records import ModelSpec, Request, Token
+from sage_core.kernel.control_plane import frames
 from sage_core.kernel.control_plane.frames import (
     PROTOCOL,
     Answer,
@@ -24,7 +25,6 @@ from sage_core.kernel.control_plane.frames import (
     Hello,
     Piece,
     Welcome,
-    Wire,
     answered,
     failure,
     socket_path,
@@ -41,19 +41,18 @@ class Peer:
         self.hello = hello
         self._reader = reader
         self._writer = writer
-        self._wire = Wire()
 
     async def heard(self) -> Frame | None:
-        return await self._wire.read(self._reader)
+        return await frames.read(self._reader)
 
     async def asked(self) -> str:
         frame = await self.heard()
         assert isinstance(frame, Ask)
         return frame.request.id
 
-    def say(self, *frames: Frame) -> None:
-        for frame in frames:
-            self._writer.write(self._wire.pack(frame))
+    def say(self, *sent: Frame) -> None:
+        for frame in sent:
+            self._writer.write(frames.pack(frame))
 
 
 Script = Callable[[Peer], Awaitable[None]]
@@ -82,9 +81,9 @@ async def scripted(folder: Path, *scripts: Script) -> AsyncGenerator[EngineHostL
     left = iter(scripts)
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        hello = await Wire().read(reader)
+        hello = await frames.read(reader)
         assert isinstance(hello, Hello)
-        writer.write(Wire().pack(Welcome(protocol=PROTOCOL, pid=7)))
+        writer.write(frames.pack(Welcome(protocol=PROTOCOL, pid=7)))
         try:
             await next(left)(Peer(hello, reader, writer))
         finally:

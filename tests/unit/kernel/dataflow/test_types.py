@@ -5,7 +5,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
-import jsonschema  # type: ignore[import-untyped]
 import msgspec
 import numpy
 import pytest
@@ -245,26 +244,6 @@ def test_value_problem(value: object, annotation: Any, problem: str) -> None:
 
 def test_a_long_value_is_cut() -> None:
     assert len(types.value_problem("x" * 1000, types.of(int))) < 120
-
-
-@pytest.mark.parametrize(
-    ("annotation", "good", "bad"),
-    [
-        (str | None, None, 3),
-        (Literal["a", None], None, "b"),
-        (list[int], [1, 2], ["a"]),
-        (dict[str, float], {"a": 0.5}, {"a": "b"}),
-        (Passage, {"text": "a", "score": 1.0}, {"text": "a"}),
-        (Passage, {"text": "a", "score": 1.0}, {"text": "a", "score": 1.0, "other": 1}),
-        (FIXED[2], [0.0, 1.0], [0.0]),
-        (bool, True, 1),
-    ],
-)
-def test_the_schema_admits_what_fits_and_nothing_else(annotation: Any, good: Any, bad: Any) -> None:
-    schema = types.json_schema(types.of(annotation))
-    jsonschema.validate(good, schema, cls=jsonschema.Draft7Validator)
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(bad, schema, cls=jsonschema.Draft7Validator)
 
 
 def test_types_are_encodable_and_come_back_equal() -> None:

@@ -6,6 +6,7 @@ Each does so while its `flag` file is missing, and makes it first: the next atte
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import threading
@@ -53,6 +54,21 @@ async def nap(text: str, *, seconds: float) -> str:
     return text
 
 
+@operator("d.churn", returns="text")
+def churn(text: str) -> str:
+    """Computes for seconds in one call that keeps the interpreter's lock."""
+    sum(range(3 * 10**8))
+    return text
+
+
+@operator("d.freeze", returns="text")
+def freeze(text: str, *, flag: str) -> str:
+    """Keeps the interpreter's lock and does nothing."""
+    if first_time(flag):
+        ctypes.PyDLL(None).sleep(60)
+    return text
+
+
 @operator("d.fail", returns="text")
 def fail(text: str) -> str:
     raise ValueError(f"no {text}")
@@ -80,7 +96,7 @@ def pid(text: str) -> int:
 
 @hookimpl
 def sage_operators() -> Mapping[str, str]:
-    names = ("hang", "block", "nap", "fail", "die", "plain", "numbers", "pid")
+    names = ("hang", "block", "nap", "churn", "freeze", "fail", "die", "plain", "numbers", "pid")
     return {**{f"d.{name}": f"{__name__}:{name}" for name in names}, "d.signal": f"{__name__}:send_signal"}
 
 

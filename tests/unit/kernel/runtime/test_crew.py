@@ -31,13 +31,13 @@ def store(flows: Flows) -> Iterator[JobStore]:
         yield store
 
 
-def crew_of(flows: Flows, store: JobStore) -> Crew:
+def crew_of(flows: Flows, store: JobStore, *, lease: float = 30.0) -> Crew:
     """A crew for a run in which nothing is ready."""
     prepared = launch.bind(flows.graph(WORKFLOW), {}, flows.host, flows.project, run_id="r")
     with store.transaction() as tx:
         tx.insert_run(NewRun(id="r", workflow="w", status="running", plan=prepared.encode()))
     project = flows.project
-    return Crew("--run=r", url=project.url, folder=flows.home, host=flows.host, paths=project.paths)
+    return Crew("--run=r", url=project.url, folder=flows.home, host=flows.host, paths=project.paths, lease=lease)
 
 
 def wait_for_the_end_of(pid: int) -> None:
@@ -122,3 +122,36 @@ def test_kill_waits_for_nothing(flows: Flows, store: JobStore) -> None:
     crew.kill()
     wait_for_the_end_of(pid)
     assert len(crew.bury(store)) == 1
+
+
+def test_a_sign_of_life_is_good_for_another_try(flows: Flows, store: JobStore) -> None:
+    crew = crew_of(flows, store)
+    crew.fill(1)
+    wait_until_at_work(store, 1)
+    os.kill(crew.pids()[0], signal.SIGSTOP)
+    # The first is heard; the store was away, and there is no other sign until the second try.
+    assert [crew.living() for _ in range(3)] == [crew.workers()] * 3
+    crew.stop(store, grace=0.05)
+
+
+def test_a_worker_that_falls_silent_is_no_more_counted_then_killed(flows: Flows, store: JobStore) -> None:
+    (flows.home / "sage.toml").write_text("[workers]\nlease = 0.6\n")
+    crew = crew_of(flows, store, lease=0.6)
+    crew.fill(1)
+    (pid,) = crew.pids()
+    seen = [1]
+    # The state of a worker that has begun to give signs: only then is it missed.
+    while not crew.living() or not store.live_workers():
+        threading.Event().wait(0.1)
+    while len(crew.living()) == 0:
+        threading.Event().wait(0.1)
+    os.kill(pid, signal.SIGSTOP)
+    while crew.all_alive():
+        crew.living()
+        seen.append(len(crew))
+        threading.Event().wait(0.1)
+
+    assert seen == sorted(seen, reverse=True)
+    assert set(seen) == {1, 0}
+    (end,) = crew.bury(store)
+    assert (end.silent, end.code, crew.deaths) == (True, -signal.SIGKILL, 1)

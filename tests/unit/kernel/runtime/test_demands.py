@@ -56,6 +56,8 @@ def test_what_every_node_lacks_is_named_by_step_and_node(flows: Flows) -> None:
     )
     assert refused(made, CPU, GPU).endswith("label 'ssd'; node 'gpu' lacks label 'ssd'")
     refuse_unmet(prepared(flows, tree({"gpu": 2, "labels": ["fast"]})), lambda: [CPU, GPU])
+    made = prepared(flows, tree({"gpu": 1, "gpu_memory": "40GiB"}))
+    assert refused(made, GPU).endswith("node 'gpu' lacks gpu_memory = 40 GiB ([cluster] says none)")
 
 
 def test_nodes_are_not_looked_for_where_nothing_is_needed(flows: Flows) -> None:
@@ -99,7 +101,7 @@ def test_a_job_takes_from_its_models_the_place_and_not_their_resources(tmp_path:
     assert refused(made, CPU).startswith("model 'big' can run nowhere: node 'cpu' lacks gpu = 1 (it has none), label")
 
 
-@pytest.mark.parametrize("needs", [{"memory": "much"}, {"gpu": "one"}])
+@pytest.mark.parametrize("needs", [{"memory": "much"}, {"gpu_memory": "much"}, {"gpu": "one"}])
 def test_needs_of_a_model_that_make_no_sense_are_named(needs: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"\[models.big\] needs"):
         engine_needs(ModelSpec(name="big", backend="fake", needs=needs))

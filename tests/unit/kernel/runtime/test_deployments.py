@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,7 @@ def test_a_key_keeps_a_run_from_being_queued_twice(flows: Flows) -> None:
     second = invoke(flows, unique_key="u", on_conflict="replace")
     with flows.open_store() as store:
         assert [store.run(id).status for id in (first, second)] == ["cancelled", "queued"]
+        assert store.runs_unheard(for_ms=0) == [], "the plugins have heard"
 
 
 def test_a_removed_deployment_cannot_be_invoked_and_its_runs_stay(flows: Flows) -> None:
@@ -184,7 +186,32 @@ def test_a_run_has_the_settings_of_where_it_was_deployed(flows: Flows, tmp_path:
     deploy(flows)
     elsewhere = Flows(tmp_path / "elsewhere", PLUGINS)
     with flows.open_store() as store:
-        row = deployments.find(store, "report")
-    begun = deployments.prepare_start(row, {}, Order(queue=""), host=default_host(PLUGINS), project=elsewhere.project)
+        begun = deployments.prepare_start(
+            store, "report", {}, Order(queue=""), host=default_host(PLUGINS), project=elsewhere.project
+        )
     assert list(begun.prepared.models) == ["m"]
     assert begun.project.folder == tmp_path
+
+
+@pytest.mark.parametrize("queue", ["run:261122", " "])
+def test_a_queue_that_nobody_could_serve_is_refused(flows: Flows, queue: str) -> None:
+    with pytest.raises(
+        UsageError, match="cannot name a queue\n  help: a name is not empty and does not begin with 'run:'"
+    ):
+        deploy(flows, queue=queue)
+    deploy(flows)
+    with pytest.raises(UsageError, match="cannot name a queue"):
+        invoke(flows, queue=queue)
+
+
+def test_needs_that_no_node_meets_are_a_warning_and_no_run(flows: Flows) -> None:
+    needy = WORKFLOW.replace('use = "s.upper"', 'use = "s.upper"\nneeds = { labels = ["tape"] }')
+    deployed = deploy(flows, needy + CRON)
+    assert [each.partition("\n")[0] for each in deployed.warnings] == [
+        "a scheduled run could not start here: step 'upper' can run nowhere: "
+        f"node {os.uname().nodename!r} lacks label 'tape'"
+    ]
+    with pytest.raises(UsageError, match="step 'upper' can run nowhere"):
+        invoke(flows)
+    with flows.open_store() as store:
+        assert store.runs(9) == []

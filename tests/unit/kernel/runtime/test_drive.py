@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from sage_core import Needs
+from sage_core.common.config import Config, WorkerConfig
 from sage_core.common.errors import Interrupted, SageError, UsageError
 from sage_core.common.records import JobState
 from sage_core.kernel.runtime import launch
@@ -344,3 +345,13 @@ def test_a_job_waits_for_what_another_run_holds_of_this_machine(manned: Flows, w
         report = watched(manned, needy, watch, workers=workers)
     assert waited == [{"done": 1, "ready": 2}]
     assert report.status == "succeeded"
+
+
+def test_a_silent_worker_of_a_driven_run_loses_its_job_to_another(tmp_path: Path) -> None:
+    (tmp_path / "sage.toml").write_text("[workers]\nlease = 0.6\n")
+    flows = Flows(tmp_path, {"driven": drive_operators}, config=Config(workers=WorkerConfig(lease=0.6)))
+    report = watched(flows, tree("d.freeze", partition=1, flag=str(tmp_path / "flag")), lambda event: None, workers=2)
+    assert report.status == "succeeded"
+    with flows.open_store() as store:
+        outcomes = [attempt.outcome for attempt in store.attempts(report.run_id)]
+    assert (outcomes.count("expired"), outcomes.count("done")) == (1, 5)

@@ -13,7 +13,9 @@ from sage_core.kernel.runtime import finish
 from sage_core.kernel.runtime.inputs import Inputs
 from sage_core.kernel.runtime.prepared import decode_prepared
 from sage_core.kernel.runtime.results import Tables
+from sage_core.kernel.runtime.supervisor import Supervisor
 from sage_core.kernel.runtime.values import Codec
+from sage_core.kernel.scheduler.node import this_node
 from sage_core.platform.artifacts import ArtifactStore
 from sage_core.platform.store import JobStore
 from sage_core.testing.flows import Flows
@@ -98,3 +100,36 @@ def test_a_failed_job_fails_its_run_and_cancels_what_is_left(tmp_path: Path, mon
     assert stored.status == "failed"
     assert "ValueError: no " in stored.error
     assert counts == {"done": 1, "failed": 1, "cancelled": 3}
+
+
+def test_an_end_of_which_nobody_told_is_told_later_and_once(flows: Flows, ends: Ends) -> None:
+    with flows.open_store() as store:
+        told = done(flows, store)
+        ends.runs.clear()
+        # Its process dies before the plugins hear of it.
+        assert store.finish_run(told, "succeeded")
+        finish.announce_left(store, flows.host)
+        assert ends.runs == [], "whoever ended it has a minute"
+        finish.announce_left(store, flows.host, for_ms=0)
+        finish.announce_left(store, flows.host, for_ms=0)
+        finish.announce(store, flows.host, told)
+        assert [(end.id, end.status, end.session) for end in ends.runs] == [(told, "succeeded", 1)]
+        # Another session ends once more.
+        assert store.resume_run(told) == 2
+        finish.announce(store, flows.host, told)
+        assert len(ends.runs) == 1
+        store.cancel_run(told)
+        finish.announce_left(store, flows.host, for_ms=0)
+    assert [(end.status, end.session) for end in ends.runs[1:]] == [("cancelled", 2)]
+
+
+def test_a_supervisor_tells_what_others_left_untold(flows: Flows, ends: Ends) -> None:
+    with flows.open_store() as store:
+        untold = done(flows, store)
+        ends.runs.clear()
+        store.finish_run(untold, "succeeded")
+        with store.transaction():
+            store._db.run("UPDATE run SET finished_at = finished_at - 61000")
+        node = this_node(flows.project.config)
+        Supervisor(flows.project, flows.host, node, ["default"], until_idle=0.05).run()
+    assert [end.id for end in ends.runs] == [untold]

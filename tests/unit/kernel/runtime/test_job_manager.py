@@ -203,3 +203,24 @@ def test_a_job_needs_the_most_of_its_steps_and_a_job_without_needs_runs_anywhere
             "up": '{"cpu":0.5,"memory":1048576}',
             "all": "",
         }
+
+
+def test_a_job_that_nothing_follows_is_completed_in_a_transaction_of_its_own(flows: Flows) -> None:
+    with one_process(flows, CHAIN) as run:
+        run.submit()
+        run.one()
+        job, last = run.claim(), None
+        assert run.manager.is_followed(run.jobs("rows")[0])
+        assert run.manager.is_followed(job)
+        assert not run.manager.is_followed(run.jobs("last")[0])
+        run.complete(job, run.work(job), fence=job.fence)
+        while last is None or last.stage != "last":
+            last = run.claim()
+            if last.stage != "last":
+                run.complete(last, run.work(last), fence=last.fence)
+        result, key = run.work(last), run.manager.key(run.store, last)
+        run.manager.complete_last(run.store, last, key, result)
+        assert run.states()["last"] == ["done"]
+        assert run.store.results([key]) == {key: result.encode()}
+        with pytest.raises(StaleAttempt):
+            run.manager.complete_last(run.store, last, key, result)

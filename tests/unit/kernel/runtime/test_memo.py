@@ -19,12 +19,12 @@ class Kept:
     def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:
         return {key: self.known[key] for key in keys if key in self.known}
 
-    def put(self, items: Sequence[tuple[str, bytes]]) -> None:
+    def put(self, items: Mapping[str, bytes]) -> None:
         self.known.update(items)
 
 
 def make(kept: Kept, folder: Path, key: str = "k") -> Memo:
-    return Memo(kept, Codec(folder), key)
+    return Memo(kept.get, kept.put, Codec(folder), key)
 
 
 def test_only_rows_that_are_not_known_are_called(tmp_path: Path) -> None:
@@ -44,8 +44,8 @@ def test_only_rows_that_are_not_known_are_called(tmp_path: Path) -> None:
     outcome = asyncio.run(memo.rows(call, [["b", "a", "bad"]], 3))
     assert (outcome.values, list(outcome.failures)) == (["B", "A", None], [2])
     assert called == ["a", "bad", "b", "bad"]
-    assert (memo.take_computed(), memo.take_remembered()) == (4, 1)
-    assert (memo.take_computed(), memo.take_remembered()) == (0, 0)
+    assert memo.take_counts() == (4, 1)
+    assert memo.take_counts() == (0, 0)
 
 
 def test_another_key_is_another_memory(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_another_key_is_another_memory(tmp_path: Path) -> None:
     asyncio.run(make(kept, tmp_path, "one").rows(call, [["a"]], 1))
     other = make(kept, tmp_path, "two")
     asyncio.run(other.rows(call, [["a"]], 1))
-    assert other.take_computed() == 1
+    assert other.take_counts() == (1, 0)
 
 
 def test_what_some_calls_gave_is_kept_when_a_later_one_ends_the_job(tmp_path: Path) -> None:

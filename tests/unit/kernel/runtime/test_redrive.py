@@ -21,7 +21,7 @@ from tests.unit.kernel.runtime import flow_operators
 from tests.unit.kernel.runtime.semantics.test_rows import items, lines, step
 
 
-def serve(flows: Flows, store: JobStore) -> int:
+def serve(flows: Flows, store: JobStore, *, most: int = 100) -> int:
     """Run whatever is ready in the default queue, as a worker does; returns the number of attempts."""
 
     async def work() -> int:
@@ -35,7 +35,7 @@ def serve(flows: Flows, store: JobStore) -> int:
             folder=flows.home,
         )
         count = 0
-        while jobs := store.claim("w", lease_ms=600_000):
+        while count < most and (jobs := store.claim("w", lease_ms=600_000)):
             await runs.attempt(jobs[0])
             count += 1
         await runs.close()

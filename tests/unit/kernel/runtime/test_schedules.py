@@ -194,6 +194,7 @@ def test_overlap_cancel_previous_cancels_it(field: Field) -> None:
     first, second = field.fire()
     assert field.runs() == {first.run_id: "cancelled", second.run_id: "queued"}
     with field.flows.open_store() as store:
+        assert store.runs_unheard(for_ms=0) == [], "the plugins have heard"
         assert store.run(first.run_id or "").error == f"schedule report/1 fired again: run {second.run_id}"
         assert [job.state for job in store.jobs(first.run_id or "")] == ["cancelled"]
 
@@ -256,6 +257,10 @@ def test_what_cannot_be_backfilled(field: Field) -> None:
     now = field.now()
     with pytest.raises(UsageError, match="'report' has 2 schedules\n  help: name one of them: report/1, report/2"):
         backfill("report", moment(0), None, host=field.host, project=field.project)
+    with pytest.raises(UsageError, match="the backfill ends before it begins\n  help: give a time that has passed"):
+        backfill("report/1", moment(STEP), moment(0), host=field.host, project=field.project)
+    with pytest.raises(UsageError, match="the backfill begins before 1970"):
+        backfill("report/1", datetime(1, 1, 1), None, host=field.host, project=field.project)
     with pytest.raises(UsageError, match="lies in the future"):
         backfill("report/1", moment(0), moment(now + STEP), host=field.host, project=field.project)
     with pytest.raises(UsageError, match=r"more than 10,000 fire times lie between\n  help: backfill them in parts"):
@@ -276,6 +281,38 @@ def test_a_run_that_cannot_be_made_is_recorded_and_not_tried_again(field: Field)
     with field.flows.open_store() as store:
         (row,) = store.fires()
         assert (row.fire_at, row.outcome, row.error) == (at, "failed", fired.error)
+
+
+def test_a_run_that_no_node_could_do_is_recorded_too(field: Field) -> None:
+    graph = field.flows.graph(
+        WORKFLOW + CRON.replace("*/5", field.every(5)) + '\n[steps.upper.needs]\nlabels = ["tape"]\n'
+    )
+    deployments.deploy(graph, {}, host=field.host, project=field.project)
+    field.make_due(0)
+    (fired,) = field.fire()
+    assert (fired.outcome, fired.run_id) == ("failed", None)
+    assert "step 'upper' can run nowhere" in fired.error
+    assert field.fire() == []
+    (again,) = backfill(
+        "report/1", moment(field.latest() - STEP), moment(field.latest()), host=field.host, project=field.project
+    )
+    assert (again.fire_at, again.outcome, again.error) == (field.latest() - STEP, "failed", fired.error)
+    assert field.runs() == {}
+
+
+def test_deploying_again_changes_later_runs_and_leaves_those_that_wait(field: Field) -> None:
+    cron = f'{CRON.replace("*/5", field.every(5))}overlap = "queue"\n'
+    field.deploy(cron)
+    field.make_due(0)
+    (before,) = field.fire()
+    graph = field.flows.graph(WORKFLOW.replace("hello", "anew") + cron)
+    deployments.deploy(graph, {}, host=field.host, project=field.project)
+    at = moment(field.latest() - STEP)
+    (after,) = backfill("report/1", at, at, host=field.host, project=field.project)
+    with field.flows.open_store() as store:
+        old, new = (store.run(each.run_id or "") for each in (before, after))
+    assert (old.status, new.status) == ("queued", "queued")
+    assert (b"hello" in old.params, b"anew" in new.params, old.graph_hash == new.graph_hash) == (True, True, False)
 
 
 def test_a_schedule_that_cannot_be_read_here_waits_and_holds_up_no_other(field: Field) -> None:

@@ -47,8 +47,9 @@ def supervisor_of(
     node: Node = HERE,
     until_idle: float | None = 0.1,
     max_jobs: int | None = None,
+    grace: float = 5.0,
 ) -> Supervisor:
-    return Supervisor(flows.project, flows.host, node, queues, until_idle=until_idle, max_jobs=max_jobs)
+    return Supervisor(flows.project, flows.host, node, queues, until_idle=until_idle, max_jobs=max_jobs, grace=grace)
 
 
 class Serving:
@@ -228,3 +229,40 @@ def test_heartbeats_keep_the_jobs_of_busy_workers(tmp_path: Path) -> None:
     with flows.open_store() as store:
         assert store.run(run).status == "succeeded"
         assert [attempt.outcome for attempt in store.attempts(run)] == ["done", "done"]
+
+
+def leased(folder: Path, lease: float) -> Flows:
+    """Workers read the lease where their supervisor does, and here that is not a file."""
+    (folder / "sage.toml").write_text(f"[workers]\nlease = {lease}\n")
+    return Flows(folder, {"driven": drive_operators}, config=Config(workers=WorkerConfig(count=1, lease=lease)))
+
+
+def test_a_worker_that_computes_in_c_for_longer_than_its_lease_keeps_its_job(tmp_path: Path) -> None:
+    flows = leased(tmp_path, 1.2)
+    run = enqueue(flows, numbers("d.churn", n=1))
+    farewell = supervisor_of(flows).run()
+    with flows.open_store() as store:
+        assert store.run(run).status == "succeeded"
+        assert [attempt.outcome for attempt in store.attempts(run)] == ["done", "done"]
+    assert farewell.queues["default"].died == 0
+
+
+def test_a_worker_that_gives_no_sign_of_life_loses_its_job_to_another(tmp_path: Path) -> None:
+    flows = leased(tmp_path, 0.6)
+    run = enqueue(flows, numbers("d.freeze", n=1, flag=str(tmp_path / "flag")))
+    farewell = supervisor_of(flows, grace=0.1).run()
+    with flows.open_store() as store:
+        assert store.run(run).status == "succeeded"
+        assert sorted(attempt.outcome for attempt in store.attempts(run)) == ["done", "done", "expired"]
+        assert store.live_workers() == []
+    assert farewell.queues["default"].started == 2
+
+
+def test_what_another_machine_lost_is_taken_back_where_no_worker_is(tmp_path: Path) -> None:
+    flows = leased(tmp_path, 0.6)
+    run = enqueue(flows, numbers(n=1))
+    with flows.open_store() as store:
+        assert store.claim("of a machine that dies", lease_ms=300)
+        farewell = supervisor_of(flows).run()
+        assert store.run(run).status == "succeeded"
+    assert farewell.reason == "idle"

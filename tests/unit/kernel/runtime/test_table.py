@@ -77,6 +77,9 @@ def test_blocks_stay_blocks_and_lists_lists() -> None:
     assert take([5, 6], [1, 1]) == [6, 6]
     assert concat([vectors, vectors[:0], vectors]).shape == (4, 2)
     assert concat([[1], [], [2]]) == [1, 2]
+    # Where a whole batch failed its rows have no vectors, and where a partition is empty no shape.
+    assert concat([[], [None], vectors, vectors[:0]]).tolist() == [[0, 0], [0, 1], [2, 3]]
+    assert concat([vectors[:1], [vectors[1], None]]).tolist() == [[0, 1], [2, 3], [0, 0]]
     assert concat([]) == []
     assert block(list(vectors)).tolist() == vectors.tolist()
     assert block([]).shape == (0, 0)

@@ -33,7 +33,9 @@ def store(flows: Flows) -> Iterator[JobStore]:
 @pytest.fixture
 def crew(flows: Flows, store: JobStore) -> Iterator[Crew]:
     """Workers of a queue in which nothing is, so that those of the tests' queues only have to be counted."""
-    crew = Crew("--queue=none", url=flows.project.url, folder=flows.home, host=flows.host, paths=flows.project.paths)
+    crew = Crew(
+        "--queue=none", url=flows.project.url, folder=flows.home, host=flows.host, paths=flows.project.paths, lease=30.0
+    )
     yield crew
     crew.kill()
     crew.stop(store)

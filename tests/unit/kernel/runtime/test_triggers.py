@@ -12,7 +12,7 @@ import pytest
 from sage_core import hookimpl
 from sage_core.builtins import default_host
 from sage_core.common.errors import BadValue, PluginError, UsageError
-from sage_core.kernel.runtime.triggers import GRACE_MS, Due, Kind, due, kind_of, next_fire, times
+from sage_core.kernel.runtime.triggers import GRACE_MS, Due, Kind, due, kind_of, times
 from tests.unit.kernel.runtime.schedule_operators import MINUTE, Multiples, Triggers
 
 SPEC = {"schedule": "*/5 * * * *"}
@@ -101,7 +101,7 @@ def test_a_kind_is_made_in_the_zone_of_its_spec() -> None:
     host = default_host({"triggers": Triggers()})
     assert kind_of(host, "cron", SPEC).zone is UTC
     assert kind_of(host, "cron", {**SPEC, "timezone": "Europe/Berlin"}).zone == ZoneInfo("Europe/Berlin")
-    assert next_fire(host, "cron", SPEC, AT) == AT + STEP
+    assert kind_of(host, "cron", SPEC).after(AT) == AT + STEP
     with pytest.raises(BadValue, match=r"no time zone is named 'Europe/Berln'\n  help: Did you mean 'Europe/Berlin'"):
         kind_of(host, "cron", {**SPEC, "timezone": "Europe/Berln"})
 

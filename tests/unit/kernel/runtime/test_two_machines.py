@@ -91,3 +91,47 @@ def test_whoever_makes_a_job_ready_means_it_for_a_node(tmp_path: Path) -> None:
         assert done.stage == "up"
         (after,) = [job for job in run.jobs("again") if job.part == done.part]
         assert (after.state, after.node) == ("ready", "right")
+
+
+@pytest.mark.parametrize("damage", ["gone", "damaged"])
+@pytest.mark.parametrize("shared", [False, True], ids=["sqlite", "postgresql"])
+def test_a_result_whose_file_is_gone_everywhere_is_computed_again(
+    tmp_path: Path, shared: bool, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = machine(tmp_path, "here") if shared else Flows(tmp_path, {"flows": flow_operators})
+    first = here.run(library("f.upper"))
+    files = [*here.project.paths.artifacts.glob("??/*.parquet")]
+    assert files
+    for file in files:
+        file.unlink() if damage == "gone" else file.write_bytes(b"no table")
+    if shared:
+        with here.open_store() as store, store.transaction() as tx:
+            tx.drop_blobs([file.name.split(".")[0] for file in files])
+
+    again = here.run(library("f.upper"))
+
+    assert (again.status, again.outputs["found"]) == ("succeeded", first.outputs["found"])
+    assert again.steps["rows"].partitions.run == 1
+    assert "result_gone" in caplog.text
+    # A run that stood on them is continued as well.
+    with here.open_store() as store:
+        store.resume_run(first.run_id)
+        store.cancel_run(first.run_id)
+    assert here.resume(first.run_id).status == "succeeded"
+
+
+def test_a_run_that_is_resumed_over_files_that_are_gone_does_its_work_again(tmp_path: Path) -> None:
+    here = Flows(tmp_path, {"flows": flow_operators})
+    broken = library("f.upper")
+    broken["steps"]["rows"]["with"] = {"texts": [*TEXTS, "bad"]}
+    broken["steps"]["last"] = {"use": "f.fragile", "in": {"text": "rows.text"}}
+    first = here.run(broken)
+    assert first.status == "failed"
+    files = [*here.project.paths.artifacts.glob("??/*.parquet")]
+    assert files
+    for file in files:
+        file.unlink()
+    again = here.resume(first.run_id)
+    # It fails at what it failed at before, and not at what is gone.
+    assert again.error == first.error
+    assert again.steps["rows"].partitions.run == 1

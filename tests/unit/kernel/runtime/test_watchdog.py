@@ -25,7 +25,7 @@ def flows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flows:
 
 def crew_of(flows: Flows) -> Crew:
     project = flows.project
-    return Crew("--queue=default", url=project.url, folder=flows.home, host=flows.host, paths=project.paths)
+    return Crew("--queue=default", url=project.url, folder=flows.home, host=flows.host, paths=project.paths, lease=30.0)
 
 
 def wait_until(store: JobStore, run_id: str, state: str, stage: str = "act") -> None:

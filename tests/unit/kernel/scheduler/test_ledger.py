@@ -10,7 +10,7 @@ from sage_core import Needs, Node
 from sage_core.kernel.scheduler.ledger import fits, has_room, lacks, needs_from, needs_of, needs_text, with_jobs
 
 GIB = 1 << 30
-NODE = Node(name="n", cpu=4, memory=8 * GIB, gpu=1, labels=("fast",))
+NODE = Node(name="n", cpu=4, memory=8 * GIB, gpu=1, gpu_memory=40 * GIB, labels=("fast",))
 SOME = st.builds(
     Needs,
     cpu=st.sampled_from((0.0, 0.1, 0.5, 1.0, 2.0)),
@@ -38,6 +38,7 @@ def test_a_job_of_several_steps_needs_the_most_of_each() -> None:
     assert needs_of([{"cpu": 2, "labels": ["b"]}, {"cpu": 0.5, "memory": 3}, {"labels": ["a"]}, {}]) == Needs(
         cpu=2.0, memory=3, labels=("a", "b")
     )
+    assert needs_of([{"gpu_memory": 2}, {"gpu_memory": 3}]) == Needs(gpu_memory=3)
     assert needs_of([]) == Needs()
 
 
@@ -49,6 +50,8 @@ def test_a_job_of_several_steps_needs_the_most_of_each() -> None:
         (Needs(gpu=2), ("gpu = 2 (it has 1)",)),
         (Needs(cpu=4.5, memory=9 * GIB), ("cpu = 4.5 (it has 4)", "memory = 9 GiB (it has 8)")),
         (Needs(labels=("fast", "ssd")), ("label 'ssd'",)),
+        (Needs(gpu=1, gpu_memory=40 * GIB), ()),
+        (Needs(gpu=1, gpu_memory=80 * GIB), ("gpu_memory = 80 GiB (it has 40)",)),
     ],
 )
 def test_what_a_node_lacks_is_named(needs: Needs, missing: tuple[str, ...]) -> None:

@@ -105,3 +105,9 @@ def test_what_the_cluster_section_says_wins(tmp_path: Path) -> None:
     node = this_node(Config(cluster=said), root=system(tmp_path, CARDS), environ={})
     assert (node.name, node.cpu, node.memory, node.gpu) == ("left", 1.5, 7, 0)
     assert node.labels == ("fast", "ssd")
+
+
+def test_the_memory_of_gpus_is_what_the_cluster_section_says_where_there_are_any(tmp_path: Path) -> None:
+    said = Config(cluster=ClusterConfig(gpu_memory=80 << 30))
+    assert this_node(said, root=system(tmp_path, CARDS), environ={}).gpu_memory == 80 << 30
+    assert this_node(said, root=tmp_path / "bare", environ={}).gpu_memory == 0

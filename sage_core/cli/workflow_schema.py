@@ -5,13 +5,13 @@ Only draft-07 keywords are used, and what draft-04 tools do not know (``if``, ``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sage_core.common.errors import BadSignature, PluginError
 from sage_core.common.host import Host
 from sage_core.kernel.dataflow import layout, signature, types
-from sage_core.kernel.dataflow.graph import Option, Port, Signature
+from sage_core.kernel.dataflow.graph import Option, Port, Signature, Type
 from sage_core.kernel.dataflow.keys import TEXT, Schema, closed, listed, named, table_schema
 
 _REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\??$"
@@ -19,6 +19,17 @@ _REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\??$"
 _TEMPLATE: Schema = {"type": "string", "pattern": r"\$\{"}
 #: What a profile cannot change.
 _OWN = ("sage", "include", "profile")
+#: Kinds whose schema says nothing but this.
+_SCHEMAS: Mapping[str, Schema] = {
+    "any": {},
+    "none": {"type": "null"},
+    "bool": {"type": "boolean"},
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "str": {"type": "string"},
+    "artifact": {"type": "string"},
+    "bytes": {"type": "string", "contentEncoding": "base64"},
+}
 
 
 def workflow_schema(host: Host) -> Schema:
@@ -144,14 +155,46 @@ def _uses(name: str) -> Schema:
 
 def _port(port: Port) -> Schema:
     arrives = {"one": "per row", "batch": "per row", "dataset": "for all rows of a group"}[port.many]
-    value = closed({"value": types.json_schema(port.type)}, "A literal.", ("value",))
+    value = closed({"value": type_schema(port.type)}, "A literal.", ("value",))
     return {"description": f"{types.show(port.type)}, {arrives}", "anyOf": [{"$ref": "#/definitions/reference"}, value]}
 
 
 def _option(option: Option) -> Schema:
-    schema = types.json_schema(option.type)
+    schema = type_schema(option.type)
     kind = "a name of [models]" if option.is_model else types.show(option.type)
     default = {} if option.required or option.default is None else {"default": option.default}
     # A text may be a template as it is, and so may anything.
     either = schema if schema in ({}, TEXT) else {"anyOf": [schema, _TEMPLATE]}
     return {**either, "description": kind, **default}
+
+
+def type_schema(type_: Type) -> Schema:
+    """JSON Schema (draft-07 keywords) of the values that fit."""
+    schema = _schema(type_)
+    if not type_.optional or type_.kind == "any":
+        return schema
+    if isinstance(schema.get("type"), str) and "enum" not in schema:
+        return {**schema, "type": [schema["type"], "null"]}
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _schema(type_: Type) -> Schema:
+    match type_.kind:
+        case "literal":
+            return {"enum": list(type_.values)}
+        case "vector":
+            size = {"minItems": type_.dim, "maxItems": type_.dim} if type_.dim else {}
+            return {"type": "array", "items": {"type": "number"}, **size}
+        case "list":
+            return {"type": "array", "items": type_schema(type_.item or Type(kind="any"))}
+        case "dict":
+            return {"type": "object", "additionalProperties": type_schema(type_.item or Type(kind="any"))}
+        case "record":
+            return {
+                "type": "object",
+                "properties": {name: type_schema(field) for name, field in type_.fields.items()},
+                "required": [name for name, field in type_.fields.items() if not field.optional],
+                "additionalProperties": False,
+            }
+        case _:
+            return dict(_SCHEMAS[type_.kind])

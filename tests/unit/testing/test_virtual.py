@@ -24,7 +24,7 @@ from sage_core.kernel.control_plane.events import (
     Submitted,
 )
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
-from sage_core.kernel.control_plane.virtual import EngineModel, VirtualDriver, replay
+from sage_core.testing.virtual import EngineModel, VirtualDriver, replay
 
 
 class Recorded(ControlPlaneManager):

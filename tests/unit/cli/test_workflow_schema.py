@@ -4,15 +4,15 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from sage_core import Dataset, Host, Vector, hookimpl, operator
+from sage_core.cli.workflow_schema import type_schema, workflow_schema
 from sage_core.common.errors import InvalidWorkflow
-from sage_core.kernel.dataflow import check, layout
-from sage_core.kernel.dataflow.schema import workflow_schema
+from sage_core.kernel.dataflow import check, layout, types
 
 
 @operator("t.lines", returns="line", paths=["path"])
@@ -224,3 +224,28 @@ def test_only_models_take_keys_that_the_schema_does_not_know(host: Host) -> None
     found = list(objects(workflow_schema(host)))
     assert len(found) > 20
     assert all("/models/" in path for path, schema in found if schema.get("additionalProperties") is not False)
+
+
+class Passage(TypedDict):
+    text: str
+    score: float
+
+
+@pytest.mark.parametrize(
+    ("annotation", "good", "bad"),
+    [
+        (str | None, None, 3),
+        (Literal["a", None], None, "b"),
+        (list[int], [1, 2], ["a"]),
+        (dict[str, float], {"a": 0.5}, {"a": "b"}),
+        (Passage, {"text": "a", "score": 1.0}, {"text": "a"}),
+        (Passage, {"text": "a", "score": 1.0}, {"text": "a", "score": 1.0, "other": 1}),
+        (Annotated[Vector, 2], [0.0, 1.0], [0.0]),
+        (bool, True, 1),
+    ],
+)
+def test_the_schema_admits_what_fits_and_nothing_else(annotation: Any, good: Any, bad: Any) -> None:
+    schema = type_schema(types.of(annotation))
+    jsonschema.validate(good, schema, cls=jsonschema.Draft7Validator)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(bad, schema, cls=jsonschema.Draft7Validator)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -87,6 +87,14 @@ class ClusterConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     silence: Annotated[float, msgspec.Meta(gt=0)] = 90.0
 
 
+class ClassConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[classes.NAME]``: what a service class asks for where neither request nor key says; durations, or empty."""
+
+    ttft: str = ""
+    tpot: str = ""
+    end_to_end: str = ""
+
+
 class RetentionConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[retention]``: what `sage tick` removes; None keeps it."""
 
@@ -108,7 +116,10 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: ``[limits]``: jobs of a key (a step's ``limit``) that may run at once, everywhere together.
     limits: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
     retention: RetentionConfig = RetentionConfig()
+    classes: dict[Literal["interactive", "standard", "batch"], ClassConfig] = {}
     ports: dict[str, int] = {}
+    #: ``[gateway]``: read by the plugin that serves it.
+    gateway: dict[str, Any] = {}
     #: ``[models.NAME]``: backend, source, and the backend's own options; available to every workflow.
     models: dict[str, dict[str, Any]] = {}
 
@@ -182,5 +193,6 @@ def _section(keys: str) -> type[msgspec.Struct]:
         "queues[...]": QueueConfig,
         "cluster": ClusterConfig,
         "retention": RetentionConfig,
+        "classes[...]": ClassConfig,
     }
     return sections.get(keys, Config)

@@ -6,9 +6,10 @@ import heapq
 import inspect
 import math
 from collections.abc import Mapping
+from urllib.parse import parse_qsl
 
 from sage_core.common.contracts import Fleet, Ordering, Scheduler
-from sage_core.common.errors import ConfigError, PluginError
+from sage_core.common.errors import ConfigError, PluginError, suggest
 from sage_core.common.records import Decision, Dispatch, Event, Idle, Lane, Queued, Verdict, Withdrawn, Work
 from sage_core.common.registry import Registry
 
@@ -122,20 +123,47 @@ class KeyedScheduler:
 # ---------------------------------------------------------------- policies by name
 
 
-def create(policy: object, *, seed: int = 0) -> object:
-    """Instantiate a policy class; a constructor with a parameter named ``seed`` receives it."""
+def split_options(name: str) -> tuple[str, dict[str, bool | int | float | str]]:
+    """Read ``NAME?option=value&…``: a policy's name, and what its constructor is given."""
+    name, _, query = name.partition("?")
+    return name, {key: _value(text) for key, text in parse_qsl(query, keep_blank_values=True)}
+
+
+def _value(text: str) -> bool | int | float | str:
+    if text in ("on", "true", "off", "false"):
+        return text in ("on", "true")
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def create(policy: object, *, seed: int = 0, options: Mapping[str, object] | None = None) -> object:
+    """Instantiate a policy class with its options; a constructor with a parameter named ``seed`` receives it."""
     if not isinstance(policy, type):
         return policy
+    given = dict(options or {})
+    known = [name for name in inspect.signature(policy).parameters if name != "seed"]
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        help = f"options of {policy.__name__}: {', '.join(known)}" if known else f"{policy.__name__} has no options"
+        raise ConfigError("[scheduler]", f"no option is named {unknown[0]!r}.{suggest(unknown[0], known)}", help)
     try:
-        return policy(seed=seed) if "seed" in inspect.signature(policy).parameters else policy()
+        return policy(seed=seed, **given) if "seed" in inspect.signature(policy).parameters else policy(**given)
     except Exception as error:
-        help = "a policy is made without arguments, besides an optional `seed`"
+        help = "a policy is made with keyword options that all have defaults, and an optional `seed`"
         raise PluginError(policy.__name__, f"cannot be made: {type(error).__name__}: {error}", help) from error
 
 
 def scheduler_named(name: str, registry: Registry, *, seed: int = 0) -> Scheduler:
-    """Make the scheduler of requests called `name`: a `Scheduler` as it is, an `Ordering` inside a `KeyedScheduler`."""
-    policy = create(registry[name], seed=seed)
+    """Make the scheduler of requests called `name`: a `Scheduler` as it is, an `Ordering` inside a `KeyedScheduler`.
+
+    The name may carry options: ``hybrid?release=off``.
+    """
+    name, options = split_options(name)
+    policy = create(registry[name], seed=seed, options=options)
     if isinstance(policy, Scheduler):
         return policy
     if isinstance(policy, Ordering):
@@ -149,7 +177,8 @@ def scheduler_named(name: str, registry: Registry, *, seed: int = 0) -> Schedule
 
 def ordering_named(name: str, registry: Registry, *, where: str = "[scheduler] jobs", seed: int = 0) -> Ordering:
     """Make the ordering of jobs called `name`; a policy that cannot rank is refused, naming the ones that can."""
-    policy = create(registry[name], seed=seed)
+    name, options = split_options(name)
+    policy = create(registry[name], seed=seed, options=options)
     if isinstance(policy, Ordering):
         return policy
     able = [other for other in registry if other != name and hasattr(registry[other], "rank")]

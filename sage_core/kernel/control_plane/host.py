@@ -13,16 +13,16 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
-from sage_core.common.config import load_config
+from sage_core.common.config import Config, load_config
 from sage_core.common.errors import EngineHostError, ModelError, SageError
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
 from sage_core.common.records import ModelSpec, Request
 from sage_core.common.telemetry import log, log_to_stderr
-from sage_core.kernel.control_plane import frames
+from sage_core.kernel.control_plane import events, frames
 from sage_core.kernel.control_plane.decisions import DecisionLog
 from sage_core.kernel.control_plane.driver import Driver
 from sage_core.kernel.control_plane.inline import build_manager, decision_sink
@@ -34,9 +34,13 @@ IDLE, FIRST = 0.5, 10.0
 
 
 class EngineHost:
-    """Serves one driver to the clients of a socket."""
+    """Serves one driver to the clients of a socket.
 
-    def __init__(self, *, idle: float = IDLE) -> None:
+    Args:
+        idle: seconds it stays without clients; None is for ever.
+    """
+
+    def __init__(self, *, idle: float | None = IDLE) -> None:
         self.driver: Driver
         self._idle = idle
         self._clients: set[asyncio.Task[None]] = set()
@@ -53,7 +57,7 @@ class EngineHost:
         """Listen until nobody is left, or until `leave`."""
         server = await asyncio.start_unix_server(self._accept, path, limit=2**20)
         log("engine_host_listens", socket=path, pid=os.getpid())
-        self._wait_for_clients(max(self._idle, FIRST))
+        self._wait_for_clients(FIRST)
         try:
             await self._leave.wait()
         finally:
@@ -71,8 +75,9 @@ class EngineHost:
         """End `serve`."""
         self._leave.set()
 
-    def _wait_for_clients(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.leave)
+    def _wait_for_clients(self, least: float = 0.0) -> None:
+        if self._idle is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(self._idle, least), self.leave)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -88,7 +93,7 @@ class EngineHost:
             writer.close()
             self._clients.discard(task)
             if not self._clients:
-                self._wait_for_clients(self._idle)
+                self._wait_for_clients()
 
     def open_log(self, folder: str) -> DecisionLog:
         """One log object for each folder."""
@@ -176,12 +181,23 @@ class _Connection:
         self._writer.write(frames.pack(frame))
 
 
-async def _run(host: Host, paths: Paths, path: Path, idle: float) -> None:
+@contextlib.asynccontextmanager
+async def engine_host(
+    host: Host,
+    paths: Paths,
+    *,
+    idle: float | None = IDLE,
+    config: Config | None = None,
+    record: Callable[[events.Instant], None] | None = None,
+) -> AsyncIterator[EngineHost]:
+    """Run the control plane that every run of a runtime folder attaches to; whoever calls this has been `elected`.
+
+    Args:
+        idle: see `EngineHost`.
+        config: sage.toml; None reads the project's.
+        record: see `Driver`.
+    """
     service = EngineHost(idle=idle)
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, service.leave)
-    # Ctrl-C reaches the whole process group; the clients end what they must, and this process follows the last one.
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
 
     def held(models: Sequence[ModelSpec]) -> None:
         try:
@@ -191,9 +207,19 @@ async def _run(host: Host, paths: Paths, path: Path, idle: float) -> None:
             log("holdings_not_told", error=error)
 
     paths.runtime.mkdir(parents=True, exist_ok=True)
-    manager = build_manager(host, load_config(paths.project.parent))
-    async with Driver(manager, host.backends, sink=decision_sink(host, service.log_of), held=held) as driver:
+    manager = build_manager(host, config or load_config(paths.project.parent))
+    sink = decision_sink(host, service.log_of)
+    async with Driver(manager, host.backends, sink=sink, record=record, held=held) as driver:
         service.driver = driver
+        yield service
+
+
+async def _run(host: Host, paths: Paths, path: Path, idle: float) -> None:
+    async with engine_host(host, paths, idle=idle) as service:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, service.leave)
+        # Ctrl-C reaches the whole process group; the clients end what they must, and this process follows the last one.
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
         await service.serve(path)
 
 

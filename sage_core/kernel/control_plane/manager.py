@@ -122,6 +122,10 @@ class ControlPlaneManager:
         live = self._live[outline.id] = Live(outline, now)
         refused = pool.refusal(sum(outline.sizes))
         if refused is not None:
+            # Some of those that arrived in this instant may not have to wait at all.
+            self._settle(pool, now)
+            refused = pool.refusal(sum(outline.sizes))
+        if refused is not None:
             refused = msgspec.structs.replace(refused, retry_after=pool.retry_after(now))
             self._finish(live, _rejection(refused), now)
         elif self._ledger.capacity(outline.lane) is not None:

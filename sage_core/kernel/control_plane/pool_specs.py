@@ -54,7 +54,7 @@ def members_of(spec: ModelSpec) -> tuple[ModelSpec, ...]:
     if isinstance(urls, list):
         if table.engines:
             raise ConfigError(f"[models.{spec.name}]", "it has both engines and a list in base_url", "keep one of them")
-        given = tuple({"base_url": url} for url in urls)
+        given = tuple({"base_url": url} for url in plain.pop("base_url"))
     return tuple(_member(spec, plain, each) for each in given) or (msgspec.structs.replace(spec, options=plain),)
 
 
@@ -97,7 +97,7 @@ def _member(spec: ModelSpec, plain: Mapping[str, Any], given: Mapping[str, Any])
     rest = {key: value for key, value in given.items() if key not in ("backend", "source", "needs", "options")}
     backend = given.get("backend", spec.backend)
     # Another backend has other options.
-    shared = {key: value for key, value in plain.items() if key != "base_url"} if backend == spec.backend else {}
+    shared = plain if backend == spec.backend else {}
     return ModelSpec(
         name=spec.name,
         backend=backend,

@@ -184,7 +184,9 @@ def test_a_policy_that_wants_arguments_is_named() -> None:
     with pytest.raises(PluginError) as caught:
         scheduler_named("needy", registry(needy="FakeFleet"))
     assert str(caught.value).startswith("plugin 'FakeFleet': cannot be made: TypeError: ")
-    assert str(caught.value).endswith("help: a policy is made with keyword options that all have defaults, and an optional `seed`")
+    assert str(caught.value).endswith(
+        "help: a policy is made with keyword options that all have defaults, and an optional `seed`"
+    )
 
 
 def test_a_misspelt_scheduler_is_suggested() -> None:

@@ -249,9 +249,9 @@ class Executor:
         """Say that this attempt computes a result; False when it is known by now, or another attempt computes it."""
         with self._store.transaction() as tx:
             free = tx.take_key(key, job_id=job.id, fence=job.fence)
-            body = tx.results([key]).get(key)
+            known, body = self.manager.found(tx, job, key)
             if body is not None:
-                self.manager.reuse(tx, job, key, body)
+                self.manager.reuse(tx, job, known, body)
                 return False
         if not free:
             delay = self._snoozed[job.id] = min(2 * self._snoozed.get(job.id, SNOOZE_MS // 2), SNOOZE_MOST_MS)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 
 from sage_core.common.errors import StoreError, StoreUnavailable
@@ -20,6 +21,8 @@ from sage_core.platform.database import Database, Parameters, Row, Step, mask
 MINIMUM = 140_000
 #: Seconds a connection may take, and a statement may wait for another's lock.
 CONNECT_S, LOCK_S = 10, 30
+#: When a server that does not even confirm what it was sent counts as lost: after half a minute.
+SILENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
 #: Every statement is made to be run by its indexes. Left alone, the planner plans most of them anew each time, which
 #: takes longer than to run them, or keeps a plan for small tables that reads whole ones when they have grown.
 PLANS = (
@@ -195,7 +198,8 @@ class PostgresDatabase(Database):
         with self._explained():
             # Autocommit: the store says itself where a transaction begins.
             self._connection = psycopg.connect(
-                self._conninfo,
+                # Whoever waits for an answer of a machine that is gone would wait for hours, by most systems' defaults.
+                make_conninfo(self._conninfo, **SILENCE),
                 autocommit=True,
                 connect_timeout=CONNECT_S,
                 application_name="sage",

@@ -13,7 +13,7 @@ import pytest
 
 from sage_core.builtins import default_host
 from sage_core.common.config import Config, StoreConfig
-from sage_core.common.errors import UnknownName, UsageError
+from sage_core.common.errors import StaleAttempt, UnknownName, UsageError
 from sage_core.kernel.runtime import deployments, schedules
 from sage_core.kernel.runtime.schedules import Fired, backfill, fire_due, next_due_ms, pause, resume
 from sage_core.kernel.runtime.triggers import GRACE_MS
@@ -197,6 +197,21 @@ def test_overlap_cancel_previous_cancels_it(field: Field) -> None:
         assert store.runs_unheard(for_ms=0) == [], "the plugins have heard"
         assert store.run(first.run_id or "").error == f"schedule report/1 fired again: run {second.run_id}"
         assert [job.state for job in store.jobs(first.run_id or "")] == ["cancelled"]
+
+
+def test_overlap_cancel_previous_takes_the_job_from_whoever_runs_it(field: Field) -> None:
+    field.deploy(f'{CRON}catchup = "all"\noverlap = "cancel_previous"\n')
+    at = field.make_due(0)
+    (first,) = field.fire()
+    with field.flows.open_store() as store:
+        (job,) = store.claim("w", queue="default", lease_ms=60_000)
+        with store.transaction() as tx:
+            tx.move_schedule("report/1", at - STEP)
+        second, again = field.fire(), field.fire()
+        assert ([each.outcome for each in second], again) == (["fired"], [])
+        assert store.run(first.run_id or "").status == "cancelled"
+        with pytest.raises(StaleAttempt):
+            store.fail(job.id, job.fence, "late", retry_in_ms=None)
 
 
 def test_an_ended_run_does_not_count_as_overlapping(field: Field) -> None:

@@ -206,6 +206,8 @@ class Executor:
             told = msgspec.structs.replace(told, outcome="done", steps=result.step_times())
         except StaleAttempt as stale:
             log("attempt_stale", job=job.id, fence=job.fence, error=stale)
+            # Whoever took the job may have ended it for good: it was cancelled, or its time is up.
+            self.failed |= (await patiently(lambda: self._store.job(job.id))).state == "failed"
         except StoreUnavailable as error:
             log("store_away", job=job.id, error=error)
             await patiently(lambda: self._store.give_back([(job.id, job.fence)]))

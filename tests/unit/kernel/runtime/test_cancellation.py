@@ -1,4 +1,4 @@
-"""Tests of sage_core.kernel.runtime.cancellation: one job is cancelled, and its run goes on or ends, on both databases."""
+"""Tests of sage_core.kernel.runtime.cancellation: one job is cancelled; its run goes on or ends, on both databases."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class Database(ABC):
         return self.fetch(name, parameters)
 
     def alone(self, name: str, parameters: Parameters) -> list[Row]:
-        """Run a writing statement as a transaction of its own and return the rows it gives back."""
+        """Run a writing statement as a transaction of its own, of which others need not hear; return its rows."""
         self._require_no_transaction()
         return self.fetch(name, parameters)
 

@@ -93,13 +93,6 @@ class PostgresDatabase(Database):
                 more = cursor.nextset()
         return ids
 
-    def alone(self, name: str, parameters: Parameters) -> list[Row]:
-        """Run a writing statement as a transaction of its own and return the rows it gives back."""
-        rows = super().alone(name, parameters)
-        self._owed = True
-        self._tell()
-        return rows
-
     def together(self, steps: Sequence[Step]) -> list[list[Row]]:
         """Run writing statements in one round trip and return the rows of each."""
         self._require_transaction()
@@ -115,7 +108,12 @@ class PostgresDatabase(Database):
 
     def whole(self, steps: Sequence[Step]) -> list[list[Row]]:
         """Run writing statements as a transaction of their own, which one alone is anyway."""
-        return [self.alone(steps[0][0], _arrays(steps[0][1]))] if len(steps) == 1 else super().whole(steps)
+        if len(steps) != 1:
+            return super().whole(steps)
+        rows = self.alone(steps[0][0], _arrays(steps[0][1]))
+        self._owed = True
+        self._tell()
+        return [rows]
 
     def in_transaction(self) -> bool:
         """Whether a transaction is open, be it a failed one."""

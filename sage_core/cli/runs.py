@@ -169,7 +169,7 @@ def resume(app: App, run_id: str, workers: int | None, inline: bool, yes: bool, 
         return
     if settings.workers is not None:
         raise UsageError(f"Run {run.id} belongs to the workers of queue {run.queue}.", "leave out --workers, --inline")
-    if run.status in ("failed", "cancelled"):
+    if run.supervisor or run.status in ("failed", "cancelled"):
         _agree(app, run, project, yes=yes, as_json=as_json)
         requeue(run.id, host=app.host, project=project, redrive=False)
     elif run.status not in ENDED:

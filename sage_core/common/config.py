@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -185,14 +185,7 @@ def _explained(where: str, message: str) -> ConfigError:
 
 
 def _section(keys: str) -> type[msgspec.Struct]:
-    sections: dict[str, type[msgspec.Struct]] = {
-        "store": StoreConfig,
-        "scheduler": SchedulerConfig,
-        "selectors[...]": SelectorConfig,
-        "workers": WorkerConfig,
-        "queues[...]": QueueConfig,
-        "cluster": ClusterConfig,
-        "retention": RetentionConfig,
-        "classes[...]": ClassConfig,
-    }
-    return sections.get(keys, Config)
+    kind = {field.name: field.type for field in msgspec.structs.fields(Config)}.get(keys.removesuffix("[...]"), Config)
+    # Tables such as [queues.NAME] are a dict of their sections.
+    found: type[msgspec.Struct] = [kind, *get_args(kind)][-1]
+    return found

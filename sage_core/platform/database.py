@@ -110,7 +110,7 @@ class Database(ABC):
         return self.fetch(name, parameters)
 
     def alone(self, name: str, parameters: Parameters) -> list[Row]:
-        """Run a writing statement as a transaction of its own and return the rows it gives back."""
+        """Run a writing statement as a transaction of its own, of which others need not hear; return its rows."""
         self._require_no_transaction()
         return self.fetch(name, parameters)
 
@@ -119,10 +119,15 @@ class Database(ABC):
 
         A statement made with `Spelling.spread` is given rows, and returns what it returned for all of them.
         """
-        made = []
+        made: list[list[Row]] = []
         for name, given in steps:
-            each = [given] if isinstance(given, Mapping) else given
-            made.append([row for one in each for row in self.write_fetch(name, one)])
+            if isinstance(given, Mapping):
+                made.append(self.write_fetch(name, given))
+            elif " RETURNING " in self.statements[name]:
+                made.append([row for each in given for row in self.write_fetch(name, each)])
+            else:
+                self.write_each(name, given)
+                made.append([])
         return made
 
     def whole(self, steps: Sequence[Step]) -> list[list[Row]]:

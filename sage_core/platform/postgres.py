@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 
 from sage_core.common.errors import StoreError, StoreUnavailable
@@ -20,6 +21,8 @@ from sage_core.platform.database import Database, Parameters, Row, Step, mask
 MINIMUM = 140_000
 #: Seconds a connection may take, and a statement may wait for another's lock.
 CONNECT_S, LOCK_S = 10, 30
+#: When a server that does not even confirm what it was sent counts as lost: after half a minute.
+SILENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
 #: Every statement is made to be run by its indexes. Left alone, the planner plans most of them anew each time, which
 #: takes longer than to run them, or keeps a plan for small tables that reads whole ones when they have grown.
 PLANS = (
@@ -90,13 +93,6 @@ class PostgresDatabase(Database):
                 more = cursor.nextset()
         return ids
 
-    def alone(self, name: str, parameters: Parameters) -> list[Row]:
-        """Run a writing statement as a transaction of its own and return the rows it gives back."""
-        rows = super().alone(name, parameters)
-        self._owed = True
-        self._tell()
-        return rows
-
     def together(self, steps: Sequence[Step]) -> list[list[Row]]:
         """Run writing statements in one round trip and return the rows of each."""
         self._require_transaction()
@@ -112,7 +108,12 @@ class PostgresDatabase(Database):
 
     def whole(self, steps: Sequence[Step]) -> list[list[Row]]:
         """Run writing statements as a transaction of their own, which one alone is anyway."""
-        return [self.alone(steps[0][0], _arrays(steps[0][1]))] if len(steps) == 1 else super().whole(steps)
+        if len(steps) != 1:
+            return super().whole(steps)
+        rows = self.alone(steps[0][0], _arrays(steps[0][1]))
+        self._owed = True
+        self._tell()
+        return [rows]
 
     def in_transaction(self) -> bool:
         """Whether a transaction is open, be it a failed one."""
@@ -195,7 +196,8 @@ class PostgresDatabase(Database):
         with self._explained():
             # Autocommit: the store says itself where a transaction begins.
             self._connection = psycopg.connect(
-                self._conninfo,
+                # Whoever waits for an answer of a machine that is gone would wait for hours, by most systems' defaults.
+                make_conninfo(self._conninfo, **SILENCE),
                 autocommit=True,
                 connect_timeout=CONNECT_S,
                 application_name="sage",

@@ -21,7 +21,7 @@ def upkeep_queries(s: Spelling) -> dict[str, Any]:
 
 def found_queries(s: Spelling) -> dict[str, Any]:
     """Jobs by what became of them, and done ones made ready once more."""
-    job = t.job
+    job, edge = t.job, t.edge
 
     def is_or_any(column: Any, name: str) -> Any:
         return sa.or_(p(name, sa.Text).is_(None), column == p(name, sa.Text))
@@ -32,6 +32,27 @@ def found_queries(s: Spelling) -> dict[str, Any]:
             .where(is_or_any(job.c.state, "in_state"), is_or_any(job.c.run_id, "of_run"))
             .where(is_or_any(job.c.queue, "in_queue"))
             .order_by(job.c.id.desc())
+        ),
+        "jobs_lost": sa.update(job)
+        .where(job.c.run_id == p("of_run"), job.c.state == lit("done"), job.c.result_key.is_not(None))
+        .where(sa.not_(sa.exists().where(t.result.c.key == job.c.result_key)))
+        .values(state=lit("ready"), result_key=sa.null(), session=sa.null(), reused=s.false)
+        .returning(job.c.id),
+        "edge_restore": sa.update(edge)
+        .where(edge.c.before_id.in_(s.listed("ids")), edge.c.released)
+        .values(released=s.false)
+        .returning(edge.c.after_id),
+        "job_restore": sa.update(job)
+        .where(job.c.id == p("job_id"))
+        .values(deps_left=job.c.deps_left + p("n", sa.Integer)),
+        "jobs_resume": sa.update(job)
+        .where(job.c.run_id == p("of_run"))
+        .where(job.c.state.in_([lit(x) for x in ("failed", "cancelled", "ready")]))
+        .values(
+            state=sa.case((job.c.deps_left > lit(0), lit("blocked")), else_=lit("ready")),
+            attempt=lit(0),
+            run_at=s.now,
+            error=lit(""),
         ),
         "job_get": sa.select(*JOB).where(job.c.id == p("job_id")),
         "attempts_of": sa.select(*ATTEMPT).where(t.attempt.c.job_id == p("job_id")).order_by(t.attempt.c.fence),

@@ -57,6 +57,22 @@ class RunContract(StoreSuite):
         assert run.finished_at is not None
         assert run.started_at is not None
 
+    def test_an_end_is_unheard_until_it_is_announced_and_each_session_has_one(self, store: JobStore) -> None:
+        submit(store)
+        assert store.runs_unheard(for_ms=0) == [], "it has not ended"
+        store.finish_run("run", "failed")
+        assert (store.runs_unheard(for_ms=0), store.runs_unheard(for_ms=LONG)) == (["run"], [])
+        with store.transaction() as tx:
+            tx.announced("run", 1)
+        assert (store.runs_unheard(for_ms=0), store.run("run").announced) == ([], 1)
+        assert store.resume_run("run") == 2
+        assert store.runs_unheard(for_ms=0) == []
+        store.finish_run("run", "succeeded")
+        with store.transaction() as tx:
+            # Whoever announced the session before is late.
+            tx.announced("run", 1)
+        assert store.runs_unheard(for_ms=0) == ["run"]
+
     def test_an_id_is_one_run(self, store: JobStore) -> None:
         submit(store)
         with pytest.raises(StoreError, match="refused by a constraint"):

@@ -38,6 +38,19 @@ timezone = "Europe/Berlin"
 catchup = "last"
 params = { docs = "docs" }
 """
+#: Its one job needs nothing but its parameter, so a second run of it has nothing to do.
+PURE = """
+sage = 1
+name = "pure"
+
+[params.text]
+type = "string"
+default = "A lease is renewed."
+
+[steps.cut]
+use = "rag.chunk"
+in = { text = "params.text" }
+"""
 MINUTE = 60_000
 
 
@@ -87,6 +100,20 @@ def test_one_tick_gives_exactly_one_run_and_workers_execute_it(sage: Sage, url: 
     assert run["status"] == "succeeded"
     shown = sage.json("runs", "show", run["run_id"])
     assert shown["outputs"] == {"texts": ["A fence only ever grows.\n"]}
+
+
+def test_a_run_of_which_everything_is_there_already_ends_without_a_job(sage: Sage, url: str) -> None:
+    (sage.cwd / "pure.toml").write_text(PURE)
+    sage.json("deploy", "pure.toml")
+    sage("invoke", "pure", "--no-spawn")
+    sage("worker", "--until-idle", "0.5s")
+    again = sage.json("invoke", "pure", "--no-spawn")
+    assert again["status"] == "queued"
+    assert sage.json("queues", "list") == []
+    assert sage.json("tick")["started"] == ["default"]
+    # Ends with the run.
+    sage("runs", "show", again["run_id"], "--watch")
+    assert [each["status"] for each in runs(sage)] == ["succeeded", "succeeded"]
 
 
 def test_a_worker_that_is_up_needs_no_tick(sage: Sage, url: str) -> None:

@@ -285,10 +285,15 @@ def test_single_jobs_are_cancelled_and_their_run_ends_without_them(slow: Sage) -
 
 
 @pytest.mark.timeout(120)
-def test_a_queued_run_that_is_resumed_goes_back_to_its_queue(slow: Sage) -> None:
+@pytest.mark.parametrize("driven", [False, True], ids=["cancelled", "left by one who drove it"])
+def test_a_queued_run_that_is_resumed_goes_back_to_its_queue(slow: Sage, driven: bool) -> None:
     (slow.cwd / "sage.toml").write_text("[queues.default]\nidle = 0.5\n")
     run_id = enqueue(slow)
-    slow("runs", "cancel", run_id)
+    if driven:
+        with contextlib.closing(sqlite3.connect(slow.home / "project" / "sage.db")) as db, db:
+            db.execute("update run set status = 'running', supervisor = 'gone'")
+    else:
+        slow("runs", "cancel", run_id)
     assert "leave out --workers" in slow("runs", "resume", run_id, "--inline", code=2).stderr
 
     waiting = slow.start("runs", "resume", run_id)

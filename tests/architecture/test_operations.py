@@ -55,6 +55,9 @@ def test_the_scaler_asks_what_the_page_says() -> None:
     (query,) = fenced(PAGE, "sql")
     (manifest,) = fenced(PAGE, "yaml")
     assert f"query: {query.strip()}\n" in manifest
+    # The scaler knows only what the container's environment names.
+    (variable,) = re.findall(r"connectionFromEnv: (\w+)", manifest)
+    assert re.search(rf"^ +env:.*\n +- name: {variable}$", manifest, re.MULTILINE)
 
 
 def test_commands_that_are_not_executed_are_commands_all_the_same() -> None:

@@ -145,7 +145,8 @@ def _in_order(run: str, jobs: Sequence[JobRow], said: Mapping[int, Sequence[Line
     """A collect runs after the parts it collects, as they were recorded."""
 
     def ran_at(job: JobRow) -> int:
-        return max((line.at for line in said[job.id] if line.event == "ran" and line.fence == job.fence), default=0)
+        # The first time counts: who has not heard that its work was recorded does it once more, to be refused.
+        return min((line.at for line in said[job.id] if line.event == "ran" and line.fence == job.fence), default=0)
 
     last = max((ran_at(job) for job in jobs if job.stage != "collect"), default=0)
     early = [job for job in jobs if job.stage == "collect" and job.state == "done" and ran_at(job) < last]

@@ -13,7 +13,7 @@ from tests.chaos.history import result_key
 from tests.chaos.work import Work
 
 #: Conditions on a job's fence, state and count, with either dialect's parameters.
-FENCE = r" AND job\.fence = (?::\w+|%\(\w+\)s::BIGINT|CAST\([^)]*\)|json_extract\([^)]*\))"
+FENCE = r" AND job\.fence = (?:spread\.fence|:\w+|%\(\w+\)s::BIGINT|CAST\([^)]*\)|json_extract\([^)]*\))"
 RUNNING = r" AND (?:job\.state|\(job\.state \|\| ''\)) = 'running'"
 #: The key of the history of attempts would stop these mutants, and nothing would be left to notice.
 TWICE = ("attempt_insert", "$", " ON CONFLICT DO NOTHING")

@@ -129,6 +129,18 @@ def test_a_zombie_among_others_of_a_batch_is_left_out(store: JobStore, history: 
     assert sorted(told) == [("accepted", False), ("accepted", False), ("refused", True)]
 
 
+def test_a_worker_that_never_heard_of_its_commit_leaves_a_clean_history(store: JobStore, history: History) -> None:
+    submit(store, "run", 2)
+    deaf, swift = (Work(store, history, name) for name in ("deaf", "swift"))
+    assert deaf.step()
+    [part] = deaf.claim()
+    deaf.complete(part)
+    swift.drain("run")
+    # It does the job again, under its old fence and after everything is over, and is refused.
+    assert not deaf.attempt(part)
+    assert check(history.lines(), store, {"run": 2}) == ([], [])
+
+
 @pytest.mark.parametrize("name", [name for name in STORES if name != "store"])
 def test_a_mutant_store_is_found(url: str, history: History, name: str) -> None:
     with STORES[name].open(url) as store:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from sage_core.platform.store import JobStore
 from tests.chaos.ledger import Ledger
 from tests.chaos.machines import Machine
-from tests.chaos.processes import wait_for
+from tests.chaos.processes import ROOT, wait_for
 from tests.chaos.server import Server
 from tests.chaos.test_supervisors import LEASE, NEEDS, ROWS, finish, judge, worked, workflow
 
@@ -66,6 +68,8 @@ def server(cable: Cable) -> Iterator[Server]:
     server.stop("fast")
     server.listen(cable.address)
     yield server
+    # The wheel stops what it has started itself.
+    server.stop("immediate")
     server.close()
 
 
@@ -111,3 +115,26 @@ def test_a_machine_that_is_cut_off_and_comes_back(
     finally:
         left.close()
         right.close()
+
+
+@pytest.mark.parametrize("kind", ["postgres"])
+def test_a_database_that_falls_silent_is_unavailable(
+    cable: Cable, server: Server, kind: str, tmp_path: Path, ledger: Ledger
+) -> None:
+    """A question that is never answered, as when the database's machine loses its power, ends like a refused one."""
+    near = server.schema_url(tmp_path)
+    far = f"postgresql://postgres@{cable.address}/postgres?{near.partition('?')[2].partition('&')[2]}"
+    asks = (
+        "import sys; from sage_core.platform.store import JobStore; store = JobStore.open(sys.argv[1]);"
+        " print('opened', flush=True); sys.stdin.readline(); store.runs()"
+    )
+    command = ["ip", "netns", "exec", cable.network, sys.executable, "-c", asks, far]
+    with subprocess.Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "opened\n"
+        cable.plug("near", "down")
+        since = time.monotonic()
+        _, error = client.communicate("\n")
+        assert "StoreUnavailable: " in error
+    with JobStore.open(near) as store:
+        ledger.settle(f"database falls silent ({kind})", 1, judge(store, "none"), [time.monotonic() - since])

@@ -150,7 +150,7 @@ MUTANTS: dict[str, tuple[type[JobStore], str, str | None]] = {
         None,
     ),
     "a lost job goes to the end": (
-        mutant("settle", r"ELSE job\.run_at", "ELSE job.run_at + 1"),
+        mutant("settle", r"ELSE job\.run_at", "ELSE job.run_at + 1000"),
         "test_a_job_that_comes_back_keeps_its_place_among_its_siblings",
         "lost",
     ),

@@ -42,6 +42,7 @@ def fill(url: str) -> None:
                     session=1,
                     error="",
                     created_at=number,
+                    finished_at=1 if status == "succeeded" else None,
                     graph_hash="h",
                     supervisor="gone",
                     **blobs,
@@ -91,6 +92,7 @@ def test_rows_of_the_first_schema_live_on_in_the_newest(url: str) -> None:
             ("running", 4, "", None, 0),
             ("blocked", 0, "", None, 0),
         ]
+        assert store.runs_unheard(for_ms=0) == [], "what ended before is not told once more"
         # The lease is long over: the job is taken back under a higher fence, and what waits for it follows.
         [job] = store.claim("w", lease_ms=LONG, limit=9)
         assert (job.id, job.fence) == (2, 5)

@@ -64,9 +64,8 @@ async def inline_driver(host: Host, config: Config, paths: Paths) -> AsyncIterat
     """Run a control plane on this event loop."""
     log = DecisionLog(paths.logs)
     try:
-        async with Driver(
-            build_manager(host, config), host.backends, sink=decision_sink(host, lambda request: log)
-        ) as driver:
+        sink = decision_sink(host, lambda request: log)
+        async with Driver(build_manager(host, config), host.backends, sink=sink) as driver:
             yield driver
     finally:
         log.close()

@@ -40,18 +40,14 @@ class Document:
         for layer in layers:
             _merge(self.tree, layer.tree)
 
-    @property
-    def file(self) -> str:
-        """The main file; empty for a workflow that was built in Python."""
-        return next(iter(self._texts), "")
-
     def locate(self, path: Path) -> tuple[str, Path]:
         """The file that has the last word on a path, and the path within it."""
         for end in range(len(path), -1, -1):
             for layer in reversed(self._layers):
                 if _has(layer.tree, path[:end]):
                     return layer.file, layer.prefix + path
-        return self.file, path
+        # The main file comes first; a workflow that was built in Python has none.
+        return next(iter(self._texts), ""), path
 
     def folder(self, path: Path) -> FilePath:
         """The folder of the file that a path is written in: relative paths start there."""

@@ -37,14 +37,13 @@ def ensure_workers(project: Project, queue: str) -> bool:
 def wake(project: Project) -> list[str]:
     """See that every queue with work that is due is served; returns those that a supervisor was started for."""
     with project.open_store() as store:
-        now = store.now()
-        due = [
-            queue.name
-            for queue in store.queues()
-            if not queue.paused and not queue.name.startswith(PRIVATE)
-            if queue.oldest_run_at is not None and queue.oldest_run_at <= now
-        ]
-    return [name for name in due if ensure_workers(project, name)]
+        now, queues = store.now(), store.queues()
+        due = {queue.name for queue in queues if queue.oldest_run_at is not None and queue.oldest_run_at <= now}
+        # A run of which everything could be reused has no job that is due, and still is to be ended.
+        known = {*project.config.queues, *(queue.name for queue in queues), *(row.queue for row in store.deployments())}
+        due |= {name for name in known - due if store.runs_over(name, limit=1)}
+        due -= {queue.name for queue in queues if queue.paused}
+    return [name for name in sorted(due) if not name.startswith(PRIVATE) and ensure_workers(project, name)]
 
 
 def _may_start(store: JobStore, node: str, queue: str, supervisor: str) -> bool:

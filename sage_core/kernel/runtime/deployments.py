@@ -151,8 +151,7 @@ def start(tx: Transaction, begun: Start, host: Host) -> str:
         paths=begun.project.paths,
         config=begun.project.config,
         order=begun.order,
-        folder=Path(begun.place.project),
-        cwd=Path(begun.place.cwd),
+        place=begun.place,
     )
 
 

@@ -206,6 +206,8 @@ class Executor:
             told = msgspec.structs.replace(told, outcome="done", steps=result.step_times())
         except StaleAttempt as stale:
             log("attempt_stale", job=job.id, fence=job.fence, error=stale)
+            # Whoever took the job may have ended it for good: it was cancelled, or its time is up.
+            self.failed |= (await patiently(lambda: self._store.job(job.id))).state == "failed"
         except StoreUnavailable as error:
             log("store_away", job=job.id, error=error)
             await patiently(lambda: self._store.give_back([(job.id, job.fence)]))
@@ -249,9 +251,9 @@ class Executor:
         """Say that this attempt computes a result; False when it is known by now, or another attempt computes it."""
         with self._store.transaction() as tx:
             free = tx.take_key(key, job_id=job.id, fence=job.fence)
-            body = tx.results([key]).get(key)
+            known, body = self.manager.found(tx, job, key)
             if body is not None:
-                self.manager.reuse(tx, job, key, body)
+                self.manager.reuse(tx, job, known, body)
                 return False
         if not free:
             delay = self._snoozed[job.id] = min(2 * self._snoozed.get(job.id, SNOOZE_MS // 2), SNOOZE_MOST_MS)

@@ -173,8 +173,7 @@ def enqueue(graph: Graph, prepared: Prepared, run_id: str, *, host: Host, projec
             paths=project.paths,
             config=project.config,
             order=order,
-            folder=project.folder,
-            cwd=Path.cwd(),
+            place=Place(cwd=str(Path.cwd()), project=str(project.folder)),
         )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 
 from sage_core.common.config import Config
@@ -81,11 +79,10 @@ def insert(
     paths: Paths,
     config: Config,
     order: Order,
-    folder: Path,
-    cwd: Path,
+    place: Place,
 ) -> str:
     """Queue a run; returns its id, or the id of the run that has its key and is kept instead of it."""
-    run = new_run(graph, prepared, run_id, place=Place(cwd=str(cwd), project=str(folder)), order=order)
+    run = new_run(graph, prepared, run_id, place=place, order=order)
     manager, _ = manager_of(run, prepared, tx, host=host, paths=paths, config=config)
     refuse_unmet(prepared, lambda: registered(tx, config))
     return manager.submit(tx, run, delay_ms=order.delay_ms, on_conflict=order.on_conflict) or run_id

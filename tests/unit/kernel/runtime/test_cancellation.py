@@ -1,7 +1,8 @@
-"""Tests of sage_core.kernel.runtime.cancellation: one job is cancelled, and its run goes on or ends, on both databases."""
+"""Tests of sage_core.kernel.runtime.cancellation: one job is cancelled; its run goes on or ends, on both databases."""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,13 @@ import pytest
 
 from sage_core.common.config import Config, StoreConfig
 from sage_core.common.errors import StaleAttempt, UsageError
-from sage_core.common.records import Job
+from sage_core.common.records import Job, JobState
 from sage_core.kernel.runtime.cancellation import cancel_job
 from sage_core.kernel.runtime.redrive import Failures, failures_in, requeue
 from sage_core.platform.store import JobStore
 from sage_core.testing.flows import Flows
 from tests.postgres import schema_url
-from tests.unit.kernel.runtime import flow_operators
+from tests.unit.kernel.runtime import drive_operators, flow_operators
 from tests.unit.kernel.runtime.test_redrive import queued, serve, served
 
 
@@ -125,3 +126,37 @@ def test_a_redriven_job_that_is_cancelled_keeps_what_it_had(flows: Flows) -> Non
         assert (again.state, again.failures, store.job(jobs[0].id).result_key) == ("done", rows, before)
         serve(flows, store)
         assert store.run(run_id).status == "partial"
+
+
+@pytest.mark.parametrize("on_error", ["skip", "fail"])
+def test_a_run_that_is_driven_here_is_told_of_its_running_job(tmp_path: Path, on_error: str) -> None:
+    flows = Flows(tmp_path, {"drive": drive_operators})
+    flag = str(tmp_path / "flag")
+    workflow: dict[str, Any] = {
+        "steps": {
+            "numbers": {"use": "d.numbers", "with": {"n": 3}},
+            "act": {"use": "d.hang", "in": {"text": "numbers.text"}, "with": {"flag": flag}, "partition": 1},
+        },
+        "outputs": {"all": "act"},
+    }
+    workflow["steps"]["act"]["on_error"] = on_error
+    found: list[JobState] = []
+
+    def cancel() -> None:
+        with flows.open_store() as store:
+            while not (held := store.jobs_found(state="running")) or held[0].stage != "act":
+                threading.Event().wait(0.02)
+        found.append(cancel_job(held[0].id, host=flows.host, project=flows.project).state)
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    report = flows.run(workflow)
+    thread.join()
+    with flows.open_store() as store:
+        states = sorted(job.state for job in store.jobs(report.run_id) if job.stage == "act")
+    if on_error == "skip":
+        assert (found, report.status, report.outputs) == (["done"], "partial", {"all": ["1", "2"]})
+    else:
+        # What could still have run is left: the run has failed.
+        assert (found, report.status, states) == (["failed"], "failed", ["cancelled", "cancelled", "failed"])
+        assert report.error == "cancelled; step 'act' skips no rows"

@@ -7,72 +7,18 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sage_core.builtins import default_host
-from sage_core.common.config import Config, StoreConfig
-from sage_core.common.errors import UnknownName, UsageError
+from sage_core.common.errors import StaleAttempt, UnknownName, UsageError
 from sage_core.kernel.runtime import deployments, schedules
 from sage_core.kernel.runtime.schedules import Fired, backfill, fire_due, next_due_ms, pause, resume
 from sage_core.kernel.runtime.triggers import GRACE_MS
 from sage_core.platform.records import ScheduleRow
-from sage_core.testing.flows import Flows
 from tests.postgres import schema_url
+from tests.unit.kernel.runtime.schedule_field import STEP, Field
 from tests.unit.kernel.runtime.schedule_operators import CRON, MINUTE, PLUGINS, WORKFLOW, Operators
-
-STEP = 5 * MINUTE
-
-
-class Field:
-    """A project with one deployment, whose schedules can be made due."""
-
-    def __init__(self, place: Path, url: str) -> None:
-        self.url = url
-        self.flows = Flows(place, PLUGINS, config=Config(store=StoreConfig(url=url)))
-        self.project, self.host = self.flows.project, self.flows.host
-        #: The clock cannot be held, so fire times are put two minutes or more from when the test runs.
-        self.started = self.now() // MINUTE * MINUTE
-
-    def deploy(self, extra: str = CRON, **options: Any) -> deployments.Deployed:
-        graph = self.flows.graph(WORKFLOW + extra.replace("*/5", self.every(5)))
-        return deployments.deploy(graph, options.pop("given", {}), host=self.host, project=self.project, **options)
-
-    def fire(self) -> list[Fired]:
-        return fire_due(self.project, self.host)
-
-    def now(self) -> int:
-        with self.flows.open_store() as store:
-            return store.now()
-
-    def every(self, minutes: int) -> str:
-        """A minute field that has just fired, by half of its step."""
-        return f"{(self.started // MINUTE - minutes // 2) % minutes}/{minutes}"
-
-    def latest(self) -> int:
-        """The last fire time of a schedule of every five minutes."""
-        return self.started - 2 * MINUTE
-
-    def make_due(self, ago: int, id: str = "report/1") -> int:
-        """Put the next fire time of a schedule to its last one, or so much before it."""
-        at = self.latest() - ago
-        with self.flows.open_store() as store, store.transaction() as tx:
-            tx.move_schedule(id, at)
-        return at
-
-    def fires(self) -> list[tuple[int, str, str | None]]:
-        with self.flows.open_store() as store:
-            return [(fire.fire_at, fire.outcome, fire.run_id) for fire in reversed(store.fires())]
-
-    def runs(self) -> dict[str, str]:
-        with self.flows.open_store() as store:
-            return {run.id: run.status for run in reversed(store.runs(1000))}
-
-    def end(self, run_id: str | None) -> None:
-        assert run_id is not None
-        with self.flows.open_store() as store:
-            store.finish_run(run_id, "succeeded")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -197,6 +143,21 @@ def test_overlap_cancel_previous_cancels_it(field: Field) -> None:
         assert store.runs_unheard(for_ms=0) == [], "the plugins have heard"
         assert store.run(first.run_id or "").error == f"schedule report/1 fired again: run {second.run_id}"
         assert [job.state for job in store.jobs(first.run_id or "")] == ["cancelled"]
+
+
+def test_overlap_cancel_previous_takes_the_job_from_whoever_runs_it(field: Field) -> None:
+    field.deploy(f'{CRON}catchup = "all"\noverlap = "cancel_previous"\n')
+    at = field.make_due(0)
+    (first,) = field.fire()
+    with field.flows.open_store() as store:
+        (job,) = store.claim("w", queue="default", lease_ms=60_000)
+        with store.transaction() as tx:
+            tx.move_schedule("report/1", at - STEP)
+        second, again = field.fire(), field.fire()
+        assert ([each.outcome for each in second], again) == (["fired"], [])
+        assert store.run(first.run_id or "").status == "cancelled"
+        with pytest.raises(StaleAttempt):
+            store.fail(job.id, job.fence, "late", retry_in_ms=None)
 
 
 def test_an_ended_run_does_not_count_as_overlapping(field: Field) -> None:

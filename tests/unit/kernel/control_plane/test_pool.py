@@ -1,4 +1,4 @@
-"""Tests of sage_core.kernel.control_plane.pool, through the manager: limits, retries, pauses, engines that come and go."""
+"""Tests of sage_core.kernel.control_plane.pool, through the manager: limits, retries, pauses, engines come and go."""
 
 from __future__ import annotations
 

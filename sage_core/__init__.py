@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sage_core.common.contracts import Embeds as Embeds
     from sage_core.common.contracts import Engine as Engine
     from sage_core.common.contracts import Fleet as Fleet
+    from sage_core.common.contracts import Forwards as Forwards
     from sage_core.common.contracts import Generates as Generates
     from sage_core.common.contracts import InferenceClient as InferenceClient
     from sage_core.common.contracts import NodeFilter as NodeFilter
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     from sage_core.common.contracts import Tokenizes as Tokenizes
     from sage_core.common.contracts import TriggerKind as TriggerKind
     from sage_core.common.cron import parse_cron as parse_cron
+    from sage_core.common.errors import AttemptFailed as AttemptFailed
     from sage_core.common.errors import BadValue as BadValue
     from sage_core.common.errors import ConfigError as ConfigError
     from sage_core.common.errors import ModelError as ModelError
+    from sage_core.common.errors import NoEngine as NoEngine
     from sage_core.common.errors import OperatorError as OperatorError
     from sage_core.common.errors import PluginError as PluginError
     from sage_core.common.errors import RequestRejected as RequestRejected
@@ -55,8 +58,10 @@ if TYPE_CHECKING:
     from sage_core.common.policies import KeyedScheduler as KeyedScheduler
     from sage_core.common.policies import prefer_low as prefer_low
     from sage_core.common.records import Attempt as Attempt
+    from sage_core.common.records import Caller as Caller
     from sage_core.common.records import Candidate as Candidate
     from sage_core.common.records import Capacity as Capacity
+    from sage_core.common.records import Chunk as Chunk
     from sage_core.common.records import Decision as Decision
     from sage_core.common.records import Dispatch as Dispatch
     from sage_core.common.records import EngineDown as EngineDown
@@ -67,15 +72,19 @@ if TYPE_CHECKING:
     from sage_core.common.records import First as First
     from sage_core.common.records import Idle as Idle
     from sage_core.common.records import Kind as Kind
+    from sage_core.common.records import Lane as Lane
     from sage_core.common.records import ModelSpec as ModelSpec
     from sage_core.common.records import Needs as Needs
     from sage_core.common.records import Node as Node
     from sage_core.common.records import Place as Place
+    from sage_core.common.records import PoolSpec as PoolSpec
     from sage_core.common.records import Progress as Progress
     from sage_core.common.records import Queued as Queued
+    from sage_core.common.records import QueueLimits as QueueLimits
     from sage_core.common.records import Rejected as Rejected
     from sage_core.common.records import Request as Request
     from sage_core.common.records import Run as Run
+    from sage_core.common.records import ServiceClass as ServiceClass
     from sage_core.common.records import Shed as Shed
     from sage_core.common.records import StepTime as StepTime
     from sage_core.common.records import Token as Token
@@ -91,18 +100,18 @@ __version__ = "0.1.0"
 _OWNERS = {
     "api": "run",
     "common.clock": "MILLISECOND SECOND Clock",
-    "common.contracts": "Backend Embeds Engine Fleet Generates InferenceClient NodeFilter NodePicker NodeScorer "
+    "common.contracts": "Backend Embeds Engine Fleet Forwards Generates InferenceClient NodeFilter NodePicker NodeScorer "
     "Ordering Reranks Scheduler Tokenizes TriggerKind",
     "common.cron": "parse_cron",
-    "common.errors": "BadValue ConfigError ModelError OperatorError PluginError RequestRejected SageError UnknownName "
+    "common.errors": "AttemptFailed BadValue ConfigError ModelError NoEngine OperatorError PluginError RequestRejected SageError UnknownName "
     "UsageError",
     "common.hookspecs": "hookimpl",
     "common.host": "Host",
     "common.operators": "Artifact ArtifactDir Batch Context Dataset Keep RowError Vector Vectors operator",
     "common.paths": "Paths find_paths",
     "common.policies": "KeyedScheduler prefer_low",
-    "common.records": "Attempt Candidate Capacity Decision Dispatch EngineDown EngineInfo EngineUp Event Finished "
-    "First Idle Kind ModelSpec Needs Node Place Progress Queued Rejected Request Run Shed "
+    "common.records": "Attempt Caller Candidate Capacity Chunk Decision Dispatch EngineDown EngineInfo EngineUp Event Finished "
+    "First Idle Kind Lane ModelSpec Needs Node Place PoolSpec Progress Queued QueueLimits Rejected Request Run ServiceClass Shed "
     "StepTime Token Verdict Withdrawn Work",
     "kernel.dataflow.stream": "Value Workflow",
 }

@@ -100,19 +100,19 @@ __version__ = "0.1.0"
 _OWNERS = {
     "api": "run",
     "common.clock": "MILLISECOND SECOND Clock",
-    "common.contracts": "Backend Embeds Engine Fleet Forwards Generates InferenceClient NodeFilter NodePicker NodeScorer "
-    "Ordering Reranks Scheduler Tokenizes TriggerKind",
+    "common.contracts": "Backend Embeds Engine Fleet Forwards Generates InferenceClient NodeFilter NodePicker "
+    "NodeScorer Ordering Reranks Scheduler Tokenizes TriggerKind",
     "common.cron": "parse_cron",
-    "common.errors": "AttemptFailed BadValue ConfigError ModelError NoEngine OperatorError PluginError RequestRejected SageError UnknownName "
-    "UsageError",
+    "common.errors": "AttemptFailed BadValue ConfigError ModelError NoEngine OperatorError PluginError RequestRejected "
+    "SageError UnknownName UsageError",
     "common.hookspecs": "hookimpl",
     "common.host": "Host",
     "common.operators": "Artifact ArtifactDir Batch Context Dataset Keep RowError Vector Vectors operator",
     "common.paths": "Paths find_paths",
     "common.policies": "KeyedScheduler prefer_low",
-    "common.records": "Attempt Caller Candidate Capacity Chunk Decision Dispatch EngineDown EngineInfo EngineUp Event Finished "
-    "First Idle Kind Lane ModelSpec Needs Node Place PoolSpec Progress Queued QueueLimits Rejected Request Run ServiceClass Shed "
-    "StepTime Token Verdict Withdrawn Work",
+    "common.records": "Attempt Caller Candidate Capacity Chunk Decision Dispatch EngineDown EngineInfo EngineUp "
+    "Event Finished First Idle Kind Lane ModelSpec Needs Node Place PoolSpec Progress Queued QueueLimits Rejected Request "
+    "Run ServiceClass Shed StepTime Token Verdict Withdrawn Work",
     "kernel.dataflow.stream": "Value Workflow",
 }
 _MODULES = {name: f"sage_core.{module}" for module, names in _OWNERS.items() for name in names.split()}

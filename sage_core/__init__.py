@@ -111,8 +111,8 @@ _OWNERS = {
     "common.paths": "Paths find_paths",
     "common.policies": "KeyedScheduler prefer_low",
     "common.records": "Attempt Caller Candidate Capacity Chunk Decision Dispatch EngineDown EngineInfo EngineUp "
-    "Event Finished First Idle Kind Lane ModelSpec Needs Node Place PoolSpec Progress Queued QueueLimits Rejected Request "
-    "Run ServiceClass Shed StepTime Token Verdict Withdrawn Work",
+    "Event Finished First Idle Kind Lane ModelSpec Needs Node Place PoolSpec Progress Queued QueueLimits Rejected "
+    "Request Run ServiceClass Shed StepTime Token Verdict Withdrawn Work",
     "kernel.dataflow.stream": "Value Workflow",
 }
 _MODULES = {name: f"sage_core.{module}" for module, names in _OWNERS.items() for name in names.split()}

@@ -1,23 +1,24 @@
 """Micro-batching of embed requests: rows, slices and open batches, as pure bookkeeping without texts or vectors.
 
 A row is one distinct text in flight; whoever asks for the same text waits for the same row. A slice is a child work:
-rows of similar length that fit one batch. An open batch takes slices until its budget of padded tokens is spent.
+rows of similar length that fit one batch. The slices of one request are a chain: one of them is queued at a time, so
+that a request of thousands of texts is never further ahead of a later one than a slice. An open batch takes slices
+until its budget of padded tokens is spent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from sage_core.common.clock import MILLISECOND
-from sage_core.common.records import Capacity, Work
+from sage_core.common.records import Capacity, Lane, Work
 from sage_core.kernel.control_plane.events import Outline
+from sage_core.kernel.control_plane.packing import cut, lean
 
 #: Longest time a batch waits for company on an engine that is busy anyway.
 LINGER = 3 * MILLISECOND
-#: A batch may hold this much padding: a share of its tokens, and an amount too small to matter.
-WASTE_SHARE, WASTE_TOKENS = 0.2, 256
 
 
 class Row:
@@ -36,16 +37,28 @@ class Row:
         self.at = -1
 
 
+class Chain:
+    """The slices cut from one request, shortest texts first."""
+
+    __slots__ = ("flying", "held", "queued")
+
+    def __init__(self) -> None:
+        #: Slices that no policy has seen yet.
+        self.held: dict[Slice, None] = {}
+        #: Slices that wait in a queue, and slices in a batch.
+        self.queued: dict[Slice, None] = {}
+        self.flying: dict[Slice, None] = {}
+
+
 class Slice:
     """A child work of an embed request."""
 
-    __slots__ = ("alone", "attempts", "longest", "losses", "rows", "ticket", "tokens", "work")
+    __slots__ = ("alone", "attempts", "chain", "longest", "losses", "rows", "ticket", "tokens", "work")
 
-    def __init__(self, work: Work, rows: list[Row]) -> None:
+    def __init__(self, work: Work, rows: list[Row], chain: Chain) -> None:
         self.work = work
-        self.rows = rows
-        self.longest = max(row.tokens for row in rows)
-        self.tokens = sum(row.tokens for row in rows)
+        self.chain = chain
+        self.keep(rows)
         #: The batch it is in, or 0 while it is queued.
         self.ticket = 0
         #: Engines that were lost with it.
@@ -54,6 +67,17 @@ class Slice:
         self.attempts = 0
         #: A slice whose batch failed runs by itself the next time, so that one bad text harms no other request.
         self.alone = False
+
+    @property
+    def padded(self) -> int:
+        """Tokens that a batch of it alone computes."""
+        return self.longest * len(self.rows)
+
+    def keep(self, rows: list[Row]) -> None:
+        """Consist of these rows."""
+        self.rows = rows
+        self.longest = max((row.tokens for row in rows), default=0)
+        self.tokens = sum(row.tokens for row in rows)
 
 
 class OpenBatch:
@@ -101,6 +125,8 @@ class EmbeddingExecutor:
         self._slices: dict[str, Slice] = {}
         #: Request → its unanswered rows; a dict, because the order of a set differs between processes.
         self._waiting: dict[str, dict[Row, None]] = {}
+        #: Chains that hold slices back, by lane.
+        self._chains: dict[Lane, dict[Chain, None]] = {}
 
     def take(self, outline: Outline, work: Work, tokens: Sequence[int], capacity: Capacity) -> list[Slice]:
         """Register a request's rows and return the slices to queue; none when all its texts are in flight already."""
@@ -113,22 +139,51 @@ class EmbeddingExecutor:
             if row is None or self._later(row, work):
                 row = self._rows[name] = Row(name, min(size, capacity.context))
                 fresh.append(row)
+            elif row.slice is not None and self._hastens(row.slice, len(outline.keys)):
+                self._move(row)
+                fresh.append(row)
             row.waiters.setdefault(outline.id, []).append(index)
             mine[row] = None
-        slices = []
-        for number, rows in enumerate(_cut(fresh, capacity)):
+        chain = Chain()
+        for number, places in enumerate(cut([row.tokens for row in fresh], capacity.batch_tokens, capacity.batch_rows)):
+            rows = [fresh[place] for place in places]
             tokens_in = sum(row.tokens for row in rows)
             part = msgspec.structs.replace(work, id=f"{work.id}/{number}", rows=len(rows), tokens_in=tokens_in)
-            each = Slice(part, rows)
+            each = Slice(part, rows, chain)
             for row in rows:
                 row.slice = each
             self._slices[part.id] = each
-            slices.append(each)
-        return slices
+            chain.held[each] = None
+        if not chain.held:
+            return []
+        self._chains.setdefault(work.lane, {})[chain] = None
+        return [self._release(chain)]
+
+    def due(self, lane: Lane, now: int) -> Iterator[Slice]:
+        """Slices to queue because nothing else of their request is queued or in an engine."""
+        for chain in list(self._chains.get(lane, ())):
+            if not chain.queued and not chain.flying:
+                yield self._release(chain, now)
+
+    def spare(self, lane: Lane, fits: Callable[[Work], bool], now: int) -> Slice | None:
+        """A slice to queue because nothing is queued that could go where this one fits."""
+        for chain in self._chains.get(lane, ()):
+            if not chain.queued and fits(next(iter(chain.held)).work):
+                return self._release(chain, now)
+        return None
+
+    def held(self, lane: Lane) -> int:
+        """Padded tokens of the slices that no policy has seen yet."""
+        return sum(part.padded for chain in self._chains.get(lane, ()) for part in chain.held)
 
     def slice(self, work_id: str) -> Slice:
         """The slice behind a child work."""
         return self._slices[work_id]
+
+    def padded(self, work_id: str) -> int:
+        """Tokens that a batch of the child work alone computes; 0 once it is over."""
+        part = self._slices.get(work_id)
+        return part.padded if part is not None else 0
 
     def room(self, batch: OpenBatch, work_id: str) -> int:
         """Padded tokens left in the batch when the slice fits it, else 0."""
@@ -137,13 +192,15 @@ class EmbeddingExecutor:
         padded = max(batch.longest, part.longest) * rows
         if part.alone or batch.full or rows > batch.budget.batch_rows or padded > batch.budget.batch_tokens:
             return 0
-        if not _lean(padded, batch.tokens + part.tokens):
+        if not lean(padded, batch.tokens + part.tokens):
             return 0
         return batch.budget.batch_tokens - batch.longest * batch.rows
 
     def join(self, batch: OpenBatch, part: Slice) -> None:
         """Put a slice into a batch."""
         part.ticket = batch.ticket
+        part.chain.queued.pop(part, None)
+        part.chain.flying[part] = None
         batch.slices.append(part)
         batch.rows += len(part.rows)
         batch.longest = max(batch.longest, part.longest)
@@ -167,8 +224,9 @@ class EmbeddingExecutor:
                     touched[row.slice.work.id] = row.slice
         empty = []
         for each in touched.values():
-            each.rows = [row for row in each.rows if row.waiters]
-            if not each.rows and self._slices.pop(each.work.id, None) is not None:
+            each.keep([row for row in each.rows if row.waiters])
+            if not each.rows and each.work.id in self._slices:
+                self._drop(each)
                 empty.append(each)
         return empty
 
@@ -176,7 +234,7 @@ class EmbeddingExecutor:
         """End a batch: per request its share, and whether its answer is complete with it."""
         shares: dict[str, Share] = {}
         for part in parts:
-            del self._slices[part.work.id]
+            self._drop(part)
             for row in part.rows:
                 self._forget(row)
                 for request, places in row.waiters.items():
@@ -193,7 +251,7 @@ class EmbeddingExecutor:
 
     def fail(self, part: Slice) -> list[str]:
         """Give a slice up; return the requests that waited for any of its rows, in a stable order."""
-        self._slices.pop(part.work.id, None)
+        self._drop(part)
         for row in part.rows:
             self._forget(row)
         return list(dict.fromkeys(request for row in part.rows for request in row.waiters))
@@ -201,15 +259,19 @@ class EmbeddingExecutor:
     def again(self, part: Slice) -> bool:
         """Make a dispatched slice queueable again; false when nobody wants it any more."""
         part.ticket = 0
-        part.rows = [row for row in part.rows if row.waiters]
-        if not part.rows:
-            del self._slices[part.work.id]
+        part.keep([row for row in part.rows if row.waiters])
+        if part.rows:
+            del part.chain.flying[part]
+            part.chain.queued[part] = None
+        else:
+            self._drop(part)
         return bool(part.rows)
 
     @property
     def size(self) -> int:
         """Everything held, in rows, slices and waiting requests: 0 when nothing is in flight."""
-        return len(self._rows) + len(self._slices) + len(self._waiting)
+        chains = sum(map(len, self._chains.values()))
+        return len(self._rows) + len(self._slices) + len(self._waiting) + chains
 
     def _later(self, row: Row, work: Work) -> bool:
         # A queued row may sit behind a deadline that is later than the newcomer's.
@@ -218,26 +280,39 @@ class EmbeddingExecutor:
         theirs = row.slice.work.deadline
         return theirs is None or theirs > work.deadline
 
+    def _hastens(self, part: Slice, size: int) -> bool:
+        # A short request would wait for its turn in a long one that holds the same text back. Only ever a shorter one
+        # takes it over, so that no text is passed on for ever.
+        return part in part.chain.held and size < sum(len(each.rows) for each in part.chain.held)
+
+    def _move(self, row: Row) -> None:
+        part = row.slice
+        assert part is not None
+        part.keep([each for each in part.rows if each is not row])
+        row.slice = None
+        if not part.rows:
+            self._drop(part)
+
+    def _release(self, chain: Chain, now: int | None = None) -> Slice:
+        part = next(iter(chain.held))
+        del chain.held[part]
+        chain.queued[part] = None
+        if now is not None:
+            # Behind those who came while its siblings were served.
+            part.work = msgspec.structs.replace(part.work, arrival=now)
+        self._unlist(part)
+        return part
+
+    def _drop(self, part: Slice) -> None:
+        self._slices.pop(part.work.id, None)
+        for state in (part.chain.held, part.chain.queued, part.chain.flying):
+            state.pop(part, None)
+        self._unlist(part)
+
+    def _unlist(self, part: Slice) -> None:
+        if not part.chain.held:
+            self._chains.get(part.work.lane, {}).pop(part.chain, None)
+
     def _forget(self, row: Row) -> None:
         if self._rows.get(row.key) is row:
             del self._rows[row.key]
-
-
-def _cut(rows: list[Row], capacity: Capacity) -> Iterator[list[Row]]:
-    part: list[Row] = []
-    tokens = 0
-    for row in sorted(rows, key=lambda row: row.tokens):
-        # Sorted, so the newest row is the longest of its slice.
-        padded = row.tokens * (len(part) + 1)
-        room = padded <= capacity.batch_tokens and len(part) < capacity.batch_rows
-        if part and not (room and _lean(padded, tokens + row.tokens)):
-            yield part
-            part, tokens = [], 0
-        part.append(row)
-        tokens += row.tokens
-    if part:
-        yield part
-
-
-def _lean(padded: int, tokens: int) -> bool:
-    return padded - tokens <= max(WASTE_SHARE * tokens, WASTE_TOKENS)

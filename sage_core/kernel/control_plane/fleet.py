@@ -194,6 +194,8 @@ class Ledger:
         self._selector = selector
         self._members: dict[str, Member] = {}
         self._lanes: dict[Lane, dict[str, Seats]] = {}
+        #: The engine of each lane by which costs are told.
+        self._references: dict[Lane, str] = {}
         #: Seats by lane that may take something: the index behind `room` and `open`.
         self._free: dict[Lane, dict[str, Seats]] = {}
         self._rates: dict[tuple[str, str], Rate] = {}
@@ -240,11 +242,13 @@ class Ledger:
         return min(found, key=lambda place: (place.load, place.running))
 
     def cost(self, work: Work, place: Place | None = None) -> float:
-        engine = place.engine if place is not None else next(iter(self._lanes.get(work.lane, {})), "")
+        engine = place.engine if place is not None else self._references.get(work.lane, "")
         rate = self._rates.get((engine, work.kind))
         if work.kind == "generate":
             return work.tokens_in * SECONDS_IN + work.tokens_out * (rate.per_token if rate else SECONDS_OUT)
-        return work.tokens_in * (rate.per_token if rate else SECONDS_IN)
+        # Of texts that are computed together, the longest decides what each of them costs.
+        tokens = (self._executor.padded(work.id) if work.kind == "embed" else 0) or work.tokens_in
+        return tokens * (rate.per_token if rate else SECONDS_IN)
 
     def ttft(self, work: Work, place: Place) -> float:
         ahead = place.prefill + work.tokens_in - self.cached(work, place)
@@ -279,13 +283,22 @@ class Ledger:
             return None
         return seats.place if seats.fits(work) else None
 
+    def takes(self, work: Work) -> bool:
+        """Whether some engine, or the batch that is open on it, has room for the work."""
+        return next(iter(self.open(work)), None) is not None
+
+    def held(self, lane: Lane) -> float:
+        """Engine-seconds of the slices that no policy has seen yet, on the reference engine."""
+        rate = self._rates.get((self._references.get(lane, ""), "embed"))
+        return self._executor.held(lane) * (rate.per_token if rate else SECONDS_IN)
+
     def seats(self, engine: str, lane: Lane) -> Seats | None:
         """The engine's credits in a lane, or None when it does not serve it."""
         return self._lanes.get(lane, {}).get(engine)
 
     def capacity(self, lane: Lane) -> Capacity | None:
-        """What a slice is cut to: the budget of a batch on the lane's first engine; None without one."""
-        return next(map(self.budget, self._lanes.get(lane, {})), None)
+        """What a slice is cut to: the budget of a batch on the lane's reference engine; None without one."""
+        return self.budget(self._references[lane]) if lane in self._references else None
 
     def budget(self, engine: str) -> Capacity:
         """The engine's capacity, with no more tokens in a batch than it computes in `BATCH_SECONDS`."""
@@ -304,6 +317,7 @@ class Ledger:
         member = self._members[info.id] = Member(info, lane)
         for seats in member.all:
             self._lanes.setdefault(seats.lane, {})[info.id] = seats
+            self._refer(seats.lane)
             self.refresh(seats)
 
     def remove(self, engine: str) -> Member | None:
@@ -312,6 +326,7 @@ class Ledger:
         if member is not None:
             for seats in member.all:
                 self._lanes[seats.lane].pop(engine, None)
+                self._refer(seats.lane)
                 self._free.get(seats.lane, {}).pop(engine, None)
             self._seen.pop(engine, None)
             self._rates = {key: rate for key, rate in self._rates.items() if key[0] != engine}
@@ -398,6 +413,13 @@ class Ledger:
         if tokens > 0:
             guess = SECONDS_OUT if work.kind == "generate" else SECONDS_IN
             self._rates.setdefault((engine, work.kind), Rate(guess)).add(tokens, seconds)
+
+    def _refer(self, lane: Lane) -> None:
+        # The cheapest by price, the first among equals: what a tenant pays must not depend on where its work went.
+        pool = self._lanes[lane]
+        self._references.pop(lane, None)
+        if pool:
+            self._references[lane] = min(pool.values(), key=lambda seats: seats.price).engine
 
     def _set(self, engine: str, *, closed: bool, probing: bool) -> None:
         member = self._members.get(engine)

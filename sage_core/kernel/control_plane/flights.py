@@ -128,7 +128,6 @@ class Flights:
         self._executor.join(seats.batch, part)
         flight.works.append(work)
         flight.slices.append(part)
-        flight.tokens += part.tokens
         if work.deadline is not None:
             seats.batch.closes_at = min(seats.batch.closes_at, now + max(0, work.deadline - now) // 4)
         return flight, self._close(seats.batch, seats, now) if seats.batch.full else None
@@ -183,6 +182,8 @@ class Flights:
         if not rows:
             self.land(batch.ticket)
             return flight
+        # What it costs is what it computes, padding included; nothing is computed for those who have left.
+        flight.tokens = len(rows) * rows[-1].tokens
         self._ledger.refresh(seats)
         where = tuple((request, places[0]) for request, places in (next(iter(row.waiters.items())) for row in rows))
         return DispatchBatch(ticket=batch.ticket, engine=seats.engine, rows=where)

@@ -375,11 +375,16 @@ class ControlPlaneManager:
         pool.wake = min((at for at in (until, *self._alarms(pool, now)) if at is not None), default=None)
 
     def _schedule(self, pool: Pool, now: int) -> int | None:
+        for part in self._executor.due(pool.lane, now):
+            self._queue(part.work, now)
         while True:
             decision = pool.backlog.decide(now)
             if isinstance(decision, Idle):
-                return decision.until
-            if isinstance(decision, Shed):
+                spare = self._executor.spare(pool.lane, self._ledger.takes, now)
+                if spare is None:
+                    return decision.until
+                self._queue(spare.work, now)
+            elif isinstance(decision, Shed):
                 self._give_up(decision.work, _shed(decision), now)
             else:
                 self._dispatch(pool, decision, now)
@@ -478,7 +483,8 @@ class ControlPlaneManager:
         if pool.line or pool.backlog:
             up = pool.count("up")
             wanted = max(wanted, 1)
-            if up and not pool.count("starting") and pool.backlog.cost > pool.spec.grow * up:
+            growing = 0 < up < pool.spec.members and not pool.count("starting")
+            if growing and pool.backlog.cost + self._ledger.held(pool.lane) > pool.spec.grow * up:
                 wanted = max(wanted, up + 1)
         return min(wanted, pool.spec.members)
 

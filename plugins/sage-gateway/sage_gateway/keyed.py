@@ -1,0 +1,101 @@
+"""Accounts by API key: who a bearer token is, and what its requests take from the key's limits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sage_core import SECOND
+from sage_gateway.accounts import Account, Permit
+from sage_gateway.errors import ApiError
+from sage_gateway.keys import Key, KeyFile, Keyring
+from sage_gateway.limits import Limits, OverLimit, Price, read_spending, write_spending
+
+#: Nanoseconds for which what was spent is not yet on the disk: what a killed gateway forgets at most.
+KEEP = 5 * SECOND
+
+
+class KeyedAccounts:
+    """The accounts of a project's keys; without any key, everybody is whoever uses this machine.
+
+    Args:
+        spending: the file that keeps what has been spent.
+        clock: integer ns on a clock that only moves on.
+    """
+
+    def __init__(
+        self,
+        file: KeyFile,
+        *,
+        spending: Path,
+        prices: Mapping[str, Price] | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._ring = Keyring(file)
+        self._clock = clock
+        self._spending = spending
+        self._prices = dict(prices or {})
+        self._limits = Limits(self._prices, read_spending(spending))
+        self._keys: dict[str, Key] = {}
+        self._kept = self._limits.spent()
+        self._kept_at = clock()
+
+    @property
+    def open_to_all(self) -> bool:
+        """Whether there are no keys."""
+        return self._ring.open_to_all(self._clock() / SECOND)
+
+    def known(self, token: str) -> Account:
+        key = self._ring.find(token, self._clock() / SECOND)
+        if key is None:
+            problem = "this API key is not known" if token else "no API key was sent: Authorization: Bearer sk-sage-…"
+            raise ApiError(401, problem, code="invalid_api_key")
+        self._keys[key.id] = key
+        return Account(
+            tenant=key.tenant,
+            key=key.id,
+            admin=key.admin,
+            trusted=not key.id,
+            models=key.models or None,
+            service_class=key.service_class or "standard",
+            priority=key.priority,
+            ttft=_ns(key.ttft),
+            tpot=_ns(key.tpot),
+            end_to_end=_ns(key.end_to_end),
+        )
+
+    def admit(self, account: Account, model: str, tokens: int) -> Permit:
+        key = self._keys[account.key]
+        if not key.allows(model):
+            problem = f"this API key may not use the model {model!r}; it may use: {', '.join(key.models)}"
+            raise ApiError(403, problem, code="model_not_allowed", param="model")
+        price, now = self._prices.get(model, Price()), self._clock()
+        # What is in and what is out is known at the end; until then the dearer of the two is held.
+        dearer = price.output > price.input
+        try:
+            charge = self._limits.admit(
+                key, model, now, tokens_in=0 if dearer else tokens, tokens_out=tokens if dearer else 0
+            )
+        except OverLimit as over:
+            code = "insufficient_quota" if over.limit == "budget" else "rate_limit_exceeded"
+            raise ApiError(429, str(over), code=code, retry_after=over.retry_after) from None
+        if now - self._kept_at > KEEP:
+            self.keep()
+        return charge
+
+    def usage(self, account: Account) -> dict[str, float]:
+        """What an account's key has used."""
+        return self._limits.usage(self._keys[account.key], self._clock())
+
+    def keep(self) -> None:
+        """Write down what has been spent, if that has changed."""
+        self._kept_at = self._clock()
+        spent = self._limits.spent()
+        if spent != self._kept:
+            write_spending(self._spending, spent)
+            self._kept = spent
+
+
+def _ns(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * SECOND)

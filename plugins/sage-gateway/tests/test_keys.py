@@ -1,0 +1,90 @@
+"""Keys: kept as digests, found by their text, and gone when they are revoked."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from sage_gateway.keys import ANYBODY, LOOK, KeyFile, Keyring
+from sage_gateway.keys_command import keys
+
+from sage_core import ConfigError, UsageError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> KeyFile:
+    return KeyFile(tmp_path / ".sage" / "keys.json")
+
+
+def test_a_key_is_kept_as_a_digest_that_only_its_owner_reads(file: KeyFile) -> None:
+    text, key = file.add(tenant="search")
+    kept = file.path.read_text()
+    assert text not in kept
+    assert text.removeprefix("sk-sage-") not in kept
+    assert key.digest in kept
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+    assert file.read() == (key,)
+
+
+def test_a_ring_finds_a_key_by_its_text_alone(file: KeyFile) -> None:
+    text, key = file.add(tenant="search", models=("chat", "workflow/*"))
+    ring = Keyring(file)
+    assert ring.find(text, 0.0) == key
+    assert ring.find(text[:-1], 0.0) is None
+    assert ring.find(key.digest, 0.0) is None
+    assert ring.find("", 0.0) is None
+    assert not ring.open_to_all(0.0)
+    assert [key.allows(model) for model in ("chat", "workflow/ask", "other")] == [True, True, False]
+
+
+def test_without_keys_everybody_is_let_in(file: KeyFile) -> None:
+    ring = Keyring(file)
+    assert ring.open_to_all(0.0)
+    assert ring.find("anything", 0.0) is ANYBODY
+
+
+def test_a_change_is_seen_after_the_next_look_and_the_last_revoked_key_opens_nothing(file: KeyFile) -> None:
+    first, _ = file.add(tenant="a")
+    ring = Keyring(file)
+    assert ring.find(first, 0.0) is not None
+    second, other = file.add(tenant="b")
+    assert ring.find(second, LOOK / 2) is None
+    assert ring.find(second, LOOK) == other
+    for key in file.read():
+        file.revoke(key.id)
+    assert ring.find(second, 2 * LOOK) is None
+    assert not ring.open_to_all(2 * LOOK)
+    file.path.unlink()
+    assert ring.find(first, 3 * LOOK) is None
+
+
+def test_a_file_that_is_not_one_of_keys_is_refused_by_name(file: KeyFile) -> None:
+    file.add(tenant="a")
+    file.path.write_text('{"keys": [{"id": 3}]}')
+    with pytest.raises(ConfigError, match=r"keys\.json: not a file of API keys"):
+        Keyring(file).find("x", 0.0)
+
+
+def test_an_id_that_names_no_single_key_is_refused(file: KeyFile) -> None:
+    _, key = file.add(tenant="a")
+    with pytest.raises(UsageError, match=rf"no key has the id 'zz'\n  help: known: {key.id}"):
+        file.revoke("zz")
+    with pytest.raises(UsageError, match="no key has the id ''"):
+        file.revoke("")
+
+
+def test_the_command_adds_lists_and_revokes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = CliRunner().invoke
+    made = json.loads(run(keys, ["add", "--tenant", "search", "--models", "chat, embed", "--json"]).stdout)
+    assert made["key"].startswith("sk-sage-")
+    assert made["models"] == ["chat", "embed"]
+    listed = run(keys, ["list"]).stdout
+    assert made["id"] in listed
+    assert made["key"] not in listed
+    assert json.loads(run(keys, ["revoke", made["id"][:5], "--json"]).stdout) == {"id": made["id"], "revoked": True}
+    assert json.loads(run(keys, ["list", "--json"]).stdout) == []

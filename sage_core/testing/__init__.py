@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sage_core.testing.fleet import FakeFleet as FakeFleet
     from sage_core.testing.fleet import drive as drive
     from sage_core.testing.flows import Flows as Flows
+    from sage_core.testing.forward_contract import ForwarderContract as ForwarderContract
     from sage_core.testing.hosts import PluginContract as PluginContract
     from sage_core.testing.hosts import install_wheel as install_wheel
     from sage_core.testing.observers import JobObserverContract as JobObserverContract
@@ -42,6 +43,7 @@ _OWNERS = {
     "engines": "FakeBackend FakeEngine FakeOptions",
     "fleet": "Driven FakeFleet drive",
     "flows": "Flows",
+    "forward_contract": "ForwarderContract",
     "hosts": "PluginContract install_wheel",
     "observers": "JobObserverContract",
     "operators": "Example OperatorContract",

@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import numpy
 import pytest
 
 from sage_core.common.contracts import Backend
 from sage_core.common.errors import ModelError
-from sage_core.common.records import ModelSpec, Request, Token
+from sage_core.common.records import Chunk, ModelSpec, Request, Token
 from sage_core.testing.engine_contract import EmbedderContract, GeneratorContract, RerankerContract
 from sage_core.testing.engines import FakeBackend, FakeEngine, FakeOptions
+from sage_core.testing.forward_contract import ForwarderContract
 
 
 class Fake:
@@ -39,6 +41,21 @@ class TestFakeMarkovGenerator(Fake, GeneratorContract):
 
 
 class TestFakeReranker(Fake, RerankerContract):
+    pass
+
+
+class FakeForwarder(ForwarderContract):
+    failing: ModelSpec | None = ModelSpec(name="fake", backend="fake", options={"fail_first": 1})
+
+    def received(self, engine: Any) -> bytes | None:
+        bodies: list[bytes] = engine.bodies
+        return bodies[-1]
+
+    def cancelled(self, engine: Any) -> int | None:
+        return len(engine.cancels)
+
+
+class TestFakeForwarder(Fake, FakeForwarder):
     pass
 
 
@@ -73,6 +90,28 @@ class Wrong(FakeEngine):
         for token in tokens:
             yield token
 
+    async def forward(self, request: Request) -> AsyncIterator[Chunk]:
+        match self.fault:
+            case "blunt":
+                request = msgspec.structs.replace(request, body=request.body.strip())
+            case "late":
+                yield Chunk(content_type="text/event-stream")
+            case "raises":
+                if b'"messages": 7' in request.body:
+                    raise ModelError(self.model, "bad request")
+        chunks = [chunk async for chunk in FakeEngine.forward(self, request)]
+        match self.fault:
+            case "uncounted":
+                chunks = [msgspec.structs.replace(each, prompt_tokens=0, completion_tokens=0) for each in chunks]
+            case "tokenless":
+                chunks = [msgspec.structs.replace(each, tokens=0) for each in chunks]
+            case "joined":
+                chunks = [msgspec.structs.replace(chunks[-1], data=b"".join(each.data for each in chunks))]
+            case "always 200":
+                chunks = [msgspec.structs.replace(each, status=200) for each in chunks]
+        for chunk in chunks:
+            yield chunk
+
     async def rerank(self, query: str, documents: Sequence[str]) -> list[float]:
         scores = await super().rerank(query, documents)
         return [-score for score in scores] if self.fault == "upside down" else scores
@@ -86,6 +125,7 @@ class Wrong(FakeEngine):
 
 class WrongBackend(FakeBackend):
     def __init__(self, fault: str) -> None:
+        super().__init__()
         self.fault = fault
         self.calls = 0
 
@@ -109,7 +149,8 @@ class WrongBackend(FakeBackend):
         if self.fault == "once" and self.calls > 1:
             raise ModelError(model.name, "cannot be opened again")
         FakeBackend.identify(self, model)
-        engine = Wrong(model.name, FakeOptions())
+        options = FakeOptions(fail_first=model.options.get("fail_first", 0))
+        engine = Wrong(model.name, options)
         engine.fault = self.fault
         yield engine
 
@@ -122,6 +163,14 @@ CAUGHT: list[tuple[str, type, Callable[[Any], None]]] = [
     ("whole", GeneratorContract, GeneratorContract.test_a_stream_comes_in_pieces_and_ends_with_its_counts),
     ("no finish", GeneratorContract, GeneratorContract.test_a_stream_comes_in_pieces_and_ends_with_its_counts),
     ("endless", GeneratorContract, GeneratorContract.test_max_tokens_is_kept),
+    ("blunt", FakeForwarder, FakeForwarder.test_the_body_passes_unchanged),
+    ("late", FakeForwarder, FakeForwarder.test_a_failed_attempt_is_raised_before_the_first_chunk),
+    ("raises", FakeForwarder, FakeForwarder.test_what_the_server_refuses_is_its_answer),
+    ("always 200", FakeForwarder, FakeForwarder.test_what_the_server_refuses_is_its_answer),
+    ("uncounted", FakeForwarder, FakeForwarder.test_a_whole_answer_is_json_with_its_status_and_its_counts),
+    ("uncounted", FakeForwarder, FakeForwarder.test_a_stream_is_events_as_they_come_then_the_counts),
+    ("tokenless", FakeForwarder, FakeForwarder.test_a_stream_is_events_as_they_come_then_the_counts),
+    ("joined", FakeForwarder, FakeForwarder.test_a_stream_is_events_as_they_come_then_the_counts),
     ("upside down", RerankerContract, RerankerContract.test_the_relevant_document_scores_higher),
     ("spans", EmbedderContract, EmbedderContract.test_token_spans_lie_in_the_text_and_increase),
     ("identity", EmbedderContract, EmbedderContract.test_identity_is_stable),
@@ -132,12 +181,14 @@ CAUGHT: list[tuple[str, type, Callable[[Any], None]]] = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "suite", "check"), CAUGHT, ids=[fault for fault, _, _ in CAUGHT])
+@pytest.mark.parametrize(
+    ("fault", "suite", "check"), CAUGHT, ids=[f"{fault}-{check.__name__[5:20]}" for fault, _, check in CAUGHT]
+)
 def test_a_wrong_engine_fails_its_suite(fault: str, suite: type, check: Callable[[Any], None]) -> None:
     def case(broken: str) -> Any:
         body = {"make_backend": lambda self: WrongBackend(broken)}
         return type("Case", (Fake, suite), body)()
 
     check(case("nothing"))
-    with pytest.raises((AssertionError, ModelError)):
+    with pytest.raises((AssertionError, ModelError, pytest.fail.Exception)):
         check(case(fault))

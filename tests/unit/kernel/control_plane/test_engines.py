@@ -24,6 +24,7 @@ class CountedBackend(FakeBackend):
     made = 0
 
     def __init__(self) -> None:
+        super().__init__()
         type(self).made += 1
 
 

@@ -24,7 +24,7 @@ from sage_core.common.records import ModelSpec, Request
 from sage_core.common.telemetry import log, log_to_stderr
 from sage_core.kernel.control_plane import events, frames
 from sage_core.kernel.control_plane.decisions import DecisionLog
-from sage_core.kernel.control_plane.driver import Driver
+from sage_core.kernel.control_plane.driver import Driver, Sink
 from sage_core.kernel.control_plane.inline import build_manager, decision_sink
 from sage_core.kernel.control_plane.model_specs import engine_needs
 from sage_core.kernel.scheduler.holdings import holdings_path, tell
@@ -38,11 +38,13 @@ class EngineHost:
 
     Args:
         idle: seconds it stays without clients; None is for ever.
+        own: folder of the decision log for requests that this process makes itself.
     """
 
-    def __init__(self, *, idle: float | None = IDLE) -> None:
+    def __init__(self, *, idle: float | None = IDLE, own: Path | None = None) -> None:
         self.driver: Driver
         self._idle = idle
+        self._own = own
         self._clients: set[asyncio.Task[None]] = set()
         self._logs: dict[str, DecisionLog] = {}
         self._log_of: dict[str, DecisionLog] = {}
@@ -51,7 +53,8 @@ class EngineHost:
 
     def log_of(self, request: Request) -> DecisionLog:
         """The decision log of the project that a request came from."""
-        return self._log_of[request.id]
+        log_of = self._log_of.get(request.id)
+        return self.open_log(str(self._own)) if log_of is None else log_of
 
     async def serve(self, path: Path) -> None:
         """Listen until nobody is left, or until `leave`."""
@@ -189,6 +192,7 @@ async def engine_host(
     idle: float | None = IDLE,
     config: Config | None = None,
     record: Callable[[events.Instant], None] | None = None,
+    watch: Sink = lambda decisions: None,
 ) -> AsyncIterator[EngineHost]:
     """Run the control plane that every run of a runtime folder attaches to; whoever calls this has been `elected`.
 
@@ -196,8 +200,9 @@ async def engine_host(
         idle: see `EngineHost`.
         config: sage.toml; None reads the project's.
         record: see `Driver`.
+        watch: called with the decisions of each instant, after they are logged.
     """
-    service = EngineHost(idle=idle)
+    service = EngineHost(idle=idle, own=paths.logs)
 
     def held(models: Sequence[ModelSpec]) -> None:
         try:
@@ -208,7 +213,12 @@ async def engine_host(
 
     paths.runtime.mkdir(parents=True, exist_ok=True)
     manager = build_manager(host, config or load_config(paths.project.parent))
-    sink = decision_sink(host, service.log_of)
+    logged = decision_sink(host, service.log_of)
+
+    def sink(decisions: Sequence[tuple[Request, events.Decided]]) -> None:
+        logged(decisions)
+        watch(decisions)
+
     async with Driver(manager, host.backends, sink=sink, record=record, held=held) as driver:
         service.driver = driver
         yield service

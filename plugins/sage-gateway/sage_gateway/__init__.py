@@ -1,0 +1,13 @@
+"""One OpenAI-compatible endpoint before every model of a SAGE deployment: `sage serve` and `sage engines`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sage_core import hookimpl
+
+
+@hookimpl
+def sage_commands() -> Mapping[str, str]:
+    """The server, and what it tells and is told about its engines."""
+    return {"serve": "sage_gateway.serve:serve", "engines": "sage_gateway.engines:engines"}

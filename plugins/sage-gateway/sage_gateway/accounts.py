@@ -1,0 +1,73 @@
+"""Who asks: what a key stands for, and what is booked against it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from sage_core import ServiceClass
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway knows of whoever sent a request."""
+
+    tenant: str = "local"
+    #: Name of the key; empty where none is asked for.
+    key: str = ""
+    #: May change engines, policies and models, and see every tenant.
+    admin: bool = False
+    #: Whether the client may say itself which tenant it is: only where no keys are asked for.
+    trusted: bool = False
+    #: Models it may ask for; None is all of them.
+    models: tuple[str, ...] | None = None
+    service_class: ServiceClass = "standard"
+    priority: int = 0
+    #: Nanoseconds asked for where the request says nothing; None is none.
+    ttft: int | None = None
+    tpot: int | None = None
+    end_to_end: int | None = None
+
+
+class Permit(Protocol):
+    """What is booked for one request; exactly one of its methods is called, once."""
+
+    def settle(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """Charge what was used in place of what was booked."""
+
+    def refund(self) -> None:
+        """Give everything back: the request was refused, failed or cancelled before it used anything."""
+
+
+class Accounts(Protocol):
+    """Knows keys; made once by the gateway. Neither method may wait."""
+
+    def known(self, token: str) -> Account:
+        """The account of a bearer token, empty where the client sent none; raises `ApiError` 401."""
+
+    def admit(self, account: Account, model: str, tokens: int) -> Permit:
+        """Book a request of about so many tokens; raises `ApiError` 403 or 429."""
+
+
+class Unbooked:
+    """The permit where nothing is limited."""
+
+    def settle(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """Nothing was booked."""
+
+    def refund(self) -> None:
+        """Nothing was booked."""
+
+
+class Open:
+    """Any key, or none, is whoever uses this machine."""
+
+    def __init__(self) -> None:
+        self._account = Account(admin=True, trusted=True)
+        self._permit = Unbooked()
+
+    def known(self, token: str) -> Account:
+        return self._account
+
+    def admit(self, account: Account, model: str, tokens: int) -> Permit:
+        return self._permit

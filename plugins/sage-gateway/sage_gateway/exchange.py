@@ -1,0 +1,217 @@
+"""One HTTP request and its answer: plain ASGI, no framework objects on the hot path."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from sage_core.serving import Trail, log, seconds
+from sage_gateway.accounts import Account
+from sage_gateway.errors import ApiError, explained
+from sage_gateway.gateway import Gateway
+
+Message = MutableMapping[str, Any]
+Headers = Sequence[tuple[bytes, bytes]]
+T = TypeVar("T")
+
+JSON = b"application/json"
+SSE = b"text/event-stream; charset=utf-8"
+
+
+class Gone(Exception):
+    """The client has closed its connection."""
+
+
+class Exchange:
+    """A request being answered; a route's handler gets one and awaits what it needs.
+
+    After the body is read, a client that goes away cancels the handler's task: whatever it awaits is cleaned up by the
+    ordinary rules of asyncio, and so is its request in the control plane.
+    """
+
+    __slots__ = (
+        "_receive",
+        "_send",
+        "_sending_since",
+        "_task",
+        "_watch",
+        "account",
+        "began",
+        "gateway",
+        "gone",
+        "id",
+        "path",
+        "scope",
+        "started",
+        "streaming",
+        "trail",
+    )
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        scope: Mapping[str, Any],
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+        path: Mapping[str, str],
+    ) -> None:
+        self.gateway = gateway
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        #: Parameters of the route's path.
+        self.path = path
+        self.id = gateway.next_id()
+        self.began = time.perf_counter()
+        self.account = Account()
+        self.trail = Trail()
+        #: The status and headers are out.
+        self.started = False
+        #: They said that events follow: an error can still be told, as an event.
+        self.streaming = False
+        self.gone = False
+        self._task = asyncio.current_task()
+        self._watch: asyncio.Task[None] | None = None
+        self._sending_since = 0.0
+
+    # ------------------------------------------------------------ the request
+
+    def header(self, name: bytes) -> str:
+        """A header by its lower-case name; empty where it is not there."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return str(value, "latin-1")
+        return ""
+
+    @property
+    def token(self) -> str:
+        """The bearer token, or what stands in its place; empty where none was sent."""
+        given = self.header(b"authorization")
+        kind, _, token = given.partition(" ")
+        return token.strip() if kind.lower() == "bearer" else self.header(b"x-api-key")
+
+    @property
+    def query(self) -> str:
+        """What follows the path's question mark."""
+        return str(self.scope["query_string"], "latin-1")
+
+    async def body(self) -> bytes:
+        """The whole body; raises `ApiError` 413 or 408. From here on the handler is cancelled when the client goes."""
+        limit = self.gateway.max_body
+        parts: list[bytes] = []
+        total = 0
+        declared = self.header(b"content-length")
+        try:
+            async with asyncio.timeout(seconds(self.gateway.settings.body_timeout)):
+                while True:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        self.gone = True
+                        raise Gone
+                    part = message.get("body", b"")
+                    total += len(part)
+                    if total <= limit:
+                        parts.append(part)
+                    elif total > 2 * limit or int(declared or 0) > 2 * limit:
+                        # Up to here it is read and dropped: a client that still sends would not see the answer.
+                        raise self._too_large()
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            raise ApiError(408, "the request's body did not arrive in time", code="body_timeout") from None
+        if total > limit:
+            raise self._too_large()
+        self._watch = asyncio.get_running_loop().create_task(self._watched())
+        return b"".join(parts)
+
+    def _too_large(self) -> ApiError:
+        message = f"the request's body is larger than {self.gateway.max_body} bytes, the limit of [gateway] max_body"
+        return ApiError(413, message, code="body_too_large")
+
+    async def _watched(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.leave()
+
+    def leave(self) -> None:
+        """Cancel the handler, for whose answer nobody waits any more."""
+        self.gone = True
+        if self._task is not None:
+            self._task.cancel()
+
+    # ------------------------------------------------------------ the answer
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What every answer says about itself; times as they are known when it starts."""
+        own = [(b"x-sage-request-id", self.id.encode())]
+        trail = self.trail
+        if trail.engine:
+            spent = time.perf_counter() - self.began
+            overhead = max(0.0, spent - trail.wait - trail.first) * 1e3
+            own += [
+                (b"x-sage-engine", trail.engine.encode()),
+                (b"x-sage-queue-ms", b"%.3f" % (trail.wait * 1e3)),
+                (b"x-sage-overhead-ms", b"%.3f" % overhead),
+            ]
+        return own
+
+    async def reply(self, body: bytes, *, status: int = 200, content_type: bytes = JSON, headers: Headers = ()) -> None:
+        """Send a whole answer."""
+        length = (b"content-length", b"%d" % len(body))
+        self.started = True
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [(b"content-type", content_type), length, *self.headers, *headers],
+            }
+        )
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def answer(self, value: object, *, status: int = 200) -> None:
+        """Send a value as JSON."""
+        await self.reply(msgspec.json.encode(value), status=status)
+
+    async def begin(self, *, status: int = 200, content_type: bytes = SSE, headers: Headers = ()) -> None:
+        """Start an answer that comes in pieces."""
+        self.started = True
+        self.streaming = content_type is SSE
+        # A proxy in between must neither keep nor collect events.
+        plain = [(b"content-type", content_type), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": [*plain, *self.headers, *headers]}
+        )
+
+    async def write(self, data: bytes) -> None:
+        """Send a piece; waits while the client does not read."""
+        self._sending_since = time.perf_counter()
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._sending_since = 0.0
+
+    async def end(self) -> None:
+        """End an answer that came in pieces."""
+        await self._send({"type": "http.response.body", "body": b""})
+
+    # ------------------------------------------------------------ what goes wrong
+
+    async def fail(self, error: Exception) -> None:
+        """Tell the client, in whatever way is still open: as an answer, or as the last event of a stream."""
+        told = explained(error)
+        if told.status >= 500:
+            log("request_failed", level=logging.WARNING, request=self.id, error=f"{type(error).__name__}: {error}")
+        if not self.started:
+            await self.reply(told.body, status=told.status, headers=told.headers)
+        elif self.streaming:
+            # Never [DONE]: a client must not take half an answer for a whole one.
+            await self._send({"type": "http.response.body", "body": b"data: " + told.body + b"\n\n"})
+
+    def close(self) -> None:
+        """Stop watching the client."""
+        if self._watch is not None:
+            self._watch.cancel()

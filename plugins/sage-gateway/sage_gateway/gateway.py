@@ -1,0 +1,83 @@
+"""`Gateway`: what every route shares, made once by `sage serve` and by each test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+from sage_core import Host, ModelSpec, Paths, Request
+from sage_core.serving import Config, Decided, Driver, EngineHost, resolve_models, size, suggest
+from sage_gateway.accounts import Account, Accounts, Open
+from sage_gateway.errors import ApiError
+from sage_gateway.settings import GatewaySettings
+
+
+class Gateway:
+    """The models, the control plane and the settings behind every route.
+
+    Args:
+        host: the plugins.
+        config: sage.toml; `reload` replaces it.
+        settings: ``[gateway]`` of it.
+        accounts: who knows keys; any key is good without.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        config: Config,
+        paths: Paths,
+        settings: GatewaySettings,
+        *,
+        accounts: Accounts | None = None,
+    ) -> None:
+        self.host = host
+        self.config = config
+        self.paths = paths
+        self.settings = settings
+        self.accounts: Accounts = accounts or Open()
+        self.max_body = size(settings.max_body)
+        self.models: Mapping[str, ModelSpec] = resolve_models({}, config.models, paths)
+        #: Lines of the decision log by request, the latest last.
+        self.decisions: OrderedDict[str, list[Decided]] = OrderedDict()
+        self._prefix = f"req-{os.getpid():x}{uuid.uuid4().hex[:8]}"
+        self._numbers = itertools.count(1)
+
+    def open(self, service: EngineHost) -> None:
+        """Begin to serve: keep a pool for each model of sage.toml."""
+        self.service = service
+        self.driver: Driver = service.driver
+        for spec in self.models.values():
+            self.driver.serve(spec, queue=self.settings.queue_limits)
+
+    def next_id(self) -> str:
+        """An id for a request, unique on this machine."""
+        return f"{self._prefix}-{next(self._numbers)}"
+
+    def model(self, name: str, account: Account) -> ModelSpec:
+        """The model of a name; raises `ApiError` 404 with the candidates, of those that the account may ask for."""
+        spec = self.models.get(name)
+        if spec is not None and (account.models is None or name in account.models):
+            return spec
+        known = self.names(account)
+        listed = f" Known: {', '.join(known)}." if known else " None is served."
+        message = f"The model {name!r} does not exist.{suggest(name, known)}{listed}"
+        raise ApiError(404, message, code="model_not_found", param="model")
+
+    def names(self, account: Account) -> list[str]:
+        """Models that an account may ask for."""
+        return sorted(name for name in self.models if account.models is None or name in account.models)
+
+    def observe(self, decisions: Sequence[tuple[Request, Decided]]) -> None:
+        """Remember what was decided; the driver's sink calls it."""
+        kept = self.decisions
+        for _, line in decisions:
+            if line.request in kept:
+                kept[line.request].append(line)
+            else:
+                kept[line.request] = [line]
+                if len(kept) > self.settings.decisions:
+                    kept.popitem(last=False)

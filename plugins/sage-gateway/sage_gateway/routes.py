@@ -1,0 +1,15 @@
+"""Every route of the gateway, in the order in which a reader would look for them."""
+
+from __future__ import annotations
+
+from sage_gateway import models
+from sage_gateway.app import App
+from sage_gateway.gateway import Gateway
+
+#: Each has `ROUTES`.
+MODULES = (models,)
+
+
+def create_app(gateway: Gateway) -> App:
+    """The application with the routes of every module."""
+    return App(gateway, [route for module in MODULES for route in module.ROUTES])

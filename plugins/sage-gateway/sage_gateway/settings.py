@@ -1,0 +1,68 @@
+"""``[gateway]`` of sage.toml as a frozen record: unknown keys are refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from sage_core import BadValue, ConfigError, QueueLimits
+from sage_core.serving import seconds, size
+
+SECOND = 1_000_000_000
+
+
+class QueueSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[gateway.queue]``: what may wait for each model that says nothing of its own."""
+
+    requests: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    bytes: str | int = "1GiB"
+    wait: str = "120s"
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole table."""
+
+    #: Address to listen on; without keys only loopback is allowed.
+    host: str = "127.0.0.1"
+    #: Where other processes find the gateway; read by clients, not by the gateway.
+    url: str = ""
+    server: Literal["hypercorn"] = "hypercorn"
+    #: Largest request body, and how long a client may take to send one.
+    max_body: str | int = "32MiB"
+    body_timeout: str = "60s"
+    #: How long a client may leave an answer unread before it is given up.
+    write_timeout: str = "120s"
+    #: How long requests may go on after Ctrl-C.
+    grace: str = "10s"
+    #: Requests whose decisions are kept in memory for ``/sage/v1/requests/{id}``.
+    decisions: Annotated[int, msgspec.Meta(ge=0)] = 10_000
+    queue: QueueSettings = QueueSettings()
+
+    @property
+    def queue_limits(self) -> QueueLimits:
+        """The default limits of every pool."""
+        queue = self.queue
+        return QueueLimits(requests=queue.requests, bytes=size(queue.bytes), wait=round(seconds(queue.wait) * SECOND))
+
+
+def read_settings(table: Mapping[str, Any]) -> GatewaySettings:
+    """Read the table; raises `ConfigError` for what cannot be."""
+    try:
+        settings = msgspec.convert(dict(table), GatewaySettings)
+    except msgspec.ValidationError as error:
+        raise ConfigError("[gateway]", str(error).replace("`", "'")) from None
+    _checked("[gateway] max_body", lambda: size(settings.max_body))
+    for name in ("body_timeout", "write_timeout", "grace"):
+        _checked(f"[gateway] {name}", partial(seconds, getattr(settings, name)))
+    _checked("[gateway.queue]", lambda: settings.queue_limits)
+    return settings
+
+
+def _checked(where: str, read: Callable[[], object]) -> None:
+    try:
+        read()
+    except BadValue as error:
+        raise ConfigError(where, error.problem, error.help) from None

@@ -1,0 +1,102 @@
+"""A gateway for tests: the real application on a real Hypercorn on a free loopback port, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from sage_core import Host, Paths
+from sage_core.serving import Config, engine_host
+from sage_gateway.gateway import Gateway
+from sage_gateway.routes import create_app
+from sage_gateway.server import bound, listen
+from sage_gateway.settings import read_settings
+
+T = TypeVar("T")
+#: Seconds for a gateway to start, answer a call from the test, or end.
+PATIENCE = 20.0
+
+
+class Running:
+    """A gateway that serves."""
+
+    def __init__(self, gateway: Gateway, port: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.gateway = gateway
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self._loop = loop
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run a function on the gateway's own loop, the only place where its state may be looked at."""
+
+        async def run() -> T:
+            return function()
+
+        return self.wait(run())
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the gateway's own loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
+
+    def settled(self) -> bool:
+        """Whether the control plane comes to hold nothing: each request has ended and each credit is back."""
+
+        async def rest() -> bool:
+            for _ in range(round(PATIENCE / 0.01)):
+                if not self.gateway.driver.manager.held:
+                    return True
+                await asyncio.sleep(0.01)
+            return False
+
+        return self.wait(rest())
+
+
+@contextmanager
+def serving(
+    folder: Path, host: Host, models: Mapping[str, Any], tables: Mapping[str, Any] | None = None
+) -> Iterator[Running]:
+    """Serve `models` and other tables of sage.toml, keeping everything below `folder`."""
+    paths = Paths(project=folder / "project", data=folder / "data", runtime=folder / "run")
+    config = msgspec.convert({"models": dict(models), **(tables or {})}, Config)
+    gateway = Gateway(host, config, paths, read_settings(config.gateway))
+    loop = asyncio.new_event_loop()
+    stop, ready = asyncio.Event(), threading.Event()
+    errors: list[BaseException] = []
+    sock = bound("127.0.0.1", 0)
+    port: int = sock.getsockname()[1]
+
+    async def main() -> None:
+        async with engine_host(host, paths, idle=None, config=config, watch=gateway.observe) as service:
+            gateway.open(service)
+            sock.listen(128)
+            ready.set()
+            await listen(create_app(gateway), sock, stop, grace=2)
+
+    def run() -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(main())
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the test's own thread
+            errors.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run, name="gateway")
+    thread.start()
+    try:
+        if not ready.wait(PATIENCE):
+            raise TimeoutError("the gateway did not start")
+        if not errors:
+            yield Running(gateway, port, loop)
+    finally:
+        if not errors:
+            loop.call_soon_threadsafe(stop.set)
+        thread.join(PATIENCE)
+    if errors:
+        raise errors[0]

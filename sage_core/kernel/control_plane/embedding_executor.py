@@ -172,8 +172,12 @@ class EmbeddingExecutor:
                 return self._release(chain, now)
         return None
 
+    def holds(self, lane: Lane) -> bool:
+        """Whether there are slices that no policy has seen yet."""
+        return bool(self._chains.get(lane))
+
     def held(self, lane: Lane) -> int:
-        """Padded tokens of the slices that no policy has seen yet."""
+        """Padded tokens of those."""
         return sum(part.padded for chain in self._chains.get(lane, ()) for part in chain.held)
 
     def slice(self, work_id: str) -> Slice:

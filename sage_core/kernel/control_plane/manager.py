@@ -97,6 +97,12 @@ class ControlPlaneManager:
         """Every pool, for those who look; only the manager changes them."""
         return self._pools
 
+    def place(self, engine: str) -> Place | None:
+        """What an engine holds, for those who look; None while it is not up."""
+        pool = self._pool_of_engine.get(engine)
+        seats = self._ledger.seats(engine, pool.lane) if pool is not None else None
+        return None if seats is None else seats.place
+
     def step(self, inputs: Iterable[events.Input], now: int) -> list[events.Action]:
         """Apply all inputs of one instant, decide until the policies are idle, and say what is to be done."""
         self._actions = []
@@ -480,7 +486,7 @@ class ControlPlaneManager:
 
     def _wanted(self, pool: Pool) -> int:
         wanted = pool.spec.min
-        if pool.line or pool.backlog:
+        if pool.line or pool.backlog or self._executor.holds(pool.lane):
             up = pool.count("up")
             wanted = max(wanted, 1)
             growing = 0 < up < pool.spec.members and not pool.count("starting")

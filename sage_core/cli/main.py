@@ -56,6 +56,12 @@ COMMANDS = {
         "plugins": Entry("sage_core.cli.plugins:plugins", "List, show, install and uninstall plugins."),
         "models": Entry("sage_core.cli.models:models", "List models, and add one."),
     },
+    "Requests": {
+        "replay": Entry(
+            "sage_core.cli.replay:replay",
+            "Decide again, with a fresh control plane, everything in the recording FILE, and compare with the log.",
+        ),
+    },
     "This installation": {
         "doctor": Entry("sage_core.cli.doctor:doctor", "Examine the installation and say what is wrong with it."),
         "version": Entry("sage_core.cli.version:version", "Print the versions that matter in a report."),

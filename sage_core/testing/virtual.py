@@ -1,10 +1,9 @@
-"""Runs the manager under a virtual clock: an event heap with modelled engines, and the replay of recorded instants."""
+"""Runs the manager under a virtual clock: an event heap with modelled engines."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator
 
 from sage_core.common.clock import SECOND
 from sage_core.common.records import Capacity, EngineInfo, Kind, Lane, Record
@@ -20,7 +19,6 @@ from sage_core.kernel.control_plane.events import (
     EngineLost,
     EngineOpened,
     Input,
-    Instant,
     Outline,
     Started,
     StartEngine,
@@ -29,6 +27,7 @@ from sage_core.kernel.control_plane.events import (
     Tick,
 )
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
+from sage_core.kernel.control_plane.recording import replay as replay
 
 
 class EngineModel(Record):
@@ -45,12 +44,6 @@ class EngineModel(Record):
     token: int = 5_000_000
     #: It cannot be opened, for this reason.
     broken: str = ""
-
-
-def replay(instants: Iterable[Instant], manager: ControlPlaneManager) -> Iterator[list[Action]]:
-    """Feed recorded instants to a fresh manager and yield what it decides at each."""
-    for instant in instants:
-        yield manager.step(instant.inputs, instant.now)
 
 
 class VirtualDriver:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -36,13 +38,32 @@ class DecisionLog:
         os.write(self._file, data)
         found = os.fstat(self._file)
         if found.st_size >= self._rotate:
-            self.close()
-            # Another writer may have rotated already: then only this writer's file is old.
+            # Writers that come here at one moment take turns: the lock is on the file itself, and goes with it.
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            # Who was first has rotated already; a second time would put the fresh file over the older one.
             if self.path.exists() and os.path.samestat(found, self.path.stat()):
                 os.replace(self.path, self.path.with_name("decisions.1.jsonl"))
+            self.close()
 
     def close(self) -> None:
         """Close the file; a later write opens it again."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def log_files(folder: Path) -> list[Path]:
+    """The decision logs of a project that are there, the older one first."""
+    return [path for name in ("decisions.1.jsonl", "decisions.jsonl") if (path := folder / name).is_file()]
+
+
+def lines_of(files: Iterable[Path], request: str) -> Iterator[dict[str, Any]]:
+    """What the logs hold about requests whose ids begin like this, in order."""
+    needle = b'"request":"' + request.encode()
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    for path in files:
+        with path.open("rb") as file:
+            for line in file:
+                # Decoding 64 MiB for one request would take seconds; the last line may be half written.
+                if needle in line and line.endswith(b"\n"):
+                    yield decoder.decode(line)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import threading
 from pathlib import Path
 
-from sage_core.kernel.control_plane.decisions import DecisionLog
+from sage_core.kernel.control_plane.decisions import DecisionLog, lines_of, log_files
 from sage_core.kernel.control_plane.events import Decided
 
 
@@ -55,3 +58,33 @@ def test_the_log_starts_afresh_when_it_is_full_and_keeps_one_older_file(tmp_path
     assert requests(tmp_path / "decisions.1.jsonl") == [*(f"r{n}" for n in range(number + 1)), "r99"]
     assert requests(log.path) == ["r98", "r100"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["decisions.1.jsonl", "decisions.jsonl"]
+
+
+def test_of_two_writers_that_find_the_log_full_at_one_moment_one_rotates_it(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path, rotate=1_000)
+    while not log.path.exists() or log.path.stat().st_size < 800:
+        log.write([line(1)])
+    before = log.path.stat().st_size
+    turn = os.open(log.path, os.O_RDONLY)
+    fcntl.flock(turn, fcntl.LOCK_EX)
+    writer = threading.Thread(target=log.write, args=([line(2)] * 3,))
+    writer.start()
+    while log.path.stat().st_size == before:
+        pass
+    # The one whose turn it is rotates, and begins the fresh file that the other one must not put over the older.
+    os.replace(log.path, tmp_path / "decisions.1.jsonl")
+    log.path.write_text("fresh\n")
+    os.close(turn)
+    writer.join()
+    assert requests(tmp_path / "decisions.1.jsonl")[-1] == "r2"
+    assert log.path.read_text() == "fresh\n"
+
+
+def test_the_lines_of_one_request_are_found_in_both_files(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path, rotate=900)
+    for number in (1, 12, 3, 12, 2):
+        log.write([line(number)])
+    log.close()
+    assert [path.name for path in log_files(tmp_path)] == ["decisions.1.jsonl", "decisions.jsonl"]
+    assert [found["request"] for found in lines_of(log_files(tmp_path), "r1")] == ["r1", "r12", "r12"]
+    assert log_files(tmp_path / "elsewhere") == []

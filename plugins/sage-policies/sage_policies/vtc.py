@@ -1,0 +1,151 @@
+"""Fair shares: the tenant who has been served least goes first."""
+
+from __future__ import annotations
+
+import heapq
+
+from sage_core import (
+    Decision,
+    Dispatch,
+    EngineDown,
+    Event,
+    Finished,
+    Fleet,
+    Idle,
+    Lane,
+    Queued,
+    Verdict,
+    Withdrawn,
+    Work,
+)
+from sage_policies.heap import WorkHeap
+from sage_policies.lanes import LOOK_AHEAD, smaller
+
+#: Counters kept for tenants who have nothing queued, beside as many again as have.
+REMEMBERED = 1_024
+
+
+class _Lane:
+    """Tenants with queued works, each in order of arrival, and a lazy heap of them by counter."""
+
+    __slots__ = ("counters", "heap", "queues")
+
+    def __init__(self) -> None:
+        self.counters: dict[str, float] = {}
+        self.queues: dict[str, WorkHeap] = {}
+        self.heap: list[tuple[float, str]] = []
+
+    def stands(self, entry: tuple[float, str]) -> bool:
+        """Whether a tenant has works, and this counter."""
+        return entry[1] in self.queues and self.counters[entry[1]] == entry[0]
+
+    def least(self) -> float | None:
+        """The smallest counter of a tenant with works."""
+        while self.heap and not self.stands(self.heap[0]):
+            heapq.heappop(self.heap)
+        return self.heap[0][0] if self.heap else None
+
+    def charge(self, tenant: str, tokens: float) -> None:
+        """Move a tenant's counter; its entry of before is dead."""
+        self.counters[tenant] = self.counters.get(tenant, 0.0) + tokens
+        if tenant in self.queues:
+            self.enter(tenant)
+
+    def enter(self, tenant: str) -> None:
+        """Put a tenant into the heap, which is cleared of the dead when they are the most."""
+        heapq.heappush(self.heap, (self.counters[tenant], tenant))
+        if len(self.heap) > 4 * len(self.queues) + 64:
+            self.heap = [(self.counters[name], name) for name in self.queues]
+            heapq.heapify(self.heap)
+
+
+class VirtualTokenCounter:
+    """Serves the tenant with the smallest counter of weighted tokens; each tenant's works go by arrival.
+
+    A dispatch is charged as predicted, and what it really took when it ends; a tenant who comes back starts at the
+    smallest counter of those who wait, so that idle time is not saved up. Each lane counts for itself, and a change of
+    policy forgets the counters.
+
+    Good: tenants who compete without deadlines: two who always have work differ by a bounded number of tokens,
+    however much one of them sends. Loses: it knows no deadlines or sizes; with one tenant it is FIFO; a tenant's short
+    question waits behind the same tenant's bulk.
+
+    Source: "Fairness in Serving Large Language Models" (OSDI 2024, arXiv 2401.00588).
+    """
+
+    def __init__(self, *, weight_in: float = 1.0, weight_out: float = 2.0) -> None:
+        self._weight_in, self._weight_out = weight_in, weight_out
+        self._lanes: dict[Lane, _Lane] = {}
+        #: Engine → its works, and what was charged to whom for them.
+        self._charged: dict[str, dict[str, tuple[_Lane, str, float]]] = {}
+
+    def submit(self, work: Work, fleet: Fleet, now: int) -> Verdict:
+        """Queue the work; a tenant without others is lifted to the smallest counter."""
+        lane = self._lanes.setdefault(work.lane, _Lane())
+        queue = lane.queues.get(work.tenant)
+        if queue is None:
+            least = lane.least()
+            lane.counters[work.tenant] = max(lane.counters.get(work.tenant, 0.0), least or 0.0)
+            queue = lane.queues[work.tenant] = WorkHeap()
+            lane.enter(work.tenant)
+        queue.push(work, float(work.arrival))
+        return Queued()
+
+    def next(self, fleet: Fleet, now: int) -> Decision:
+        """Dispatch for the tenant served least, passing some whose first works fit nowhere."""
+        for name, lane in self._lanes.items():
+            if lane.queues and fleet.room(name) and (found := self._release(lane, fleet)) is not None:
+                return found
+        return Idle()
+
+    def observe(self, event: Event, now: int) -> None:
+        """Settle what ended, and drop what was withdrawn."""
+        if isinstance(event, Withdrawn):
+            self._drop(self._lanes.get(event.work.lane), event.work)
+        elif isinstance(event, Finished):
+            paid = self._charged.get(event.engine, {}).pop(event.work.id, None)
+            if paid is not None:
+                took = self._price(event.tokens_in - event.cached, event.tokens_out)
+                paid[0].charge(paid[1], took - paid[2])
+        elif isinstance(event, EngineDown):
+            for lane, tenant, tokens in self._charged.pop(event.engine, {}).values():
+                lane.charge(tenant, -tokens)
+
+    def _price(self, tokens_in: int, tokens_out: int) -> float:
+        return self._weight_in * tokens_in + self._weight_out * tokens_out
+
+    def _release(self, lane: _Lane, fleet: Fleet) -> Dispatch | None:
+        passed: list[tuple[float, str]] = []
+        stuck: Work | None = None
+        found = None
+        while found is None and len(passed) < LOOK_AHEAD and lane.least() is not None:
+            entry = heapq.heappop(lane.heap)
+            passed.append(entry)
+            head = lane.queues[entry[1]].head()
+            assert head is not None
+            if stuck is not None and not smaller(head[3], stuck):
+                continue
+            place = fleet.pick(head[3])
+            if place is None:
+                stuck = stuck or head[3]
+                continue
+            found = Dispatch(work=head[3], place=place, why=f"{entry[1]} is at {entry[0]:.0f} tokens")
+        for entry in passed:
+            heapq.heappush(lane.heap, entry)
+        if found is not None:
+            work = found.work
+            paid = self._price(work.tokens_in, work.tokens_out)
+            self._charged.setdefault(found.place.engine, {})[work.id] = (lane, work.tenant, paid)
+            lane.charge(work.tenant, paid)
+            self._drop(lane, work)
+        return found
+
+    def _drop(self, lane: _Lane | None, work: Work) -> None:
+        queue = lane.queues.get(work.tenant) if lane is not None else None
+        if lane is None or queue is None or queue.discard(work.id) is None or len(queue):
+            return
+        del lane.queues[work.tenant]
+        if len(lane.counters) > 2 * len(lane.queues) + REMEMBERED:
+            least = lane.least() or 0.0
+            # Those at or below the smallest would be lifted to it.
+            lane.counters = {name: at for name, at in lane.counters.items() if name in lane.queues or at > least}

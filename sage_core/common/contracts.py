@@ -219,6 +219,14 @@ class Tokenizes(Protocol):
         """Character spans ``[start, end)`` of each text's tokens, without special ones and without truncation."""
 
 
+@runtime_checkable
+class Watched(Protocol):
+    """An engine outside this process that may die while nothing is asked of it."""
+
+    async def watch(self) -> None:
+        """Return or raise when the engine is gone; its requests then go to another. Cancelled when it is closed."""
+
+
 # ---------------------------------------------------------------- the client a step sees
 
 

@@ -260,7 +260,9 @@ class FakeEngine:
         finally:
             if not call.ended:
                 self.cancels.append((request, call.tokens))
-            self.note("end" if call.ended else "cancelled")
+                self.note("cancelled")
+            elif request:
+                self.note("end")
 
     async def _spend(self, seconds: float) -> None:
         await asyncio.sleep(seconds * (1 + self.options.slowdown * (self.running - 1)))

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, aclosing
-from functools import partial
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from sage_core.common.clock import SECOND, Clock, SystemClock
-from sage_core.common.contracts import Embeds, Engine, Forwards, Generates, Reranks, Tokenizes
-from sage_core.common.errors import AttemptFailed, ModelError, NoEngine, RequestRejected, SageError, UsageError
+from sage_core.common.errors import ModelError, NoEngine, RequestRejected, UsageError
 from sage_core.common.records import Chunk, EngineInfo, Lane, ModelSpec, PoolSpec, QueueLimits, Request, Token
 from sage_core.common.registry import Registry
 from sage_core.common.telemetry import log
 from sage_core.kernel.control_plane import events
+from sage_core.kernel.control_plane.dispatches import Call, Dispatches
+from sage_core.kernel.control_plane.dispatches import Trail as Trail
 from sage_core.kernel.control_plane.engines import EnginePools, Held
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
-from sage_core.kernel.control_plane.pace import Pace
 from sage_core.kernel.control_plane.pool_specs import pool_of
-from sage_core.kernel.control_plane.replies import Reply
 
 if TYPE_CHECKING:
     import numpy.typing
@@ -32,37 +30,6 @@ if TYPE_CHECKING:
 
 #: Receives the lines decided in one instant, each with its request.
 Sink = Callable[[Sequence[tuple[Request, events.Decided]]], None]
-#: Asks an engine; returns its result, and the tokens in and out that it counted.
-Work = Callable[[], Coroutine[Any, Any, tuple[Any, int, int]]]
-#: What a user may do about an engine that broke.
-CLOSED = "it was closed, and the next request opens another one; run again"
-
-
-class Trail:
-    """What a request has met so far, for those who tell its caller."""
-
-    __slots__ = ("engine", "first", "wait")
-
-    def __init__(self) -> None:
-        #: The engine it was sent to last; empty before its first dispatch.
-        self.engine = ""
-        #: Seconds it waited for that dispatch, and from there to the first piece of the answer.
-        self.wait = 0.0
-        self.first = 0.0
-
-
-class _Call(Reply):
-    """A request on its way: its payload, and where its answer goes."""
-
-    __slots__ = ("lane", "request", "trail", "vectors")
-
-    def __init__(self, request: Request, lane: Lane, trail: Trail) -> None:
-        super().__init__()
-        self.request = request
-        self.lane = lane
-        self.trail = trail
-        #: The answer to an embed request, as far as its batches have come.
-        self.vectors: Floats | None = None
 
 
 class Driver:
@@ -92,20 +59,17 @@ class Driver:
         self._sink = sink
         self._record = record
         self._held = held
-        self._calls: dict[str, _Call] = {}
+        self._calls: dict[str, Call] = {}
         self._inbox: list[events.Input] = []
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
-        self._running: dict[int, asyncio.Task[None]] = {}
-        self._results: dict[int, Any] = {}
-        self._errors: dict[int | str, Exception] = {}
         self._stack = AsyncExitStack()
         self._closing = False
-        self._paces: dict[str, Pace] = {}
 
     async def __aenter__(self) -> Driver:
         self._tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
         self.pools = EnginePools(self._backends, self._tasks, self._engine_changed, self._held)
+        self._dispatches = Dispatches(self._tasks, self.pools, self._clock, self._feed)
         return self
 
     async def __aexit__(
@@ -118,8 +82,7 @@ class Driver:
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._running.values():
-            task.cancel()
+        self._dispatches.close()
         self.pools.close()
         await self._stack.aclose()
 
@@ -190,7 +153,7 @@ class Driver:
 
     # ------------------------------------------------------------ requests
 
-    def _submit(self, request: Request, spec: ModelSpec, *, about: bool = False, trail: Trail | None = None) -> _Call:
+    def _submit(self, request: Request, spec: ModelSpec, *, about: bool = False, trail: Trail | None = None) -> Call:
         if self._closing:
             raise RequestRejected("the control plane is closing")
         if request.id in self._calls:
@@ -199,11 +162,11 @@ class Driver:
         if self.pools.register(lane, spec):
             self._feed(events.PoolSet(pool=pool_of(spec)))
         submitted = events.Submitted(outline=events.outline(request, lane, about=about))
-        call = self._calls[request.id] = _Call(request, lane, trail or Trail())
+        call = self._calls[request.id] = Call(request, lane, trail or Trail())
         self._feed(submitted)
         return call
 
-    def _leave(self, call: _Call) -> None:
+    def _leave(self, call: Call) -> None:
         # The manager has not ended it. The future says nothing: cancelling a task cancels the future that it awaits.
         if self._calls.get(call.request.id) is call:
             self._feed(events.Cancelled(request=call.request.id))
@@ -239,8 +202,7 @@ class Driver:
             else:
                 self._do(action)
         # Each was kept for an input of this instant.
-        self._results.clear()
-        self._errors.clear()
+        self._dispatches.forget()
         if decisions and self._sink is not None:
             try:
                 self._sink(decisions)
@@ -249,26 +211,19 @@ class Driver:
 
     def _do(self, action: events.Action) -> None:
         if isinstance(action, events.DispatchBatch):
-            texts = [self._calls[request].request.texts[index] for request, index in action.rows]
-            for request, _ in action.rows:
-                self._calls[request].trail.engine = action.engine
-            first = self._calls[action.rows[0][0]].request
-            self._spawn(action, first, partial(self._embed, action.engine, first, texts))
+            self._dispatches.embed(action, [(self._calls[request], index) for request, index in action.rows])
         elif isinstance(action, events.DispatchOne):
-            call = self._calls[action.request]
-            call.trail.engine, call.trail.wait = action.engine, action.wait / SECOND
-            self._spawn(action, call.request, partial(self._one, action, call))
+            self._dispatches.one(action, self._calls[action.request])
         elif isinstance(action, events.Fill):
             self._fill(action)
         elif isinstance(action, events.End):
             self._end(action)
         elif isinstance(action, events.Abort):
-            if action.ticket in self._running:
-                self._running[action.ticket].cancel()
+            self._dispatches.abort(action.ticket)
         elif isinstance(action, events.StartEngine):
             self.pools.start(action.engine, action.lane, action.member)
         elif isinstance(action, events.StopEngine):
-            self._paces.pop(action.engine, None)
+            self._dispatches.unpace(action.engine)
             self.pools.stop(action.engine)
         elif isinstance(action, events.ArmTimer):
             self._arm(action.at)
@@ -285,7 +240,7 @@ class Driver:
         import numpy  # noqa: PLC0415 - only where vectors are
 
         call = self._calls[action.request]
-        matrix = self._results[action.ticket]
+        matrix = self._dispatches.results[action.ticket]
         if call.vectors is None:
             call.vectors = numpy.zeros((len(call.request.texts), matrix.shape[1]), numpy.float32)
         call.vectors[list(action.at)] = matrix[list(action.rows)]
@@ -293,7 +248,7 @@ class Driver:
     def _end(self, action: events.End) -> None:
         call = self._calls.pop(action.request)
         if action.outcome == "done":
-            call.give(call.vectors if call.request.kind == "embed" else self._results.get(action.ticket))
+            call.give(call.vectors if call.request.kind == "embed" else self._dispatches.results.get(action.ticket))
         elif action.outcome in ("rejected", "shed"):
             call.fail(RequestRejected(action.reason, action.retry_after))
         elif action.outcome == "cancelled":
@@ -301,7 +256,8 @@ class Driver:
         elif action.outcome == "unavailable":
             call.fail(NoEngine(call.request.model, action.reason, action.retry_after))
         else:
-            cause = self._errors.get(action.ticket) or self._errors.get(action.engine)
+            errors = self._dispatches.errors
+            cause = errors.get(action.ticket) or errors.get(action.engine)
             call.fail(cause or ModelError(call.request.model, action.reason))
 
     # ------------------------------------------------------------ engines
@@ -310,109 +266,5 @@ class Driver:
         if isinstance(what, EngineInfo):
             self._feed(events.EngineOpened(engine=engine, info=what))
         else:
-            self._errors[engine] = what
+            self._dispatches.errors[engine] = what
             self._feed(events.EngineLost(engine=engine, reason=str(what)))
-
-    def _spawn(self, action: events.DispatchBatch | events.DispatchOne, request: Request, work: Work) -> None:
-        task = self._running[action.ticket] = self._tasks.create_task(self._run(action, request, work))
-        # The loop runs a task's first step before a later pump: what `Abort` cancels has begun and reports its end.
-        task.add_done_callback(lambda _: self._running.pop(action.ticket, None))
-
-    async def _run(self, action: events.DispatchBatch | events.DispatchOne, request: Request, work: Work) -> None:
-        began = self._clock.now()
-        try:
-            self._results[action.ticket], tokens_in, tokens_out = await work()
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - an engine may fail in any way; see `_broke`
-            self._broke(action, began, request.model, error)
-        else:
-            seconds = (self._clock.now() - began) / SECOND
-            done = events.Completed(ticket=action.ticket, seconds=seconds, tokens_in=tokens_in, tokens_out=tokens_out)
-            self._feed(done)
-
-    async def _embed(self, engine: str, request: Request, texts: list[str]) -> tuple[Floats, int, int]:
-        running = self._able(engine, request)
-        embedder: Embeds = running
-        matrix = await embedder.embed(texts)
-        shape = (len(texts), running.dimension)
-        if matrix.shape != shape or matrix.dtype.name != "float32":
-            what = f"{matrix.dtype} {matrix.shape} and not float32 {shape}"
-            raise ModelError(request.model, f"its engine returned {what}")
-        return matrix, 0, 0
-
-    async def _one(self, action: events.DispatchOne, call: _Call) -> tuple[Any, int, int]:
-        request = call.request
-        engine = self._able(action.engine, request)
-        if request.body and hasattr(engine, "forward"):
-            return await self._forward(action, engine, call)
-        if request.kind == "generate":
-            last = await self._stream(action, engine, call)
-            return None, last.prompt_tokens, last.completion_tokens
-        if request.kind == "rerank":
-            reranker: Reranks = engine
-            return await reranker.rerank(request.texts[0], request.texts[1:]), 0, 0
-        tokenizer: Tokenizes = engine
-        spans = await tokenizer.tokenize(request.texts)
-        return spans, sum(map(len, spans)), 0
-
-    async def _stream(self, action: events.DispatchOne, engine: Generates, call: _Call) -> Token:
-        token = Token()
-        began = self._clock.now()
-        async with aclosing(engine.generate(call.request)) as stream:  # type: ignore[type-var]  # generators by contract
-            async for token in stream:
-                began = self._streamed(action, call, began, 1)
-                call.push(token)
-        if not token.finish:
-            raise ModelError(call.request.model, "its engine ended a stream without saying why")
-        return token
-
-    async def _forward(self, action: events.DispatchOne, engine: Forwards, call: _Call) -> tuple[None, int, int]:
-        chunk = Chunk()
-        began = self._clock.now()
-        async with aclosing(engine.forward(call.request)) as stream:  # type: ignore[type-var]  # as above
-            async for chunk in stream:
-                began = self._streamed(action, call, began, chunk.tokens)
-                call.push(chunk)
-                await call.room()
-        return None, chunk.prompt_tokens, chunk.completion_tokens
-
-    def _streamed(self, action: events.DispatchOne, call: _Call, last: int, tokens: int) -> int:
-        now = self._clock.now()
-        if not call.trail.first:
-            call.trail.first = max(now - last, 1) / SECOND
-            self._feed(events.Started(ticket=action.ticket, seconds=call.trail.first))
-        elif tokens:
-            itl = self._paces.setdefault(action.engine, Pace(now)).add(now - last, tokens, now)
-            if itl is not None:
-                self._feed(events.Paced(engine=action.engine, itl=itl))
-        return now
-
-    def _able(self, engine: str, request: Request) -> Any:
-        # A kind is also the name of the method that serves it; isinstance on a Protocol costs 20 times as much.
-        running: Engine = self.pools.engine(engine)
-        if request.kind not in running.kinds or not hasattr(running, request.kind):
-            able = ", ".join(running.kinds)
-            help = f"its backend serves: {able}; name another model in this step"
-            raise ModelError(request.model, f"it cannot {request.kind}", help)
-        return running
-
-    def _broke(
-        self, action: events.DispatchBatch | events.DispatchOne, began: int, model: str, error: BaseException
-    ) -> None:
-        # What a request got wrong, an engine says with an error of SAGE's; anything else is a defect of its own.
-        fatal = isinstance(error, Exception) and not isinstance(error, SageError)
-        if fatal:
-            error = ModelError(model, f"its engine raised {type(error).__name__}: {error}", CLOSED)
-            # Also what fails the streams that the engine had begun.
-            self._errors[action.engine] = error
-        if isinstance(error, Exception):
-            self._errors[action.ticket] = error
-        again = isinstance(error, AttemptFailed)
-        broke = events.Broke(
-            ticket=action.ticket,
-            seconds=(self._clock.now() - began) / SECOND,
-            reason=str(error) or type(error).__name__,
-            fatal=fatal,
-            again=again,
-            pause=error.pause if isinstance(error, AttemptFailed) else 0.0,
-        )
-        self._feed(broke)

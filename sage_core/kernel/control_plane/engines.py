@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -129,7 +130,7 @@ class EnginePools:
                 did = "lost its engine"
                 if not stop.is_set():
                     self._opened(engine, spec, identity, running)
-                    await stop.wait()
+                    await _until(stop, running, spec)
         except Exception as error:  # noqa: BLE001 - whatever a backend raises ends its requests, not the control plane
             if stop.is_set():
                 # What goes wrong while closing concerns no request.
@@ -155,6 +156,22 @@ class EnginePools:
         self._engines[engine] = running
         self._infos[engine] = info
         self._report(engine, info)
+
+
+async def _until(stop: asyncio.Event, running: Engine, spec: ModelSpec) -> None:
+    """Wait for `stop`. Raises what an engine that watches itself says before, when it is gone."""
+    watch: Callable[[], Coroutine[Any, Any, None]] | None = getattr(running, "watch", None)
+    if watch is None:
+        await stop.wait()
+        return
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(watch())
+        stopping = tasks.create_task(stop.wait())
+        await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
+        watching.cancel()
+        stopping.cancel()
+    if not stop.is_set():
+        raise ModelError(spec.name, "its engine is gone", "the next request opens another one")
 
 
 def _explained(spec: ModelSpec, did: str, error: Exception) -> Exception:

@@ -7,28 +7,30 @@ from typing import Any
 
 from sage_core.common.records import Chunk, Token
 
-#: Pieces of a stream that may lie unread before its engine has to wait, as far as it can.
-UNREAD = 256
+#: Pieces of a stream, and bytes of them, that may lie unread before its engine has to wait.
+UNREAD, UNREAD_BYTES = 256, 2**20
 
 
 class Reply:
     """One future, and for a stream the tokens before it; what comes after the end is dropped."""
 
-    __slots__ = ("_read", "_tokens", "done")
+    __slots__ = ("_bytes", "_read", "_tokens", "done")
 
     def __init__(self) -> None:
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        # Without a bound: no stream is longer than the tokens that were asked for.
         self._tokens: asyncio.Queue[Any] = asyncio.Queue()
+        self._bytes = 0
         self._read = asyncio.Event()
 
     def push(self, piece: Token | Chunk) -> None:
         """Hand over the next piece of a stream."""
+        if isinstance(piece, Chunk):
+            self._bytes += len(piece.data)
         self._tokens.put_nowait(piece)
 
     async def room(self) -> None:
         """Wait until a slow reader has caught up."""
-        while self._tokens.qsize() > UNREAD:
+        while self._tokens.qsize() > UNREAD or self._bytes > UNREAD_BYTES:
             self._read.clear()
             await self._read.wait()
 
@@ -52,4 +54,6 @@ class Reply:
         self._read.set()
         if piece is None:
             await self.done
+        elif isinstance(piece, Chunk):
+            self._bytes -= len(piece.data)
         return piece

@@ -9,5 +9,9 @@ from sage_core import hookimpl
 
 @hookimpl
 def sage_commands() -> Mapping[str, str]:
-    """The server, and what it tells and is told about its engines."""
-    return {"serve": "sage_gateway.serve:serve", "engines": "sage_gateway.engines:engines"}
+    """The server, what it tells and is told about its engines, and the keys it knows."""
+    return {
+        "serve": "sage_gateway.serve:serve",
+        "engines": "sage_gateway.engines:engines",
+        "keys": "sage_gateway.keys_command:keys",
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Protocol
 
 import msgspec
@@ -19,7 +20,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     admin: bool = False
     #: Whether the client may say itself which tenant it is: only where no keys are asked for.
     trusted: bool = False
-    #: Models it may ask for; None is all of them.
+    #: Models it may ask for, by name or pattern such as ``workflow/*``; None is all of them.
     models: tuple[str, ...] | None = None
     service_class: ServiceClass = "standard"
     priority: int = 0
@@ -27,6 +28,10 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     ttft: int | None = None
     tpot: int | None = None
     end_to_end: int | None = None
+
+    def allows(self, model: str) -> bool:
+        """Whether it may ask for this model."""
+        return self.models is None or any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
 class Permit(Protocol):
@@ -40,7 +45,11 @@ class Permit(Protocol):
 
 
 class Accounts(Protocol):
-    """Knows keys; made once by the gateway. Neither method may wait."""
+    """Knows keys; made once by the gateway. No method may wait."""
+
+    @property
+    def open_to_all(self) -> bool:
+        """Whether every caller is let in, so that only loopback may be bound."""
 
     def known(self, token: str) -> Account:
         """The account of a bearer token, empty where the client sent none; raises `ApiError` 401."""
@@ -65,6 +74,10 @@ class Open:
     def __init__(self) -> None:
         self._account = Account(admin=True, trusted=True)
         self._permit = Unbooked()
+
+    @property
+    def open_to_all(self) -> bool:
+        return True
 
     def known(self, token: str) -> Account:
         return self._account

@@ -10,8 +10,12 @@ from collections.abc import Mapping, Sequence
 
 from sage_core import Host, ModelSpec, Paths, Request
 from sage_core.serving import Config, Decided, Driver, EngineHost, resolve_models, size, suggest
-from sage_gateway.accounts import Account, Accounts, Open
+from sage_gateway.accounts import Account, Accounts
 from sage_gateway.errors import ApiError
+from sage_gateway.keyed import KeyedAccounts
+from sage_gateway.keys import KeyFile, keys_path
+from sage_gateway.limits import spending_path
+from sage_gateway.metrics import Metrics
 from sage_gateway.settings import GatewaySettings
 
 
@@ -22,7 +26,7 @@ class Gateway:
         host: the plugins.
         config: sage.toml; `reload` replaces it.
         settings: ``[gateway]`` of it.
-        accounts: who knows keys; any key is good without.
+        accounts: who knows keys; None means those of the project, and without any every caller is let in.
     """
 
     def __init__(
@@ -38,7 +42,10 @@ class Gateway:
         self.config = config
         self.paths = paths
         self.settings = settings
-        self.accounts: Accounts = accounts or Open()
+        self.metrics = Metrics()
+        self.accounts: Accounts = accounts or KeyedAccounts(
+            KeyFile(keys_path(paths)), spending=spending_path(paths), prices=settings.prices, used=self.metrics.used
+        )
         self.max_body = size(settings.max_body)
         self.models: Mapping[str, ModelSpec] = resolve_models({}, config.models, paths)
         #: Lines of the decision log by request, the latest last.
@@ -50,6 +57,7 @@ class Gateway:
         """Begin to serve: keep a pool for each model of sage.toml."""
         self.service = service
         self.driver: Driver = service.driver
+        self.metrics.open(service.driver)
         for spec in self.models.values():
             self.driver.serve(spec, queue=self.settings.queue_limits)
 
@@ -60,7 +68,7 @@ class Gateway:
     def model(self, name: str, account: Account) -> ModelSpec:
         """The model of a name; raises `ApiError` 404 with the candidates, of those that the account may ask for."""
         spec = self.models.get(name)
-        if spec is not None and (account.models is None or name in account.models):
+        if spec is not None and account.allows(name):
             return spec
         known = self.names(account)
         listed = f" Known: {', '.join(known)}." if known else " None is served."
@@ -69,10 +77,11 @@ class Gateway:
 
     def names(self, account: Account) -> list[str]:
         """Models that an account may ask for."""
-        return sorted(name for name in self.models if account.models is None or name in account.models)
+        return sorted(filter(account.allows, self.models))
 
     def observe(self, decisions: Sequence[tuple[Request, Decided]]) -> None:
-        """Remember what was decided; the driver's sink calls it."""
+        """Remember what was decided, and count it; the driver's sink calls it."""
+        self.metrics.observe(decisions)
         kept = self.decisions
         for _, line in decisions:
             if line.request in kept:

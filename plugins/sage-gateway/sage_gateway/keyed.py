@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,10 +11,28 @@ from sage_core import SECOND
 from sage_gateway.accounts import Account, Permit
 from sage_gateway.errors import ApiError
 from sage_gateway.keys import Key, KeyFile, Keyring
-from sage_gateway.limits import Limits, OverLimit, Price, read_spending, write_spending
+from sage_gateway.limits import Charge, Limits, OverLimit, Price, read_spending, write_spending
 
 #: Nanoseconds for which what was spent is not yet on the disk: what a killed gateway forgets at most.
 KEEP = 5 * SECOND
+
+
+class _Permit:
+    """A charge that also counts what was used."""
+
+    __slots__ = ("_charge", "_used")
+
+    def __init__(self, charge: Charge, used: Callable[[int, int], None]) -> None:
+        self._charge = charge
+        self._used = used
+
+    def settle(self, prompt_tokens: int, completion_tokens: int) -> None:
+        if self._charge.open:
+            self._charge.settle(prompt_tokens, completion_tokens)
+            self._used(prompt_tokens, completion_tokens)
+
+    def refund(self) -> None:
+        self._charge.refund()
 
 
 class KeyedAccounts:
@@ -21,6 +40,7 @@ class KeyedAccounts:
 
     Args:
         spending: the file that keeps what has been spent.
+        used: told the tenant, the model and the tokens in and out of each answer.
         clock: integer ns on a clock that only moves on.
     """
 
@@ -30,10 +50,12 @@ class KeyedAccounts:
         *,
         spending: Path,
         prices: Mapping[str, Price] | None = None,
+        used: Callable[[str, str, int, int], None] = lambda tenant, model, tokens_in, tokens_out: None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._ring = Keyring(file)
         self._clock = clock
+        self._used = used
         self._spending = spending
         self._prices = dict(prices or {})
         self._limits = Limits(self._prices, read_spending(spending))
@@ -82,7 +104,7 @@ class KeyedAccounts:
             raise ApiError(429, str(over), code=code, retry_after=over.retry_after) from None
         if now - self._kept_at > KEEP:
             self.keep()
-        return charge
+        return _Permit(charge, functools.partial(self._used, account.tenant, model))
 
     def usage(self, account: Account) -> dict[str, float]:
         """What an account's key has used."""

@@ -10,6 +10,7 @@ import msgspec
 
 from sage_core import BadValue, ConfigError, QueueLimits
 from sage_core.serving import seconds, size
+from sage_gateway.limits import Price
 
 SECOND = 1_000_000_000
 
@@ -40,6 +41,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     #: Requests whose decisions are kept in memory for ``/sage/v1/requests/{id}``.
     decisions: Annotated[int, msgspec.Meta(ge=0)] = 10_000
     queue: QueueSettings = QueueSettings()
+    #: What a million tokens of a model cost, against the budgets of keys; 1 in and 1 out where a model is not named.
+    prices: dict[str, Price] = {}
 
     @property
     def queue_limits(self) -> QueueLimits:

@@ -72,7 +72,9 @@ def serving(
     port: int = sock.getsockname()[1]
 
     async def main() -> None:
-        async with engine_host(host, paths, idle=None, config=config, watch=gateway.observe) as service:
+        async with engine_host(
+            host, paths, idle=None, config=config, record=gateway.metrics.record, watch=gateway.observe
+        ) as service:
             gateway.open(service)
             sock.listen(128)
             ready.set()

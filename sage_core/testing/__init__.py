@@ -9,6 +9,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sage_core.testing.batching import Answer as Answer
+    from sage_core.testing.batching import BatchingModel as BatchingModel
+    from sage_core.testing.batching import Call as Call
+    from sage_core.testing.batching import Simulation as Simulation
     from sage_core.testing.clock import FakeClock as FakeClock
     from sage_core.testing.engine_contract import BackendContract as BackendContract
     from sage_core.testing.engine_contract import EmbedderContract as EmbedderContract
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 
 #: Module below this package → the public names it owns.
 _OWNERS = {
+    "batching": "Answer BatchingModel Call Simulation",
     "clock": "FakeClock",
     "engine_contract": "BackendContract EmbedderContract GeneratorContract RerankerContract TokenizerContract",
     "engines": "FakeBackend FakeEngine FakeOptions",

@@ -25,18 +25,22 @@ class RequestClassifier:
     def classify(self, outline: Outline, now: int) -> Work:
         """Describe the request as one work; the manager cuts large embed requests into several. Pure."""
         caller = outline.caller
+        until = [each for each in (caller.ttft, caller.remaining) if each is not None]
         return Work(
             id=outline.id,
             # Finding token limits is quick and uses no seat, so it must not wait behind a batch.
             lane=tokenizing(outline.lane) if outline.kind == "tokenize" else outline.lane,
             kind=outline.kind,
             arrival=now,
-            deadline=None if caller.remaining is None else now + caller.remaining,
+            deadline=now + min(until) if until else None,
+            tpot=caller.tpot,
             tenant=caller.tenant,
             service_class=caller.service_class,
+            priority=caller.priority,
             tokens_in=sum(self.tokens(outline)),
             tokens_out=self._expected_output(outline),
             rows=max(1, len(outline.sizes)),
+            prefix=outline.prefix,
         )
 
     def tokens(self, outline: Outline) -> list[int]:

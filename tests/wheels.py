@@ -34,6 +34,8 @@ def look_into(wheel: Path) -> list[str]:
     """Return what is wrong with a wheel's content."""
     names = zipfile.ZipFile(wheel).namelist()
     wrong = [f"{wheel.name} holds {name}" for name in names if "tests/" in name or name.endswith((".pyc", ".toml"))]
+    if wheel.name.startswith("sage_native-"):
+        wrong += [] if any(name.endswith((".so", ".pyd")) for name in names) else [f"{wheel.name} holds no kernel"]
     if wheel.name.startswith("sage_core-"):
         wrong += [f"{wheel.name} lacks {name}" for name in SHIPPED if name not in names]
     if not any(name.endswith(".dist-info/licenses/LICENSE") for name in names):
@@ -79,7 +81,8 @@ def main(work: Path) -> None:
     require(list((work / "dist" / "sage-core").glob("*.tar.gz")), "the core's wheel was built from its source archive")
     bundled = list(plugins())
     wheels = {each.name: build(each.folder, work / "dist" / each.name, "--wheel") for each in bundled}
-    wrong = [problem for wheel in (core, *wheels.values()) for problem in look_into(wheel)]
+    native = build(ROOT / "native", work / "dist" / "sage-native")
+    wrong = [problem for wheel in (core, native, *wheels.values()) for problem in look_into(wheel)]
     require(not wrong, f"the wheels hold what they should {' '.join(wrong)}")
 
     alone = environment(work / "alone", [str(core)]) / "sage"
@@ -88,8 +91,11 @@ def main(work: Path) -> None:
     )
     require(call(work, alone, "doctor")["ok"], "`sage doctor` finds no problem with the core alone")
 
+    require(call(work, alone, "version")["kernels"] == "pure Python", "the core works without compiled kernels")
+
     pinned = [f"{each.name}{each.extras} @ {wheels[each.name].as_uri()}" for each in bundled]
-    full = environment(work / "full", [f"sage-core @ {core.as_uri()}", *pinned]) / "sage"
+    full = environment(work / "full", [f"sage-core @ {core.as_uri()}", str(native), *pinned]) / "sage"
+    require(call(work, full, "version")["kernels"].startswith("sage-native "), "the compiled kernels are used")
     listed = {row["distribution"] for row in call(work, full, "plugins", "list") if not row["error"]}
     require(listed == {"", *wheels}, "every plugin is there")
     for model in call(work, full, "models", "list"):

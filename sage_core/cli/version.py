@@ -12,6 +12,7 @@ import click
 from sage_core import __version__
 from sage_core.cli.app import App, pass_app
 from sage_core.cli.output import json_option, print_json
+from sage_core.kernel.control_plane.packing import KERNELS
 
 #: Dependencies whose version decides results or stored formats.
 LIBRARIES = ("pluggy", "msgspec", "sqlalchemy", "alembic", "pyarrow", "numpy")
@@ -39,11 +40,15 @@ def version(app: App, as_json: bool) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, the platform, SQLite and the libraries; ``missing`` for one that is not installed."""
+    """Versions of Python, the platform, SQLite and the libraries; ``missing`` for one that is not installed.
+
+    Last, what computes the kernels that `sage-native` has compiled.
+    """
     found = {"python": platform.python_version(), "platform": platform.platform(), "sqlite": sqlite3.sqlite_version}
     for name in LIBRARIES:
         try:
             found[name] = installed_version(name)
         except PackageNotFoundError:
             found[name] = "missing"
+    found["kernels"] = KERNELS
     return found

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from sage_core.testing.batching import Call as Call
     from sage_core.testing.batching import Simulation as Simulation
     from sage_core.testing.clock import FakeClock as FakeClock
+    from sage_core.testing.clock import LoopClock as LoopClock
+    from sage_core.testing.clock import SkippingLoop as SkippingLoop
+    from sage_core.testing.clock import run_skipping as run_skipping
     from sage_core.testing.engine_contract import BackendContract as BackendContract
     from sage_core.testing.engine_contract import EmbedderContract as EmbedderContract
     from sage_core.testing.engine_contract import GeneratorContract as GeneratorContract
@@ -39,11 +42,12 @@ if TYPE_CHECKING:
     from sage_core.testing.selectors import NodeScorerContract as NodeScorerContract
     from sage_core.testing.store import JobStoreContract as JobStoreContract
     from sage_core.testing.triggers import TriggerContract as TriggerContract
+    from sage_core.testing.upstream import FakeUpstream as FakeUpstream
 
 #: Module below this package → the public names it owns.
 _OWNERS = {
     "batching": "Answer BatchingModel Call Simulation",
-    "clock": "FakeClock",
+    "clock": "FakeClock LoopClock SkippingLoop run_skipping",
     "engine_contract": "BackendContract EmbedderContract GeneratorContract RerankerContract TokenizerContract",
     "engines": "FakeBackend FakeEngine FakeOptions",
     "fleet": "Driven FakeFleet drive",
@@ -56,6 +60,7 @@ _OWNERS = {
     "selectors": "NodeFilterContract NodePickerContract NodeScorerContract",
     "store": "JobStoreContract",
     "triggers": "TriggerContract",
+    "upstream": "FakeUpstream",
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _OWNERS.items() for name in names.split()}
 

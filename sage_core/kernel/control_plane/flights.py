@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from sage_core.common.records import Place, Record, Work
 from sage_core.kernel.control_plane.embedding_executor import LINGER, EmbeddingExecutor, OpenBatch, Slice
 from sage_core.kernel.control_plane.events import Decided, DispatchBatch, End, Outcome, Outline
-from sage_core.kernel.control_plane.fleet import Ledger, Seats
+from sage_core.kernel.control_plane.fleet import Ledger
+from sage_core.kernel.control_plane.seats import Seats
 
 
 class Live:

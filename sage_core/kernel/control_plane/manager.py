@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from sage_core.common.contracts import Scheduler
+from sage_core.common.clock import SECOND
 from sage_core.common.errors import UsageError
 from sage_core.common.records import (
     Dispatch,
@@ -17,27 +17,24 @@ from sage_core.common.records import (
     Idle,
     Lane,
     Place,
-    PoolSpec,
     Progress,
     Rejected,
     Shed,
     Work,
 )
 from sage_core.kernel.control_plane import events
-from sage_core.kernel.control_plane.backlog import Backlog, fifo
+from sage_core.kernel.control_plane.backlog import fifo
 from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor
 from sage_core.kernel.control_plane.fleet import Ledger, Selects
 from sage_core.kernel.control_plane.flights import Fate, Flight, Flights, Live, decided, ended
-from sage_core.kernel.control_plane.pool import Pool, Standing
+from sage_core.kernel.control_plane.pool import Pool
+from sage_core.kernel.control_plane.pools import Policies, Pools
 from sage_core.kernel.control_plane.request_classifier import RequestClassifier, pool_of
 
 #: Engines that may be lost with a work, any of which it may have killed, before that becomes the caller's error.
 LOSSES = 2
 #: Attempts that engines may fail before the last of their errors becomes the caller's.
 ATTEMPTS = 3
-
-#: Makes the scheduler of this name; the empty name is the deployment's own.
-Policies = Callable[[str], Scheduler]
 
 
 class ControlPlaneManager:
@@ -49,19 +46,13 @@ class ControlPlaneManager:
     """
 
     def __init__(self, policies: Policies = lambda name: fifo(), selector: Selects | None = None) -> None:
-        self._policies = policies
-        self._policy = ""
         self._executor = EmbeddingExecutor()
         self._classifier = RequestClassifier()
         self._ledger = Ledger(self._executor, selector)
         self._ledger.drains = self._drain_of
         self._flights = Flights(self._ledger, self._executor)
-        self._pools: dict[Lane, Pool] = {}
-        #: Pools whose queue or engines have changed in this instant, in order.
-        self._touched: dict[Lane, Pool] = {}
-        self._pool_of_engine: dict[str, Pool] = {}
+        self._pools = Pools(policies, self._ledger, self._flights, self._executor, self._act)
         self._live: dict[str, Live] = {}
-        self._engines = 0
         self._now = 0
         self._armed: int | None = None
         self._actions: list[events.Action] = []
@@ -84,22 +75,22 @@ class ControlPlaneManager:
     @property
     def faults(self) -> tuple[str, ...]:
         """What was wrong with the policies and the selector that had to be replaced."""
-        return (*(fault for pool in self._pools.values() for fault in pool.backlog.faults), *self._ledger.faults)
+        return (*(fault for pool in self._pools.lanes.values() for fault in pool.backlog.faults), *self._ledger.faults)
 
     @property
     def held(self) -> int:
         """Everything in flight, queued or booked: 0 means that each request has ended and each credit is back."""
-        queued = sum(len(pool.backlog) + len(pool.line) for pool in self._pools.values())
+        queued = sum(len(pool.backlog) + len(pool.line) for pool in self._pools.lanes.values())
         return len(self._live) + queued + len(self._flights) + self._executor.size + self._ledger.taken
 
     @property
     def pools(self) -> dict[Lane, Pool]:
         """Every pool, for those who look; only the manager changes them."""
-        return self._pools
+        return self._pools.lanes
 
     def place(self, engine: str) -> Place | None:
         """What an engine holds, for those who look; None while it is not up."""
-        pool = self._pool_of_engine.get(engine)
+        pool = self._pools.by_engine.get(engine)
         seats = self._ledger.seats(engine, pool.lane) if pool is not None else None
         return None if seats is None else seats.place
 
@@ -109,13 +100,13 @@ class ControlPlaneManager:
         self._now = now
         for event in inputs:
             self._handlers[type(event)](event, now)
-        for pool in self._pools.values():
+        for pool in self._pools.lanes.values():
             if pool.wake is not None and pool.wake <= now:
-                self._touch(pool)
-        while self._touched or self._depart(now):
-            while self._touched:
-                self._settle(self._touched.pop(next(iter(self._touched))), now)
-        self._arm([*(pool.wake for pool in self._pools.values()), *self._flights.wake()])
+                self._pools.touch(pool)
+        while self._pools.touched or self._depart(now):
+            while self._pools.touched:
+                self._settle(self._pools.touched.pop(next(iter(self._pools.touched))), now)
+        self._arm([*(pool.wake for pool in self._pools.lanes.values()), *self._flights.wake()])
         return self._actions
 
     # ------------------------------------------------------------ inputs: requests
@@ -124,7 +115,7 @@ class ControlPlaneManager:
         outline = event.outline
         if outline.id in self._live:
             raise UsageError(f"request {outline.id!r} is in flight already", "ids are unique among live requests")
-        pool = self._pool(outline.lane, outline.model)
+        pool = self._pools.get(outline.lane, outline.model)
         live = self._live[outline.id] = Live(outline, now)
         refused = pool.refusal(sum(outline.sizes))
         if refused is not None:
@@ -138,27 +129,27 @@ class ControlPlaneManager:
             pool.enter(live)
             self._enter(live, now)
         elif not pool.hopeful(now):
-            self._finish(live, self._no_engine(pool, now), now)
+            self._finish(live, _no_engine(pool, now), now)
         else:
             pool.enter(live)
             pool.room[outline.id] = live
-        self._touch(pool)
+        self._pools.touch(pool)
 
     def _started(self, event: events.Started, now: int) -> None:
         flight = self._flights.get(event.ticket)
         if flight is not None and not flight.streamed:
             self._flights.stream(flight, event.seconds)
-            pool = self._pool(flight.seats.lane)
+            pool = self._pools.get(flight.seats.lane)
             pool.backlog.observe(First(work=flight.works[0], engine=flight.seats.engine, seconds=event.seconds), now)
-            self._touch(pool)
+            self._pools.touch(pool)
 
     def _completed(self, event: events.Completed, now: int) -> None:
         flight = self._land(event, now)
         if flight is None:
             return
-        standing = self._standing(flight.seats.engine)
+        standing = self._pools.standing(flight.seats.engine)
         standing.succeed()
-        pool = self._pool_of_engine[standing.engine]
+        pool = self._pools.by_engine[standing.engine]
         pool.recovered(standing.member)
         if standing.paused_until is not None or flight.seats.probing:
             standing.paused_until = None
@@ -196,12 +187,12 @@ class ControlPlaneManager:
 
     def _stumble(self, flight: Flight, event: events.Broke, now: int) -> None:
         engine = flight.seats.engine
-        standing = self._standing(engine)
+        standing = self._pools.standing(engine)
         if standing.state == "up" and standing.fail(now, event.pause):
             self._ledger.close(engine)
         if flight.aborted:
             return
-        pool = self._pool_of_engine[engine]
+        pool = self._pools.by_engine[engine]
         for work in flight.works:
             tried = flight.live or self._executor.slice(work.id)
             tried.attempts += 1
@@ -219,7 +210,7 @@ class ControlPlaneManager:
     # ------------------------------------------------------------ inputs: engines and settings
 
     def _engine_opened(self, event: events.EngineOpened, now: int) -> None:
-        pool = self._pool_of_engine.get(event.engine)
+        pool = self._pools.by_engine.get(event.engine)
         if pool is None:
             return
         standing = pool.engines[event.engine]
@@ -229,63 +220,63 @@ class ControlPlaneManager:
         for live in list(pool.room.values()):
             del pool.room[live.outline.id]
             self._enter(live, now)
-        self._touch(pool)
+        self._pools.touch(pool)
 
     def _engine_lost(self, event: events.EngineLost, now: int) -> None:
-        pool = self._pool_of_engine.get(event.engine)
+        pool = self._pools.by_engine.get(event.engine)
         if pool is None:
             return
         if pool.engines[event.engine].state != "starting":
             self._strike(event.engine, event.reason, now, culprit=False)
             return
-        self._remove(pool, event.engine, event.reason, now)
+        self._pools.remove(pool, event.engine, event.reason, now)
         if not pool.count("starting", "up"):
             self._refuse(pool, Fate(outcome="failed", reason=event.reason, engine=event.engine), now)
 
     def _paced(self, event: events.Paced, now: int) -> None:
-        pool = self._pool_of_engine.get(event.engine)
+        pool = self._pools.by_engine.get(event.engine)
         if pool is not None:
             self._ledger.pace(event.engine, event.itl)
             pool.backlog.observe(Progress(engine=event.engine, itl=event.itl), now)
-            self._touch(pool)
+            self._pools.touch(pool)
 
     def _pool_set(self, event: events.PoolSet, now: int) -> None:
-        pool = self._pools.get(event.pool.lane)
+        pool = self._pools.lanes.get(event.pool.lane)
         if pool is None:
-            pool = self._add(event.pool)
+            pool = self._pools.add(event.pool)
         else:
             before, pool.spec = pool.spec.policy, event.pool
             if before != event.pool.policy:
                 self._switch(pool, now)
             for standing in [each for each in pool.engines.values() if each.member >= event.pool.members]:
-                self._drain(pool, standing)
-        self._touch(pool)
+                self._pools.drain(pool, standing)
+        self._pools.touch(pool)
 
     def _pool_gone(self, event: events.PoolGone, now: int) -> None:
-        pool = self._pools.get(event.lane)
+        pool = self._pools.lanes.get(event.lane)
         if pool is not None:
             pool.spec = msgspec.structs.replace(pool.spec, members=0, min=0)
             for standing in list(pool.engines.values()):
-                self._drain(pool, standing)
+                self._pools.drain(pool, standing)
             self._refuse(pool, Fate(outcome="unavailable", reason="the model is not served any more"), now)
-            self._touch(pool)
+            self._pools.touch(pool)
 
     def _policy_set(self, event: events.PolicySet, now: int) -> None:
         if event.lane:
-            pool = self._pool(event.lane)
+            pool = self._pools.get(event.lane)
             pool.spec = msgspec.structs.replace(pool.spec, policy=event.policy)
             self._switch(pool, now)
             return
-        self._policy = event.policy
-        for pool in self._pools.values():
+        self._pools.policy = event.policy
+        for pool in self._pools.lanes.values():
             if not pool.spec.policy:
                 self._switch(pool, now)
 
     def _drained(self, event: events.Drain, now: int) -> None:
-        pool = self._pool_of_engine.get(event.engine)
+        pool = self._pools.by_engine.get(event.engine)
         if pool is not None:
-            self._drain(pool, pool.engines[event.engine])
-            self._touch(pool)
+            self._pools.drain(pool, pool.engines[event.engine])
+            self._pools.touch(pool)
 
     def _ticked(self, event: events.Tick, now: int) -> None:
         # The timer has gone off: the same time may have to be armed anew.
@@ -304,7 +295,7 @@ class ControlPlaneManager:
             parts = self._executor.take(outline, work, self._classifier.tokens(outline), capacity)
             if not parts:
                 # Every text is in flight already.
-                self._pool(outline.lane).leave(live)
+                self._pools.get(outline.lane).leave(live)
             for part in parts:
                 # A rejected sibling has ended the request and emptied the rest.
                 if part.rows:
@@ -314,12 +305,12 @@ class ControlPlaneManager:
             self._queue(work, now)
 
     def _queue(self, work: Work, now: int) -> None:
-        pool = self._pool(pool_of(work))
+        pool = self._pools.get(pool_of(work))
         work = msgspec.structs.replace(work, cost=self._ledger.cost(work))
         verdict = pool.backlog.submit(work, now)
         if isinstance(verdict, Rejected):
             self._give_up(work, _rejection(verdict), now)
-        self._touch(pool)
+        self._pools.touch(pool)
 
     def _retry(self, flight: Flight, work: Work, reason: str, now: int, *, suspect: bool) -> None:
         if flight.aborted:
@@ -339,7 +330,7 @@ class ControlPlaneManager:
             self._actions.append(decided(live, fate, now, rows=len(share.rows), tokens=share.tokens))
             if complete:
                 del self._live[request]
-                self._pool(live.outline.lane).leave(live)
+                self._pools.get(live.outline.lane).leave(live)
                 self._actions.append(ended(live, fate))
 
     def _give_up(self, work: Work, fate: Fate, now: int) -> None:
@@ -355,7 +346,7 @@ class ControlPlaneManager:
 
     def _end(self, live: Live, fate: Fate, now: int) -> None:
         outline = live.outline
-        pool = self._pool(outline.lane)
+        pool = self._pools.get(outline.lane)
         del self._live[outline.id]
         pool.leave(live)
         for part in self._executor.leave(outline.id):
@@ -367,7 +358,7 @@ class ControlPlaneManager:
         if live.flight is not None and self._flights.get(live.flight.ticket) is not None:
             live.flight.aborted = True
             self._actions.append(events.Abort(ticket=live.flight.ticket))
-        self._touch(pool)
+        self._pools.touch(pool)
         self._actions.append(ended(live, fate))
 
     # ------------------------------------------------------------ decisions
@@ -377,8 +368,8 @@ class ControlPlaneManager:
             fate = Fate(outcome="shed", reason="it waited too long", retry_after=pool.retry_after(now))
             self._finish(live, fate, now)
         until = self._schedule(pool, now)
-        self._tend(pool, now)
-        pool.wake = min((at for at in (until, *self._alarms(pool, now)) if at is not None), default=None)
+        self._pools.tend(pool, now)
+        pool.wake = min((at for at in (until, *self._pools.alarms(pool, now)) if at is not None), default=None)
 
     def _schedule(self, pool: Pool, now: int) -> int | None:
         for part in self._executor.due(pool.lane, now):
@@ -417,7 +408,7 @@ class ControlPlaneManager:
 
     def _explain(self, flight: Flight, pool: Pool, decision: Dispatch, candidates: tuple[Place, ...]) -> None:
         flight.candidates = candidates
-        flight.policy = pool.spec.policy or self._policy
+        flight.policy = pool.spec.policy or self._pools.policy
         flight.why = decision.why
 
     def _departed(self, what: events.DispatchBatch | Flight | None, now: int) -> None:
@@ -426,14 +417,14 @@ class ControlPlaneManager:
         elif what is not None:
             for part in what.slices:
                 self._executor.fail(part)
-                pool = self._pool(pool_of(part.work))
+                pool = self._pools.get(pool_of(part.work))
                 pool.backlog.observe(Finished(work=part.work, engine=what.seats.engine, ok=False), now)
 
     def _depart(self, now: int) -> bool:
         departed = list(self._flights.depart(now))
         for each in departed:
             engine = each.engine if isinstance(each, events.DispatchBatch) else each.seats.engine
-            self._touch(self._pool_of_engine[engine])
+            self._pools.touch(self._pools.by_engine[engine])
             self._departed(each, now)
         return bool(departed)
 
@@ -442,7 +433,7 @@ class ControlPlaneManager:
         if flight is None:
             return None
         engine = flight.seats.engine
-        pool = self._pool_of_engine[engine]
+        pool = self._pools.by_engine[engine]
         if self._ledger.resting(engine):
             pool.engines[engine].since = now
         if isinstance(event, events.Completed):
@@ -458,101 +449,23 @@ class ControlPlaneManager:
                 ok=isinstance(event, events.Completed),
             )
             pool.backlog.observe(finished, now)
-        self._touch(pool)
+        self._pools.touch(pool)
         return flight
 
-    # ------------------------------------------------------------ engines
-
-    def _tend(self, pool: Pool, now: int) -> None:
-        """Wake engines that were left alone, close those that drain or rest, open what is missing."""
-        for standing in list(pool.engines.values()):
-            if standing.paused_until is not None and standing.paused_until <= now:
-                standing.paused_until = None
-                if standing.state == "up":
-                    self._ledger.reopen(standing.engine, probing=standing.failures > 0)
-                    self._touch(pool)
-            drained = standing.state == "draining" and self._ledger.resting(standing.engine)
-            if drained or self._superfluous(pool, standing, now):
-                self._close(pool, standing, now)
-        while pool.count("starting", "up") < self._wanted(pool):
-            member = pool.candidate(now)
-            if member is None:
-                break
-            self._engines += 1
-            engine = f"{pool.lane}#{self._engines}"
-            pool.engines[engine] = Standing(engine, member, now)
-            self._pool_of_engine[engine] = pool
-            self._actions.append(events.StartEngine(engine=engine, lane=pool.lane, member=member))
-
-    def _wanted(self, pool: Pool) -> int:
-        wanted = pool.spec.min
-        if pool.line or pool.backlog or self._executor.holds(pool.lane):
-            up = pool.count("up")
-            wanted = max(wanted, 1)
-            growing = 0 < up < pool.spec.members and not pool.count("starting")
-            if growing and pool.backlog.cost + self._ledger.held(pool.lane) > pool.spec.grow * up:
-                wanted = max(wanted, up + 1)
-        return min(wanted, pool.spec.members)
-
-    def _superfluous(self, pool: Pool, standing: Standing, now: int) -> bool:
-        idle = pool.spec.idle
-        return (
-            idle is not None
-            and standing.state == "up"
-            and not pool.line
-            and self._ledger.resting(standing.engine)
-            and standing.since + idle <= now
-            and pool.count("starting", "up") > pool.spec.min
-        )
-
-    def _alarms(self, pool: Pool, now: int) -> Iterable[int | None]:
-        limit = pool.spec.queue.wait
-        if limit is not None and pool.line:
-            yield next(iter(pool.line.values())).arrival + limit
-        for standing in pool.engines.values():
-            yield standing.paused_until
-            if pool.spec.idle is not None and standing.state == "up" and self._ledger.resting(standing.engine):
-                at = standing.since + pool.spec.idle
-                # One that is kept open is not looked at again and again.
-                yield at if at > now else None
-        if pool.count("starting", "up") < self._wanted(pool):
-            yield pool.next_candidate()
-
-    def _drain(self, pool: Pool, standing: Standing) -> None:
-        if standing.state == "up":
-            standing.state = "draining"
-            self._ledger.close(standing.engine)
-        elif standing.state == "starting":
-            self._forget(pool, standing.engine)
-            self._actions.append(events.StopEngine(engine=standing.engine))
-
-    def _close(self, pool: Pool, standing: Standing, now: int) -> None:
-        self._ledger.remove(standing.engine)
-        pool.backlog.observe(EngineDown(engine=standing.engine, lane=pool.lane), now)
-        self._forget(pool, standing.engine)
-        self._actions.append(events.StopEngine(engine=standing.engine))
+    # ------------------------------------------------------------ engines that end
 
     def _strike(self, engine: str, reason: str, now: int, *, culprit: bool) -> None:
         # Where the culprit is known, the rest of what the engine held is above suspicion.
-        pool = self._pool_of_engine.get(engine)
+        pool = self._pools.by_engine.get(engine)
         if pool is None or self._ledger.remove(engine) is None:
             return
         pool.backlog.observe(EngineDown(engine=engine, lane=pool.lane), now)
-        self._remove(pool, engine, reason, now)
+        self._pools.remove(pool, engine, reason, now)
         for flight in self._flights.crash(engine):
             if not flight.aborted:
                 self._actions.append(events.Abort(ticket=flight.ticket))
             for work in flight.works:
                 self._retry(flight, work, reason, now, suspect=not culprit)
-
-    def _remove(self, pool: Pool, engine: str, reason: str, now: int) -> None:
-        pool.stumbled(pool.engines[engine].member, reason, now)
-        self._forget(pool, engine)
-        self._touch(pool)
-
-    def _forget(self, pool: Pool, engine: str) -> None:
-        del pool.engines[engine]
-        del self._pool_of_engine[engine]
 
     def _refuse(self, pool: Pool, fate: Fate, now: int) -> None:
         for live in list(pool.room.values()):
@@ -562,45 +475,30 @@ class ControlPlaneManager:
                 pool.backlog.withdraw(work, now)
                 self._give_up(work, fate, now)
 
-    def _standing(self, engine: str) -> Standing:
-        return self._pool_of_engine[engine].engines[engine]
-
     # ------------------------------------------------------------ pools
 
-    def _pool(self, lane: Lane, model: str = "") -> Pool:
-        lane = lane.removesuffix(":tokenize")
-        pool = self._pools.get(lane)
-        return self._add(PoolSpec(lane=lane, model=model or lane)) if pool is None else pool
-
-    def _add(self, spec: PoolSpec) -> Pool:
-        def alone() -> bool:
-            return all(self._ledger.resting(engine) for engine in pool.engines)
-
-        backlog = Backlog(self._policies(spec.policy or self._policy), self._ledger, self._flights.objection, alone)
-        pool = self._pools[spec.lane] = Pool(spec, backlog)
-        return pool
-
     def _switch(self, pool: Pool, now: int) -> None:
-        for work, verdict in pool.backlog.switch(self._policies(pool.spec.policy or self._policy), now):
+        for work, verdict in pool.backlog.switch(self._pools.scheduler(pool), now):
             self._give_up(work, _rejection(verdict), now)
-        self._touch(pool)
-
-    def _touch(self, pool: Pool) -> None:
-        self._touched[pool.lane] = pool
+        self._pools.touch(pool)
 
     def _drain_of(self, lane: Lane) -> float:
-        return self._pool(lane).drain(self._now)
+        return self._pools.get(lane).drain(self._now)
 
-    def _no_engine(self, pool: Pool, now: int) -> Fate:
-        at = pool.next_candidate()
-        later = None if at is None else max(0.0, (at - now) / 1e9)
-        return Fate(outcome="unavailable", reason=pool.trouble or "none is configured", retry_after=later)
+    def _act(self, action: events.Action) -> None:
+        self._actions.append(action)
 
     def _arm(self, times: Iterable[int | None]) -> None:
         at = min((time for time in times if time is not None), default=None)
         if at != self._armed:
             self._armed = at
             self._actions.append(events.ArmTimer(at=at))
+
+
+def _no_engine(pool: Pool, now: int) -> Fate:
+    at = pool.next_candidate()
+    later = None if at is None else max(0.0, (at - now) / SECOND)
+    return Fate(outcome="unavailable", reason=pool.trouble or "none is configured", retry_after=later)
 
 
 def _rejection(verdict: Rejected) -> Fate:

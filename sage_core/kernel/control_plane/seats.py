@@ -1,0 +1,159 @@
+"""What the ledger keeps for each engine: its credits, its rates, and the prompts it has seen."""
+
+from __future__ import annotations
+
+from sage_core.common.clock import SECOND
+from sage_core.common.records import EngineInfo, Lane, Place, Work
+from sage_core.kernel.control_plane.embedding_executor import OpenBatch
+from sage_core.kernel.control_plane.request_classifier import tokenizing
+
+#: Tokenize calls an engine takes at a time, beside its seats.
+TOKENIZE_SEATS = 2
+#: Tokens that the first guess of a rate counts for, and tokens after which what was measured begins to fade.
+GUESSED, REMEMBERED = 256, 16_384
+#: Blocks of prompts remembered for each engine.
+REMEMBERED_BLOCKS = 65_536
+
+
+class Seats:
+    """Credits of one engine in one lane."""
+
+    __slots__ = (
+        "_place",
+        "batch",
+        "capacity",
+        "closed",
+        "context",
+        "engine",
+        "itl",
+        "lane",
+        "limit",
+        "load",
+        "prefill",
+        "price",
+        "probing",
+        "running",
+        "slos",
+    )
+
+    def __init__(self, info: EngineInfo, lane: Lane, limit: int) -> None:
+        self.engine = info.id
+        self.capacity = info.capacity
+        self.price = info.price
+        self.lane = lane
+        self.limit = limit
+        #: Prompt tokens without a first output token, and tokens of context reserved.
+        self.prefill = 0
+        self.context = 0
+        #: Seconds between output tokens, of late.
+        self.itl = 0.0
+        #: The `Work.tpot` of what it holds, where it has one.
+        self.slos: list[int] = []
+        #: Nothing is sent to it: it drains, or is left alone for a while; `probing`: one dispatch, to see.
+        self.closed = False
+        self.probing = False
+        self._place: Place | None = None
+        #: Dispatches in the engine, an open batch included.
+        self.running = 0
+        #: Predicted engine-seconds of what it holds.
+        self.load = 0.0
+        #: The batch that still takes rows; it has taken its seat already.
+        self.batch: OpenBatch | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether a dispatch may take a seat."""
+        return not self.closed and self.running < (1 if self.probing else self.limit)
+
+    @property
+    def place(self) -> Place:
+        """The engine as policies see it, made once for each change."""
+        if self._place is None:
+            self._place = Place(
+                engine=self.engine,
+                running=self.running,
+                load=self.load,
+                prefill=self.prefill,
+                context=self.context,
+                itl=self.itl if self.running else 0.0,
+                tpot=min(self.slos) / SECOND if self.slos else 0.0,
+                price=self.price,
+            )
+        return self._place
+
+    def changed(self) -> None:
+        """Forget the place made before."""
+        self._place = None
+
+    def fits(self, work: Work) -> bool:
+        """Whether the engine has the tokens for it; an empty one takes anything."""
+        limits = self.capacity
+        if limits.prefill_tokens and self.prefill and self.prefill + work.tokens_in > limits.prefill_tokens:
+            return False
+        tokens = work.tokens_in + work.tokens_out
+        return not (limits.kv_tokens and self.context and self.context + tokens > limits.kv_tokens)
+
+
+class Member:
+    """One ready engine."""
+
+    __slots__ = ("info", "lane", "main", "tokenize")
+
+    def __init__(self, info: EngineInfo, lane: Lane) -> None:
+        self.info = info
+        self.lane = lane
+        self.main = Seats(info, lane, max(1, info.capacity.sequences))
+        self.tokenize = Seats(info, tokenizing(lane), TOKENIZE_SEATS)
+
+    @property
+    def all(self) -> tuple[Seats, Seats]:
+        """Its seats in both lanes."""
+        return self.main, self.tokenize
+
+
+class Rate:
+    """Engine-seconds per token, by the tokens and seconds of late: short texts, whose time is mostly the call's own,
+    weigh as little as they cost."""
+
+    __slots__ = ("_seconds", "_tokens")
+
+    def __init__(self, guess: float) -> None:
+        self._seconds, self._tokens = guess * GUESSED, float(GUESSED)
+
+    @property
+    def per_token(self) -> float:
+        """The mean."""
+        return self._seconds / self._tokens
+
+    def add(self, tokens: int, seconds: float) -> None:
+        """Take one dispatch in."""
+        total = self._tokens + tokens
+        kept = min(1.0, REMEMBERED / total)
+        self._seconds = kept * (self._seconds + seconds)
+        self._tokens = kept * total
+
+
+class Prefixes:
+    """Blocks of prompts that an engine has seen, the latest ones."""
+
+    __slots__ = ("_blocks",)
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, None] = {}
+
+    def add(self, prefix: tuple[int, ...]) -> None:
+        """Take a prompt's blocks in, as the latest."""
+        for block in prefix:
+            self._blocks.pop(block, None)
+            self._blocks[block] = None
+        while len(self._blocks) > REMEMBERED_BLOCKS:
+            del self._blocks[next(iter(self._blocks))]
+
+    def blocks(self, prefix: tuple[int, ...]) -> int:
+        """How many of these blocks are there, from the first without a gap."""
+        found = 0
+        for block in prefix:
+            if block not in self._blocks:
+                break
+            found += 1
+        return found

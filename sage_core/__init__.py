@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sage_core.common.contracts import Scheduler as Scheduler
     from sage_core.common.contracts import Tokenizes as Tokenizes
     from sage_core.common.contracts import TriggerKind as TriggerKind
+    from sage_core.common.contracts import Watched as Watched
     from sage_core.common.cron import parse_cron as parse_cron
     from sage_core.common.errors import AttemptFailed as AttemptFailed
     from sage_core.common.errors import BadValue as BadValue
@@ -101,7 +102,7 @@ _OWNERS = {
     "api": "run",
     "common.clock": "MILLISECOND SECOND Clock",
     "common.contracts": "Backend Embeds Engine Fleet Forwards Generates InferenceClient NodeFilter NodePicker "
-    "NodeScorer Ordering Reranks Scheduler Tokenizes TriggerKind",
+    "NodeScorer Ordering Reranks Scheduler Tokenizes TriggerKind Watched",
     "common.cron": "parse_cron",
     "common.errors": "AttemptFailed BadValue ConfigError ModelError NoEngine OperatorError PluginError RequestRejected "
     "SageError UnknownName UsageError",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
@@ -33,7 +32,4 @@ class OpenAIBackend:
         async with Server(model, options) as server:
             engine = OpenAIEngine(model, options, server)
             await engine.ask_about_itself()
-            async with asyncio.TaskGroup() as tasks:
-                watch = tasks.create_task(server.watch())
-                yield engine
-                watch.cancel()
+            yield engine

@@ -96,6 +96,10 @@ class OpenAIEngine:
         if "embed" in self.kinds:
             self.dimension = int((await self.embed(["dimension"])).shape[1])
 
+    async def watch(self) -> None:
+        """Look after the server while it is silent."""
+        await self._server.watch()
+
     def _compare(self, body: bytes) -> None:
         try:
             known = {model.id: model for model in msgspec.json.decode(body, type=_Models).data}

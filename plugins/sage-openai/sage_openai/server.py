@@ -172,8 +172,11 @@ class Server:
     async def watch(self) -> None:
         """Look after a silent server; raises `ModelError` when it is gone."""
         failed = 0
-        while self.options.health:
-            await asyncio.sleep(self.options.health)
+        while True:
+            # Without an end: returning would say that the server is gone.
+            await asyncio.sleep(self.options.health or 3_600.0)
+            if not self.options.health:
+                continue
             if time.monotonic() - self.heard < self.options.health:
                 failed = 0
                 continue

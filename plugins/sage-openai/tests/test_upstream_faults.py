@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from sage_openai.backend import OpenAIBackend
 
-from sage_core import AttemptFailed, Chunk, Forwards, ModelError, ModelSpec, Request, SageError, Token
+from sage_core import AttemptFailed, Chunk, Forwards, ModelError, ModelSpec, Request, SageError, Token, Watched
 from sage_core.testing import FakeOptions, FakeUpstream
 from sage_core.testing.upstream import Fault
 
@@ -271,28 +271,43 @@ def test_an_error_inside_a_stream_ends_it() -> None:
     assert "its answer broke off" in within(use)
 
 
-def test_a_silent_server_that_is_gone_closes_its_engine() -> None:
-    async def use(upstream: FakeUpstream, engine: Any) -> None:
+def test_a_silent_server_that_is_gone_is_told() -> None:
+    async def use(upstream: FakeUpstream, engine: Any) -> str:
+        watch = asyncio.create_task(engine.watch())
         before = upstream.looks
         while upstream.looks < before + 2:  # noqa: ASYNC110 - the fake counts and tells nobody
             await asyncio.sleep(0.005)
         await upstream.stop()
         try:
-            await asyncio.Event().wait()
+            with pytest.raises(ModelError) as caught:
+                await watch
         finally:
             await upstream.start()
+        return str(caught.value)
 
-    with pytest.raises(ExceptionGroup) as caught:
-        within(use, health=0.02)
-    assert "is gone" in str(caught.value.exceptions[0])
-    assert "help: start it again" in str(caught.value.exceptions[0])
+    said = within(use, health=0.02)
+    assert "is gone" in said
+    assert "help: start it again" in said
 
 
 def test_an_ill_server_is_looked_at_until_it_is_given_up() -> None:
     async def use(upstream: FakeUpstream, engine: Any) -> None:
+        assert isinstance(engine, Watched)
         upstream.fault, upstream.status = "status", 503
-        await asyncio.Event().wait()
+        with pytest.raises(ModelError, match="is gone: it answers with status 503"):
+            await engine.watch()
 
-    with pytest.raises(ExceptionGroup) as caught:
-        within(use, health=0.02)
-    assert "is gone: it answers with status 503" in str(caught.value.exceptions[0])
+    within(use, health=0.02)
+
+
+def test_a_server_that_answers_is_not_looked_at() -> None:
+    async def use(upstream: FakeUpstream, engine: Any) -> int:
+        watch = asyncio.create_task(engine.watch())
+        before = upstream.looks
+        request = chat(stream=True, messages=[{"role": "user", "content": "word " * 200}], max_tokens=200)
+        assert (await told(engine.forward(request)))[1] == ""
+        looks = upstream.looks - before
+        watch.cancel()
+        return looks
+
+    assert within(use, health=0.1) == 0

@@ -38,7 +38,7 @@ class EngineHost:
 
     Args:
         idle: seconds it stays without clients; None is for ever.
-        own: folder of the decision log for requests that this process makes itself.
+        own: folder of the decision log for requests that this process makes itself; None where it makes none.
     """
 
     def __init__(self, *, idle: float | None = IDLE, own: Path | None = None) -> None:
@@ -53,8 +53,9 @@ class EngineHost:
 
     def log_of(self, request: Request) -> DecisionLog:
         """The decision log of the project that a request came from."""
-        log_of = self._log_of.get(request.id)
-        return self.open_log(str(self._own)) if log_of is None else log_of
+        if self._own is None or request.id in self._log_of:
+            return self._log_of[request.id]
+        return self.open_log(str(self._own))
 
     async def serve(self, path: Path) -> None:
         """Listen until nobody is left, or until `leave`."""

@@ -28,6 +28,16 @@ class Reply:
             self._bytes += len(piece.data)
         self._tokens.put_nowait(piece)
 
+    @property
+    def unread(self) -> int:
+        """Pieces that lie unread."""
+        return self._tokens.qsize()
+
+    @property
+    def unread_bytes(self) -> int:
+        """What they hold of chunks."""
+        return self._bytes
+
     async def room(self) -> None:
         """Wait until a slow reader has caught up."""
         while self._tokens.qsize() > UNREAD or self._bytes > UNREAD_BYTES:

@@ -54,6 +54,9 @@ class Accounts(Protocol):
     def known(self, token: str) -> Account:
         """The account of a bearer token, empty where the client sent none; raises `ApiError` 401."""
 
+    def keep(self) -> None:
+        """Write down what has been used, for the next process."""
+
     def admit(self, account: Account, model: str, tokens: int) -> Permit:
         """Book a request of about so many tokens; raises `ApiError` 403 or 429."""
 
@@ -81,6 +84,9 @@ class Open:
 
     def known(self, token: str) -> Account:
         return self._account
+
+    def keep(self) -> None:
+        """Nothing was used."""
 
     def admit(self, account: Account, model: str, tokens: int) -> Permit:
         return self._permit

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
+from sage_core import SECOND
 from sage_core.serving import Trail, log, seconds
 from sage_gateway.accounts import Account
 from sage_gateway.errors import ApiError, explained
@@ -152,12 +154,15 @@ class Exchange:
         own = [(b"x-sage-request-id", self.id.encode())]
         trail = self.trail
         if trail.engine:
-            spent = time.perf_counter() - self.began
-            overhead = max(0.0, spent - trail.wait - trail.first) * 1e3
+            wait, busy = trail.wait, trail.first
+            for line in self.gateway.decisions.get(self.id, ()):
+                # Of an answer that is there in full, the decision log knows more than the trail of its first piece.
+                wait, busy = max(wait, line.wait / SECOND), max(busy, line.actual)
+            overhead = max(0.0, time.perf_counter() - self.began - wait - busy)
             own += [
                 (b"x-sage-engine", trail.engine.encode()),
-                (b"x-sage-queue-ms", b"%.3f" % (trail.wait * 1e3)),
-                (b"x-sage-overhead-ms", b"%.3f" % overhead),
+                (b"x-sage-queue-ms", b"%.3f" % (wait * 1e3)),
+                (b"x-sage-overhead-ms", b"%.3f" % (overhead * 1e3)),
             ]
         return own
 
@@ -204,7 +209,7 @@ class Exchange:
         """Tell the client, in whatever way is still open: as an answer, or as the last event of a stream."""
         told = explained(error)
         if told.status >= 500:
-            log("request_failed", level=logging.WARNING, request=self.id, error=f"{type(error).__name__}: {error}")
+            log("request_failed", level=logging.WARNING, request=self.id, error=_described(error, told))
         if not self.started:
             await self.reply(told.body, status=told.status, headers=told.headers)
         elif self.streaming:
@@ -215,3 +220,10 @@ class Exchange:
         """Stop watching the client."""
         if self._watch is not None:
             self._watch.cancel()
+
+
+def _described(error: Exception, told: ApiError) -> str:
+    # What SAGE cannot explain is a defect, and whoever mends it needs to know where it happened.
+    if told.code == "internal_error":
+        return "".join(traceback.format_exception(error))
+    return f"{type(error).__name__}: {error}"

@@ -8,9 +8,10 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
-from sage_core import Host, ModelSpec, Paths, Request
-from sage_core.serving import Config, Decided, Driver, EngineHost, resolve_models, size, suggest
+from sage_core import EngineInfo, Host, Lane, ModelSpec, Paths, Request
+from sage_core.serving import Config, Decided, Desk, Driver, EngineHost, Project, resolve_models, size, suggest
 from sage_gateway.accounts import Account, Accounts
+from sage_gateway.callers import ClassDefaults
 from sage_gateway.errors import ApiError
 from sage_gateway.keyed import KeyedAccounts
 from sage_gateway.keys import KeyFile, keys_path
@@ -47,7 +48,12 @@ class Gateway:
             KeyFile(keys_path(paths)), spending=spending_path(paths), prices=settings.prices, used=self.metrics.used
         )
         self.max_body = size(settings.max_body)
+        self.classes = ClassDefaults(config)
         self.models: Mapping[str, ModelSpec] = resolve_models({}, config.models, paths)
+        #: The pool of each model.
+        self.lanes: dict[str, Lane] = {}
+        #: Runs, deployments and queues of the project.
+        self.desk = Desk(host, Project(folder=paths.project.parent, paths=paths, config=config))
         #: Lines of the decision log by request, the latest last.
         self.decisions: OrderedDict[str, list[Decided]] = OrderedDict()
         self._prefix = f"req-{os.getpid():x}{uuid.uuid4().hex[:8]}"
@@ -59,7 +65,12 @@ class Gateway:
         self.driver: Driver = service.driver
         self.metrics.open(service.driver)
         for spec in self.models.values():
-            self.driver.serve(spec, queue=self.settings.queue_limits)
+            self.lanes[spec.name] = self.driver.serve(spec, queue=self.settings.queue_limits).lane
+
+    def close(self) -> None:
+        """Let go of the store, and keep what was spent."""
+        self.desk.close()
+        self.accounts.keep()
 
     def next_id(self) -> str:
         """An id for a request, unique on this machine."""
@@ -74,6 +85,10 @@ class Gateway:
         listed = f" Known: {', '.join(known)}." if known else " None is served."
         message = f"The model {name!r} does not exist.{suggest(name, known)}{listed}"
         raise ApiError(404, message, code="model_not_found", param="model")
+
+    def info(self, name: str) -> EngineInfo | None:
+        """What serves a model, or None while no engine of it is open."""
+        return self.driver.pools.info(self.lanes[name])
 
     def names(self, account: Account) -> list[str]:
         """Models that an account may ask for."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sage_gateway import models, scrape
+from sage_gateway import chat, completions, embeddings, models, rerank, runs, scrape, triggers
 from sage_gateway.app import App
 from sage_gateway.gateway import Gateway
 
 #: Each has `ROUTES`.
-MODULES = (models, scrape)
+MODULES = (chat, completions, embeddings, rerank, models, scrape, runs, triggers)
 
 
 def create_app(gateway: Gateway) -> App:

@@ -44,6 +44,13 @@ class Running:
         """Run a coroutine on the gateway's own loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
 
+    def engine(self, model: str) -> Any:
+        """The open engine of a model, for tests that look into a fake."""
+        info = self.gateway.info(model)
+        if info is None:
+            raise LookupError(f"no engine of {model!r} is open")
+        return self.gateway.driver.pools.engine(info.id)
+
     def settled(self) -> bool:
         """Whether the control plane comes to hold nothing: each request has ended and each credit is back."""
 
@@ -100,5 +107,6 @@ def serving(
         if not errors:
             loop.call_soon_threadsafe(stop.set)
         thread.join(PATIENCE)
+        sock.close()
     if errors:
         raise errors[0]

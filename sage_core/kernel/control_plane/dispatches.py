@@ -147,6 +147,8 @@ class Dispatches:
         if request.kind == "generate":
             last = await self._stream(action, engine, call)
             return None, (last.prompt_tokens, last.completion_tokens, 0)
+        if request.kind == "embed":
+            raise ModelError(request.model, "it cannot pass a request on", "send texts, without dimensions")
         if request.kind == "rerank":
             reranker: Reranks = engine
             scores = await reranker.rerank(request.texts[0], request.texts[1:])

@@ -38,7 +38,8 @@ def outline(request: Request, lane: Lane, *, about: bool = False) -> Outline:
     sizes, keys, prefix = ((), (), ()) if about else _measured(request)
     return Outline(
         id=request.id,
-        kind=request.kind,
+        # Passed on as it is, it has no rows that could join a batch: like a rerank request, it is one piece of work.
+        kind="rerank" if request.kind == "embed" and request.body else request.kind,
         model=request.model,
         lane=lane,
         caller=request.caller,
@@ -50,6 +51,8 @@ def outline(request: Request, lane: Lane, *, about: bool = False) -> Outline:
 
 
 def _measured(request: Request) -> tuple[tuple[int, ...], tuple[str, ...], tuple[int, ...]]:
+    if request.kind == "embed" and request.body:
+        return (len(request.body),), (), ()
     if request.kind == "embed":
         raw = [text.encode("utf-8", "surrogatepass") for text in request.texts]
         return tuple(map(len, raw)), tuple(blake2b(data, digest_size=16).hexdigest() for data in raw), ()
@@ -287,23 +290,36 @@ class Decided(Record, tag="decided"):
     #: Estimated when it was classified.
     tokens_in: int = 0
     tokens_out: int = 0
-    #: Nanoseconds from arrival to its deadline, and between tokens, as asked for; None where nothing was.
+    #: As the engine counted, and of those in the ones that it had computed before; 0 where it does not count.
+    counted_in: int = 0
+    counted_out: int = 0
+    cached: int = 0
+    priority: int = 0
+    #: Nanoseconds from arrival to its deadline (of a stream that of its first token), and between tokens: as asked for,
+    #: or its class's; None where there is none.
     deadline: int | None = None
     tpot: int | None = None
     #: Nanoseconds between arrival and dispatch, or the end of a request that was not dispatched.
     wait: int
     engine: str
     batch: int
-    #: Engine-seconds of the whole dispatch.
+    #: Seconds of the whole dispatch.
     predicted: float
     actual: float
+    #: Engine-seconds that the engine was charged with for it.
+    cost: float = 0.0
+    #: Nanoseconds between arrival and this line.
+    total: int = 0
     outcome: Outcome
     reason: str = ""
     #: Seconds from dispatch to the first token, predicted and observed; 0 where there is none.
     predicted_ttft: float = 0.0
     ttft: float = 0.0
-    #: Places that were open to it when it was sent, the chosen one among them.
+    #: Places that were open to it when it was sent: the chosen one, the best ones beside it, and how many in all.
     candidates: tuple[Place, ...] = ()
+    open: int = 0
+    #: What the node selector gave each of the candidates; empty where it compared none.
+    scores: tuple[float, ...] = ()
     #: Who decided, and what they had to say about it.
     policy: str = ""
     why: str = ""

@@ -223,6 +223,8 @@ class Place(Record):
     tpot: float = 0.0
     #: The engine's price an hour.
     price: float = 1.0
+    #: Works the engine takes at once, those it holds included; 0 where that is not known.
+    seats: int = 0
 
 
 class Queued(Record, tag="queued"):

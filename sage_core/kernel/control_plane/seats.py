@@ -78,6 +78,7 @@ class Seats:
                 itl=self.itl if self.running else 0.0,
                 tpot=min(self.slos) / SECOND if self.slos else 0.0,
                 price=self.price,
+                seats=self.limit,
             )
         return self._place
 

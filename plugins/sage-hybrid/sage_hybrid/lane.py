@@ -1,0 +1,116 @@
+"""One lane under the policy: its queues, and the loop that the parts decide in."""
+
+from __future__ import annotations
+
+from sage_core import Dispatch, Fleet, Lane, Place, Shed, Work
+from sage_hybrid.allocate import Allocate
+from sage_hybrid.order import Order
+from sage_hybrid.overload import Overload
+from sage_hybrid.placing import Placing
+from sage_hybrid.release import Release
+from sage_hybrid.tenants import Tenants
+
+#: Works that fit nowhere and are passed before a class is given up for this instant.
+LOOK_AHEAD = 8
+#: Doomed works put back in one call, so that a call stays short.
+PURGED_AT_ONCE = 32
+
+
+class HybridLane:
+    """The works of one lane.
+
+    Args:
+        name: the lane.
+        queues: part *allocate*, its own for each lane; the other parts are shared.
+    """
+
+    def __init__(
+        self, name: Lane, queues: Allocate, order: Order, release: Release, placing: Placing, overload: Overload
+    ) -> None:
+        self.queues = queues
+        #: Something waits not for room but because its class is held back.
+        self.held = False
+        self._name = name
+        self._order, self._release, self._placing, self._overload = order, release, placing, overload
+        #: Works whose deadline is given up.
+        self._late: dict[str, None] = {}
+
+    def enter(self, work: Work, now: int) -> None:
+        """Queue a work in its class, behind the feasible if its deadline has passed."""
+        self.drop(work)
+        if self._order.lost(work, now):
+            self._late[work.id] = None
+        self.queues.of(work).push(work, self._rank(work))
+        self._overload.entered(work)
+        self._release.arrived(work, now)
+
+    def drop(self, work: Work) -> None:
+        """Forget a queued work."""
+        if self.queues.of(work).discard(work):
+            self._overload.left(work)
+            self._late.pop(work.id, None)
+
+    def shed(self, fleet: Fleet) -> Shed | None:
+        """What is to be given up, one at a time."""
+        victim = self._overload.victim(self._name, self.queues, fleet)
+        if victim is not None:
+            self.drop(victim.work)
+        return victim
+
+    def dispatch(self, fleet: Fleet, now: int) -> Dispatch | None:
+        """What is sent next, of the first class that has something to send."""
+        self.held = False
+        purge = PURGED_AT_ONCE
+        deferred = self._overload.defers(self._name, self.queues, fleet)
+        stuck: Work | None = None
+        for queue, floor in self.queues.turns():
+            passed: list[Work] = []
+            found = None
+            while found is None and len(passed) < LOOK_AHEAD and (work := queue.head()) is not None:
+                late = work.id in self._late
+                if purge and not late and self._order.lost(work, now):
+                    purge -= 1
+                    self._relegate(work, queue)
+                    continue
+                open_to = list(fleet.open(work)) if stuck is None or smaller(work, stuck) else []
+                admitted = self._release.admits(work, open_to, now, floor=floor) if open_to else []
+                if open_to and (not admitted or (deferred and not floor and work.service_class == "batch")):
+                    # Not its size but its class is held back, so the rest of the class is, too.
+                    self.held = True
+                    break
+                place = self._placing.choose(work, admitted, fleet, now) if admitted else None
+                if place is None:
+                    stuck = stuck or (None if open_to else work)
+                    queue.discard(work)
+                    passed.append(work)
+                elif purge and not late and self._order.doomed(work, place, fleet, now):
+                    purge -= 1
+                    self._relegate(work, queue)
+                else:
+                    found = self._send(work, place, late=late, floor=floor)
+            for each in passed:
+                queue.push(each, self._rank(each))
+            if found is not None:
+                return found
+        return None
+
+    def _send(self, work: Work, place: Place, *, late: bool, floor: bool) -> Dispatch:
+        self.drop(work)
+        self.queues.served(work, floor=floor)
+        self._release.sent(work, place)
+        standing = "floor" if floor else "late" if late else "in time" if work.deadline else "no deadline"
+        return Dispatch(work=work, place=place, why=f"{work.service_class}, {standing}")
+
+    def _relegate(self, work: Work, queue: Tenants) -> None:
+        self._late[work.id] = None
+        queue.push(work, self._rank(work))
+
+    def _rank(self, work: Work) -> float:
+        return self._order.rank(work, work.id in self._late)
+
+
+def smaller(work: Work, other: Work) -> bool:
+    """Whether a work may fit where another one does not: credits are tokens."""
+    if work.kind != "generate" or other.kind != "generate":
+        return True
+    return work.tokens_in < other.tokens_in or work.tokens_in + work.tokens_out < other.tokens_in + other.tokens_out

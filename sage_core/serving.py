@@ -28,5 +28,13 @@ from sage_core.kernel.control_plane.host import engine_host as engine_host
 from sage_core.kernel.control_plane.model_specs import resolve_models as resolve_models
 from sage_core.kernel.control_plane.pool_specs import members_of as members_of
 from sage_core.kernel.control_plane.pool_specs import pool_of as pool_of
+from sage_core.kernel.dataflow.graph import Graph as Graph
 from sage_core.kernel.dataflow.units import seconds as seconds
 from sage_core.kernel.dataflow.units import size as size
+from sage_core.kernel.runtime.desk import DeployedGraph as DeployedGraph
+from sage_core.kernel.runtime.desk import Desk as Desk
+from sage_core.kernel.runtime.launch import Project as Project
+from sage_core.kernel.runtime.report import Report as Report
+from sage_core.kernel.runtime.submit import caller_of as caller_of
+from sage_core.platform.records import ENDED as ENDED
+from sage_core.platform.records import StoredRun as StoredRun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sage_gateway import workflows
 from sage_gateway.app import Route
 from sage_gateway.exchange import Exchange
 
@@ -9,14 +10,19 @@ from sage_gateway.exchange import Exchange
 async def listed(exchange: Exchange) -> None:
     """Every model that the account may ask for."""
     gateway = exchange.gateway
-    data = [_model(name) for name in gateway.names(exchange.account)]
+    account = exchange.account
+    data = [_model(name) for name in (*gateway.names(account), *await workflows.names(gateway, account))]
     await exchange.answer({"object": "list", "data": data})
 
 
 async def one(exchange: Exchange) -> None:
     """One model."""
-    gateway = exchange.gateway
-    await exchange.answer(_model(gateway.model(exchange.path["model"], exchange.account).name))
+    gateway, name = exchange.gateway, exchange.path["model"]
+    if name.startswith(workflows.PREFIX):
+        await workflows.find(gateway, name, exchange.account)
+    else:
+        gateway.model(name, exchange.account)
+    await exchange.answer(_model(name))
 
 
 async def health(exchange: Exchange) -> None:

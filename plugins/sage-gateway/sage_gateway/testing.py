@@ -85,7 +85,10 @@ def serving(
             gateway.open(service)
             sock.listen(128)
             ready.set()
-            await listen(create_app(gateway), sock, stop, grace=2)
+            try:
+                await listen(create_app(gateway), sock, stop, grace=2)
+            finally:
+                gateway.close()
 
     def run() -> None:
         try:

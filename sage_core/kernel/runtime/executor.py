@@ -20,7 +20,7 @@ from sage_core.common.errors import CorruptArtifact, SageError, StaleAttempt, St
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
 from sage_core.common.policies import ordering_named
-from sage_core.common.records import Attempt, Caller, Job
+from sage_core.common.records import Attempt, Job
 from sage_core.common.telemetry import log
 from sage_core.kernel.control_plane.client import UnifiedInferenceClient
 from sage_core.kernel.runtime import retries
@@ -31,7 +31,7 @@ from sage_core.kernel.runtime.metered import Metered
 from sage_core.kernel.runtime.patience import patiently
 from sage_core.kernel.runtime.prepared import Prepared
 from sage_core.kernel.runtime.results import Result, Tables
-from sage_core.kernel.runtime.submit import PRIVATE
+from sage_core.kernel.runtime.submit import PRIVATE, caller_of
 from sage_core.kernel.runtime.values import Codec
 from sage_core.kernel.runtime.watchdog import Watchdog
 from sage_core.kernel.scheduler.holdings import holdings_path
@@ -102,7 +102,7 @@ class Executor:
         self._client = UnifiedInferenceClient.create(
             prepared.models,
             paths=paths,
-            caller=Caller(run=run.id, worker=worker),
+            caller=msgspec.structs.replace(caller_of(run), run=run.id, worker=worker),
             host=host,
             config=config,
             inline=inline,

@@ -8,7 +8,7 @@ from sage_core.common.config import Config
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
 from sage_core.common.policies import ordering_named
-from sage_core.common.records import Record
+from sage_core.common.records import Caller, Record
 from sage_core.kernel.dataflow.graph import Graph, encode
 from sage_core.kernel.runtime.demands import refuse_unmet
 from sage_core.kernel.runtime.inputs import Inputs
@@ -47,6 +47,13 @@ class Place(Record):
     #: The workflow's file and the profile applied to it; empty where it came from no file.
     workflow: str = ""
     profile: str | None = None
+    #: For whom: what its steps ask of models is of this tenant, class and priority.
+    caller: Caller = Caller()
+
+
+def caller_of(run: NewRun) -> Caller:
+    """For whom a run was started."""
+    return msgspec.msgpack.decode(run.options, type=Place).caller if run.options else Caller()
 
 
 def new_run(graph: Graph, prepared: Prepared, run_id: str, *, place: Place, order: Order) -> NewRun:

@@ -57,9 +57,10 @@ COMMANDS = {
         "models": Entry("sage_core.cli.models:models", "List models, and add one."),
     },
     "Requests": {
+        "explain": Entry("sage_core.cli.explain:explain", "Tell what the control plane decided, and why."),
         "replay": Entry(
             "sage_core.cli.replay:replay",
-            "Decide again, with a fresh control plane, everything in the recording FILE, and compare with the log.",
+            "Decide again, with a fresh control plane, everything in the recording FILE, and compare with the decision log.",
         ),
     },
     "This installation": {

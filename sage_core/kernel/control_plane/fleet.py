@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
-from sage_core.common.records import Candidate, Capacity, EngineInfo, Lane, Needs, Place, Work
+from sage_core.common.records import Candidate, Capacity, EngineInfo, Lane, Needs, Place, Record, Work
 from sage_core.common.telemetry import log
 from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor
 from sage_core.kernel.control_plane.events import BLOCK
@@ -35,6 +35,15 @@ class Selects(Protocol):
         """Return one of the candidates, or None where none is admitted."""
 
 
+class Choice(Record):
+    """What a place was chosen from: it and the best ones beside it, with the selector's scores, and how many in all."""
+
+    places: tuple[Place, ...]
+    scores: tuple[float, ...] = ()
+    open: int = 0
+    why: str = ""
+
+
 class Ledger:
     """Implements `Fleet` over the engines that are up."""
 
@@ -53,8 +62,9 @@ class Ledger:
         #: Work id → engines that failed it, which are taken only where no other one is up.
         self._avoid: dict[str, tuple[str, ...]] = {}
         self._seen: dict[str, Prefixes] = {}
-        #: What `pick` chose from the last time.
-        self.considered: tuple[Place, ...] = ()
+        #: The work that `pick` was asked about the last time, what it chose from, and the selector's scores.
+        self._considered: tuple[str, list[Place]] = "", []
+        self._scores: Mapping[str, float] = {}
         self.drains: Callable[[Lane], float] = lambda lane: 0.0
 
     # ------------------------------------------------------------ what policies see
@@ -70,7 +80,8 @@ class Ledger:
 
     def pick(self, work: Work, places: Iterable[Place] | None = None) -> Place | None:
         found = list(self.open(work) if places is None else places)
-        self.considered = tuple(found[:CANDIDATES])
+        self._considered = work.id, found
+        self._scores = {}
         if not found:
             return None
         if self._selector is not None:
@@ -89,6 +100,7 @@ class Ledger:
             except Exception as error:  # noqa: BLE001 - a selector may fail in any way; no request is lost by that
                 self._give_up_selector(f"{type(error).__name__}: {error}")
             else:
+                self._scores = getattr(self._selector, "scores", {})
                 return None if chosen is None else chosen.place
         return min(found, key=lambda place: (place.load, place.running))
 
@@ -119,6 +131,31 @@ class Ledger:
         return self.drains(lane)
 
     # ------------------------------------------------------------ what the manager does
+
+    def choice(self, work: Work, chosen: Place) -> Choice:
+        """Tell what a work's place was chosen from, before its credit moves."""
+        asked, found = self._considered
+        scores: Mapping[str, float] = self._scores
+        if asked != work.id:
+            # The policy chose by itself, and says why.
+            found, scores = list(self.open(work)), {}
+        others = [place for place in found if place.engine != chosen.engine]
+        if scores:
+            others.sort(key=lambda place: -scores.get(place.engine, 0.0))
+        places = (chosen, *others[: CANDIDATES - 1])
+        return Choice(
+            places=places,
+            scores=tuple(scores.get(place.engine, 0.0) for place in places) if scores else (),
+            open=len(others) + 1,
+            why=self._remark(chosen, len(others) + 1, scores),
+        )
+
+    def _remark(self, chosen: Place, count: int, scores: Mapping[str, float]) -> str:
+        if count == 1:
+            return "the only place open"
+        if scores:
+            return f"score {scores.get(chosen.engine, 0.0):.3g}, the selector's choice of {count}"
+        return f"the selector's choice of {count}" if self._selector is not None else f"the least loaded of {count}"
 
     def place(self, work: Work, seats: Seats) -> Place | None:
         """What this engine offers the work: its open batch where that has room, else a free seat, else nothing."""

@@ -19,7 +19,8 @@ class Live:
     def __init__(self, outline: Outline, now: int) -> None:
         self.outline = outline
         self.arrival = now
-        #: Its work, latest dispatch and lost engines when it is not an embed request, whose slices keep their own.
+        #: As it was classified; then its latest dispatch and lost engines, where it is no embed request, whose slices
+        #: keep their own.
         self.work: Work | None = None
         self.flight: Flight | None = None
         self.losses = 0
@@ -33,11 +34,15 @@ class Flight:
     __slots__ = (
         "aborted",
         "candidates",
+        "cost",
         "first",
+        "landed",
         "live",
+        "open",
         "policy",
         "predicted",
         "predicted_ttft",
+        "scores",
         "seats",
         "slices",
         "started",
@@ -48,11 +53,12 @@ class Flight:
         "works",
     )
 
-    def __init__(self, ticket: int, seats: Seats, now: int, predicted: float, live: Live | None) -> None:
+    def __init__(self, ticket: int, seats: Seats, now: int, cost: float, live: Live | None) -> None:
         self.ticket = ticket
         self.seats = seats
         self.started = now
-        self.predicted = predicted
+        #: Engine-seconds that it is charged, and seconds it is expected to take.
+        self.cost = self.predicted = cost
         #: The one request of a dispatch that is no batch.
         self.live = live
         self.works: list[Work] = []
@@ -60,11 +66,15 @@ class Flight:
         self.tokens = 0
         self.streamed = False
         self.aborted = False
+        #: Its credit is back.
+        self.landed = False
         #: Seconds to its first token: predicted, and observed.
         self.predicted_ttft = 0.0
         self.first = 0.0
-        #: What was open when it was decided, by which policy, and its remark.
+        #: What was open when it was decided, how many in all, with the selector's scores; which policy, and its remark.
         self.candidates: tuple[Place, ...] = ()
+        self.open = 0
+        self.scores: tuple[float, ...] = ()
         self.policy = ""
         self.why = ""
 
@@ -98,11 +108,12 @@ class Flights:
 
     def launch(self, work: Work, place: Place, live: Live, now: int) -> Flight:
         """Take a seat for a request that is no batch."""
-        predicted = self._ledger.ttft(work, place) if work.kind == "generate" else 0.0
         flight = live.flight = self._take(work, place, now, live)
         flight.works.append(work)
         flight.tokens = work.tokens_in
-        flight.predicted_ttft = predicted
+        if work.kind == "generate":
+            flight.predicted_ttft = self._ledger.ttft(work, place)
+            flight.predicted = flight.predicted_ttft + work.tokens_out * self._ledger.tpot(work, place)
         self._ledger.reserve(flight.seats, work)
         return flight
 
@@ -123,6 +134,7 @@ class Flights:
         else:
             flight = self._flying[seats.batch.ticket]
             cost = self._ledger.cost(work, place)
+            flight.cost += cost
             flight.predicted += cost
             seats.load += cost
         part = self._executor.slice(work.id)
@@ -137,9 +149,10 @@ class Flights:
         """Give a dispatch's credit back; None for one that is not known, whose engine was lost."""
         flight = self._flying.pop(ticket, None)
         if flight is not None:
+            flight.landed = True
             if flight.live is not None:
                 self._ledger.release(flight.seats, flight.works[0], streamed=flight.streamed)
-            self._ledger.give(flight.seats, flight.predicted)
+            self._ledger.give(flight.seats, flight.cost)
         return flight
 
     def crash(self, engine: str) -> list[Flight]:
@@ -147,6 +160,7 @@ class Flights:
         lost = [flight for flight in self._flying.values() if flight.seats.engine == engine]
         for flight in lost:
             del self._flying[flight.ticket]
+            flight.landed = True
             self._open.pop(flight.ticket, None)
         return lost
 
@@ -202,16 +216,18 @@ class Fate(Record):
     #: The engine that could not be opened or was lost, where that is the cause.
     engine: str = ""
     retry_after: float | None = None
-    #: Tokens in and out that the engine counted, or 0.
-    tokens: int = 0
+    #: What the engine counted, or 0.
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cached: int = 0
 
 
 def decided(live: Live, fate: Fate, now: int, *, rows: int | None = None, tokens: int | None = None) -> Decided:
     """Write the line of a request's part in a dispatch, or of its end without one."""
-    outline, caller = live.outline, live.outline.caller
+    outline, caller, work = live.outline, live.outline.caller, live.work
     flight = fate.flight or live.flight
     if tokens is None:
-        tokens = fate.tokens or (live.work.tokens_in + live.work.tokens_out if live.work is not None else 0)
+        tokens = fate.tokens_in + fate.tokens_out or (work.tokens_in + work.tokens_out if work is not None else 0)
     return Decided(
         request=outline.id,
         kind=outline.kind,
@@ -230,15 +246,23 @@ def decided(live: Live, fate: Fate, now: int, *, rows: int | None = None, tokens
         batch=flight.ticket if flight else 0,
         predicted=flight.predicted if flight else 0.0,
         actual=fate.actual,
+        cost=flight.cost if flight else 0.0,
+        total=now - live.arrival,
         outcome=fate.outcome,
         reason=fate.reason,
-        tokens_in=live.work.tokens_in if live.work else 0,
-        tokens_out=live.work.tokens_out if live.work else 0,
-        deadline=caller.ttft if caller.ttft is not None else caller.remaining,
-        tpot=caller.tpot,
+        tokens_in=work.tokens_in if work else 0,
+        tokens_out=work.tokens_out if work else 0,
+        counted_in=fate.tokens_in,
+        counted_out=fate.tokens_out,
+        cached=fate.cached,
+        priority=work.priority if work else caller.priority,
+        deadline=work.deadline - live.arrival if work and work.deadline is not None else None,
+        tpot=work.tpot if work else None,
         predicted_ttft=flight.predicted_ttft if flight else 0.0,
         ttft=flight.first if flight else 0.0,
         candidates=flight.candidates if flight else (),
+        open=flight.open if flight else 0,
+        scores=flight.scores if flight else (),
         policy=flight.policy if flight else "",
         why=flight.why if flight else "",
         attempts=live.attempts,

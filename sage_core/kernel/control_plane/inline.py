@@ -38,7 +38,7 @@ def build_manager(host: Host, config: Config) -> ControlPlaneManager:
 
     # A wrong name is an error at the start, not at the first request.
     named("")
-    return ControlPlaneManager(named, selector)
+    return ControlPlaneManager(named, selector, policy=config.scheduler.requests)
 
 
 def decision_sink(host: Host, log_of: Callable[[Request], DecisionLog]) -> Sink:

@@ -25,8 +25,9 @@ from sage_core.common.records import (
 from sage_core.kernel.control_plane import events
 from sage_core.kernel.control_plane.backlog import fifo
 from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor
-from sage_core.kernel.control_plane.fleet import Ledger, Selects
+from sage_core.kernel.control_plane.fleet import Choice, Ledger, Selects
 from sage_core.kernel.control_plane.flights import Fate, Flight, Flights, Live, decided, ended
+from sage_core.kernel.control_plane.history import Description, History
 from sage_core.kernel.control_plane.pool import Pool
 from sage_core.kernel.control_plane.pools import Policies, Pools
 from sage_core.kernel.control_plane.request_classifier import RequestClassifier, pool_of
@@ -43,16 +44,21 @@ class ControlPlaneManager:
     Args:
         policies: makes a scheduler for each pool; by default fifo, whatever the name.
         selector: chooses among the engines that fit; None means the least loaded.
+        policy: the scheduler of every pool that names none of its own.
     """
 
-    def __init__(self, policies: Policies = lambda name: fifo(), selector: Selects | None = None) -> None:
+    def __init__(
+        self, policies: Policies = lambda name: fifo(), selector: Selects | None = None, *, policy: str = ""
+    ) -> None:
         self._executor = EmbeddingExecutor()
         self._classifier = RequestClassifier()
         self._ledger = Ledger(self._executor, selector)
         self._ledger.drains = self._drain_of
         self._flights = Flights(self._ledger, self._executor)
         self._pools = Pools(policies, self._ledger, self._flights, self._executor, self._act)
+        self._pools.policy = policy
         self._live: dict[str, Live] = {}
+        self._history = History()
         self._now = 0
         self._armed: int | None = None
         self._actions: list[events.Action] = []
@@ -93,6 +99,15 @@ class ControlPlaneManager:
         pool = self._pools.by_engine.get(engine)
         seats = self._ledger.seats(engine, pool.lane) if pool is not None else None
         return None if seats is None else seats.place
+
+    def describe(self, request: str) -> Description | None:
+        """What can be told about a request that is live or has ended a while ago; None for any other."""
+        live = self._live.get(request)
+        if live is None:
+            return self._history.past(request)
+        pool = self._pools.get(live.outline.lane)
+        ahead = list(pool.line).index(request) if request in pool.line else None
+        return self._history.live(live, self._now, ahead=ahead, room=request in pool.room)
 
     def step(self, inputs: Iterable[events.Input], now: int) -> list[events.Action]:
         """Apply all inputs of one instant, decide until the policies are idle, and say what is to be done."""
@@ -157,7 +172,14 @@ class ControlPlaneManager:
         # What an engine counted is exact; what was estimated decides only where it counts nothing.
         tokens = event.tokens_out if flight.works[0].kind == "generate" else event.tokens_in or flight.tokens
         self._ledger.learn(flight.works[0], flight.seats.engine, tokens, event.seconds)
-        fate = Fate(outcome="done", flight=flight, actual=event.seconds, tokens=event.tokens_in + event.tokens_out)
+        fate = Fate(
+            outcome="done",
+            flight=flight,
+            actual=event.seconds,
+            tokens_in=event.tokens_in,
+            tokens_out=event.tokens_out,
+            cached=event.cached,
+        )
         if flight.live is None:
             self._deliver(flight, fate, now)
         elif not flight.aborted:
@@ -248,7 +270,8 @@ class ControlPlaneManager:
             before, pool.spec = pool.spec.policy, event.pool
             if before != event.pool.policy:
                 self._switch(pool, now)
-            for standing in [each for each in pool.engines.values() if each.member >= event.pool.members]:
+            kept = {*range(event.pool.members)} - {*event.pool.closed}
+            for standing in [each for each in pool.engines.values() if each.member not in kept]:
                 self._pools.drain(pool, standing)
         self._pools.touch(pool)
 
@@ -286,7 +309,7 @@ class ControlPlaneManager:
 
     def _enter(self, live: Live, now: int) -> None:
         outline = live.outline
-        work = self._classifier.classify(outline, live.arrival)
+        work = live.work = self._classifier.classify(outline, live.arrival)
         if not outline.sizes:
             self._end(live, Fate(outcome="done"), now)
         elif outline.kind == "embed":
@@ -301,7 +324,6 @@ class ControlPlaneManager:
                 if part.rows:
                     self._queue(part.work, now)
         else:
-            live.work = work
             self._queue(work, now)
 
     def _queue(self, work: Work, now: int) -> None:
@@ -327,7 +349,7 @@ class ControlPlaneManager:
             live = self._live[request]
             fill = events.Fill(request=request, ticket=flight.ticket, rows=tuple(share.rows), at=tuple(share.at))
             self._actions.append(fill)
-            self._actions.append(decided(live, fate, now, rows=len(share.rows), tokens=share.tokens))
+            self._decided(decided(live, fate, now, rows=len(share.rows), tokens=share.tokens))
             if complete:
                 del self._live[request]
                 self._pools.get(live.outline.lane).leave(live)
@@ -341,8 +363,12 @@ class ControlPlaneManager:
                 self._finish(live, fate, now)
 
     def _finish(self, live: Live, fate: Fate, now: int) -> None:
-        self._actions.append(decided(live, fate, now))
+        self._decided(decided(live, fate, now))
         self._end(live, fate, now)
+
+    def _decided(self, line: events.Decided) -> None:
+        self._actions.append(line)
+        self._history.add(line)
 
     def _end(self, live: Live, fate: Fate, now: int) -> None:
         outline = live.outline
@@ -388,28 +414,30 @@ class ControlPlaneManager:
 
     def _dispatch(self, pool: Pool, decision: Dispatch, now: int) -> None:
         work, place = decision.work, decision.place
-        candidates = self._ledger.considered
+        choice = self._ledger.choice(work, place)
         if work.kind == "embed":
             part = self._executor.slice(work.id)
             flight, departed = self._flights.board(work, place, now)
             for request in dict.fromkeys(request for row in part.rows for request in row.waiters):
                 pool.leave(self._live[request])
-            self._explain(flight, pool, decision, candidates)
+            self._explain(flight, pool, decision, choice)
             self._departed(departed, now)
         else:
             live = self._live[work.id]
             flight = self._flights.launch(work, place, live, now)
             pool.leave(live)
-            self._explain(flight, pool, decision, candidates)
+            self._explain(flight, pool, decision, choice)
             wait = now - live.arrival
             self._actions.append(
                 events.DispatchOne(ticket=flight.ticket, engine=place.engine, request=work.id, wait=wait)
             )
 
-    def _explain(self, flight: Flight, pool: Pool, decision: Dispatch, candidates: tuple[Place, ...]) -> None:
-        flight.candidates = candidates
-        flight.policy = pool.spec.policy or self._pools.policy
-        flight.why = decision.why
+    def _explain(self, flight: Flight, pool: Pool, decision: Dispatch, choice: Choice) -> None:
+        if not flight.open:
+            # What joins an open batch goes where its first slice went.
+            flight.candidates, flight.scores, flight.open = choice.places, choice.scores, choice.open
+            flight.policy = "fifo" if pool.backlog.faults else pool.spec.policy or self._pools.policy
+            flight.why = decision.why or choice.why
 
     def _departed(self, what: events.DispatchBatch | Flight | None, now: int) -> None:
         if isinstance(what, events.DispatchBatch):
@@ -437,7 +465,7 @@ class ControlPlaneManager:
         if self._ledger.resting(engine):
             pool.engines[engine].since = now
         if isinstance(event, events.Completed):
-            pool.serve(flight.predicted, now)
+            pool.serve(flight.cost, now)
         for work in flight.works:
             finished = Finished(
                 work=work,

@@ -35,6 +35,8 @@ class Chain:
         self._scorers = scorers
         self._weight = sum(weight for _, weight, _ in scorers)
         self._picker_name, self._picker = picker
+        #: What the scorers gave each candidate of the latest pick; empty where there are none.
+        self.scores: dict[str, float] = {}
 
     @classmethod
     def build(cls, config: SelectorConfig, registry: Registry, *, seed: int = 0, where: str = "[selectors]") -> Chain:
@@ -80,6 +82,7 @@ class Chain:
         if not admitted:
             return None
         totals = self._score(work, admitted)
+        self.scores = totals if self._scorers else {}
         chosen = _call(self._picker_name, self._picker.pick, work, totals)
         for candidate in admitted:
             if candidate.id == chosen:

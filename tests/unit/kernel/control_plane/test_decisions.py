@@ -43,7 +43,7 @@ def test_two_writers_append_whole_lines_that_say_when(tmp_path: Path) -> None:
 
 
 def test_the_log_starts_afresh_when_it_is_full_and_keeps_one_older_file(tmp_path: Path) -> None:
-    log, other = DecisionLog(tmp_path, rotate=1_000), DecisionLog(tmp_path, rotate=1_000)
+    log, other = DecisionLog(tmp_path, rotate=2_500), DecisionLog(tmp_path, rotate=2_500)
     other.write([line(0)])
     number = 0
     while not (tmp_path / "decisions.1.jsonl").exists():
@@ -61,8 +61,8 @@ def test_the_log_starts_afresh_when_it_is_full_and_keeps_one_older_file(tmp_path
 
 
 def test_of_two_writers_that_find_the_log_full_at_one_moment_one_rotates_it(tmp_path: Path) -> None:
-    log = DecisionLog(tmp_path, rotate=1_000)
-    while not log.path.exists() or log.path.stat().st_size < 800:
+    log = DecisionLog(tmp_path, rotate=2_500)
+    while not log.path.exists() or log.path.stat().st_size < 1_500:
         log.write([line(1)])
     before = log.path.stat().st_size
     turn = os.open(log.path, os.O_RDONLY)
@@ -81,7 +81,7 @@ def test_of_two_writers_that_find_the_log_full_at_one_moment_one_rotates_it(tmp_
 
 
 def test_the_lines_of_one_request_are_found_in_both_files(tmp_path: Path) -> None:
-    log = DecisionLog(tmp_path, rotate=900)
+    log = DecisionLog(tmp_path, rotate=1_500)
     for number in (1, 12, 3, 12, 2):
         log.write([line(number)])
     log.close()

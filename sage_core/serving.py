@@ -10,6 +10,7 @@ from sage_core.common.config import Config as Config
 from sage_core.common.config import load_config as load_config
 from sage_core.common.errors import EngineHostError as EngineHostError
 from sage_core.common.errors import suggest as suggest
+from sage_core.common.policies import scheduler_named as scheduler_named
 from sage_core.common.ports import SagePorts as SagePorts
 from sage_core.common.records import Lane as Lane
 from sage_core.common.telemetry import log as log
@@ -28,6 +29,7 @@ from sage_core.kernel.control_plane.host import engine_host as engine_host
 from sage_core.kernel.control_plane.model_specs import resolve_models as resolve_models
 from sage_core.kernel.control_plane.pool_specs import members_of as members_of
 from sage_core.kernel.control_plane.pool_specs import pool_of as pool_of
+from sage_core.kernel.control_plane.recording import Recorder as Recorder
 from sage_core.kernel.dataflow.graph import Graph as Graph
 from sage_core.kernel.dataflow.units import seconds as seconds
 from sage_core.kernel.dataflow.units import size as size
@@ -36,5 +38,6 @@ from sage_core.kernel.runtime.desk import Desk as Desk
 from sage_core.kernel.runtime.launch import Project as Project
 from sage_core.kernel.runtime.report import Report as Report
 from sage_core.kernel.runtime.submit import caller_of as caller_of
+from sage_core.kernel.scheduler.holdings import holdings_path as holdings_path
 from sage_core.platform.records import ENDED as ENDED
 from sage_core.platform.records import StoredRun as StoredRun

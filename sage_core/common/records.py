@@ -95,6 +95,8 @@ class PoolSpec(Record):
     model: str = ""
     #: Engines that can be opened; the driver knows each by its number.
     members: int = 1
+    #: Of these numbers, the ones taken out of service: they are drained and not opened again.
+    closed: tuple[int, ...] = ()
     #: Engines kept open even when nothing is asked of them.
     min: int = 0
     #: Nanoseconds without work after which an engine above `min` closes; None is never.

@@ -9,7 +9,19 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from sage_core import EngineInfo, Host, Lane, ModelSpec, Paths, Request
-from sage_core.serving import Config, Decided, Desk, Driver, EngineHost, Project, resolve_models, size, suggest
+from sage_core.serving import (
+    Config,
+    Decided,
+    Desk,
+    Driver,
+    EngineHost,
+    Project,
+    pool_of,
+    resolve_models,
+    scheduler_named,
+    size,
+    suggest,
+)
 from sage_gateway.accounts import Account, Accounts
 from sage_gateway.callers import ClassDefaults
 from sage_gateway.errors import ApiError
@@ -17,7 +29,7 @@ from sage_gateway.keyed import KeyedAccounts
 from sage_gateway.keys import KeyFile, keys_path
 from sage_gateway.limits import spending_path
 from sage_gateway.metrics import Metrics
-from sage_gateway.settings import GatewaySettings
+from sage_gateway.settings import GatewaySettings, read_settings
 
 
 class Gateway:
@@ -65,7 +77,45 @@ class Gateway:
         self.driver: Driver = service.driver
         self.metrics.open(service.driver)
         for spec in self.models.values():
-            self.lanes[spec.name] = self.driver.serve(spec, queue=self.settings.queue_limits).lane
+            self.serve(spec)
+
+    def reload(self, config: Config) -> str:
+        """Serve what a changed sage.toml says, and say what that changed; raises and changes nothing where it is wrong.
+
+        ``[models]``, ``[classes]``, ``[gateway.queue]`` and ``[scheduler] requests`` take effect at once; the rest at
+        the next start. Engines that both tables have in common go on as if nothing had happened.
+        """
+        settings, classes = read_settings(config.gateway), ClassDefaults(config)
+        models = resolve_models({}, config.models, self.paths)
+        for spec in models.values():
+            # Raises before anything is changed.
+            pool_of(spec, queue=settings.queue_limits)
+        policy = config.scheduler.requests
+        changed = []
+        if policy != self.config.scheduler.requests:
+            scheduler_named(policy, self.host.schedulers)
+            self.driver.switch(policy)
+            changed.append(f"policy {policy}")
+        anew = settings.queue != self.settings.queue
+        self.config, self.settings, self.classes = config, settings, classes
+        before = self.models
+        self.models = models
+        for name in [name for name in before if name not in models]:
+            lane = self.lanes.pop(name)
+            if lane not in self.lanes.values():
+                self.driver.withdraw(lane)
+            changed.append(f"{name} is served no more")
+        for name, spec in models.items():
+            if spec != before.get(name) or anew:
+                self.serve(spec)
+                changed.append(f"{name} {'changed' if name in before else 'is served'}")
+        return ", ".join(changed)
+
+    def serve(self, spec: ModelSpec) -> None:
+        """Serve a model by this table from here on, whatever served it before."""
+        self.models = {**self.models, spec.name: spec}
+        pool = self.driver.serve(spec, queue=self.settings.queue_limits, lane=self.lanes.get(spec.name))
+        self.lanes[spec.name] = pool.lane
 
     def close(self) -> None:
         """Let go of the store, and keep what was spent."""

@@ -60,6 +60,8 @@ class Driver:
         self._record = record
         self._held = held
         self._calls: dict[str, Call] = {}
+        #: Tables that changed while they were served: where they would be, and where they are.
+        self._moved: dict[Lane, Lane] = {}
         self._inbox: list[events.Input] = []
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
@@ -132,10 +134,19 @@ class Driver:
 
     # ------------------------------------------------------------ what operators call
 
-    def serve(self, spec: ModelSpec, *, queue: QueueLimits | None = None) -> PoolSpec:
-        """Keep a pool for a model from here on, or change the settings of the one that is there."""
+    def serve(self, spec: ModelSpec, *, queue: QueueLimits | None = None, lane: Lane | None = None) -> PoolSpec:
+        """Keep a pool for a model from here on, or change the settings and the engines of the one that is there.
+
+        Args:
+            queue: see `pool_of`.
+            lane: the pool that served the model so far, and does so for its changed table: whoever waits there stays.
+        """
         pool = pool_of(spec, queue=queue)
-        self.pools.replace(pool.lane, spec)
+        if lane is not None and lane != pool.lane:
+            self._moved[pool.lane] = lane
+            pool = msgspec.structs.replace(pool, lane=lane)
+        members, closed = self.pools.replace(pool.lane, spec)
+        pool = msgspec.structs.replace(pool, members=members, closed=closed)
         self._feed(events.PoolSet(pool=pool))
         return pool
 
@@ -159,6 +170,7 @@ class Driver:
         if request.id in self._calls:
             raise UsageError(f"request {request.id!r} is in flight already", "ids are unique among live requests")
         lane = events.lane_of(spec)
+        lane = self._moved.get(lane, lane)
         if self.pools.register(lane, spec):
             self._feed(events.PoolSet(pool=pool_of(spec)))
         submitted = events.Submitted(outline=events.outline(request, lane, about=about))

@@ -81,9 +81,20 @@ class EnginePools:
         self._specs[lane] = members_of(spec)
         return True
 
-    def replace(self, lane: Lane, spec: ModelSpec) -> None:
-        """Say which model a lane serves from here on."""
-        self._specs[lane] = members_of(spec)
+    def replace(self, lane: Lane, spec: ModelSpec) -> tuple[int, tuple[int, ...]]:
+        """Say which engines a lane has from here on; return how many numbers there are, and which are out of service.
+
+        An engine keeps its number as long as its table stays the same, whatever is written before it.
+        """
+        known = list(self._specs.get(lane, ()))
+        kept: list[int] = []
+        for member in members_of(spec):
+            same = (at for at, each in enumerate(known) if each == member and at not in kept)
+            at = next(same, len(known))
+            known[at:] = known[at:] or [member]
+            kept.append(at)
+        self._specs[lane] = tuple(known)
+        return len(known), tuple(at for at in range(len(known)) if at not in kept)
 
     def start(self, engine: str, lane: Lane, member: int = 0) -> None:
         """Begin to open an engine: one of the lane's members."""

@@ -166,7 +166,7 @@ class Pool:
 
     def candidate(self, now: int) -> int | None:
         """The first member that may be opened at once."""
-        taken = {each.member for each in self.engines.values()}
+        taken = {*self.spec.closed, *(each.member for each in self.engines.values())}
         for member in range(self.spec.members):
             if member not in taken and self._not_before.get(member, 0) <= now:
                 return member
@@ -174,7 +174,7 @@ class Pool:
 
     def next_candidate(self) -> int | None:
         """When the first of the members that must be left alone may be opened."""
-        taken = {each.member for each in self.engines.values()}
+        taken = {*self.spec.closed, *(each.member for each in self.engines.values())}
         return min(
             (at for member, at in self._not_before.items() if member not in taken and member < self.spec.members),
             default=None,

@@ -25,6 +25,8 @@ MEASURES = {
     "pickup": "sage_bench.measures.pickup:Pickup",
     "waiting": "sage_bench.measures.waiting:Waiting",
     "commands": "sage_bench.measures.commands:Commands",
+    "gateway": "sage_bench.measures.gateway:Gateways",
+    "embedding": "sage_bench.measures.embedding:Embedding",
     "phases": "sage_bench.measures.phases:Phases",
 }
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import subprocess
-import sys
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
@@ -16,9 +14,9 @@ import msgspec
 from sage_bench import postgres
 from sage_bench.crew import Crew, crew, fill
 from sage_bench.drain import Order
+from sage_bench.peers.environments import environment
 from sage_bench.results import Figure, Measured
 from sage_bench.suite import Bench
-from sage_core import SageError
 from sage_core.platform.store import JobStore
 
 SCRIPTS = Path(__file__).parent.parent / "peers"
@@ -99,7 +97,7 @@ class Peers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ]
 
     def _peer(self, stack: ExitStack, server: str, name: str) -> list[tuple[str, Callable[[], float]]]:
-        python = environment(Path(self.cache).expanduser(), name)
+        python = environment(Path(self.cache).expanduser(), name, PACKAGES[name])
         url = stack.enter_context(postgres.database(server, f"sage_bench_{name}"))
 
         def go(argument: str, processes: int) -> float:
@@ -110,17 +108,3 @@ class Peers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 hands.close()
 
         return [(called, functools.partial(go, argument, processes)) for argument, processes, called in SETTINGS[name]]
-
-
-def environment(cache: Path, name: str) -> Path:
-    """The interpreter of a peer's environment, which uv makes where it is missing."""
-    python = cache / name / "bin" / "python"
-    if not python.exists():
-        for command in (
-            ["uv", "venv", "--quiet", "--python", sys.executable, str(cache / name)],
-            ["uv", "pip", "install", "--quiet", "--python", str(python), *PACKAGES[name]],
-        ):
-            done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SageError(f"{name} cannot be installed: {done.stderr.strip()[-500:]}")
-    return python

@@ -170,6 +170,14 @@ def _read(path: Path) -> Config:
 def _explained(where: str, message: str) -> ConfigError:
     # msgspec's text ends " - at `$.store`" or " - at `$.ports[...]`", where it does not name the key.
     problem, _, path = message.partition(" - at ")
+    if path.startswith("`key`"):
+        # A table's name that is none of those there are: "Invalid enum value 'x' - at `key` in `$.classes`".
+        table = path.rstrip("`").rpartition(".")[2]
+        known = [str(each) for each in get_args(get_args(_field(table))[0])]
+        name = problem.split("'")[1]
+        return ConfigError(
+            where, f"[{table}.{name}]: there is no {name!r}.{suggest(name, known)}", f"known: {', '.join(known)}"
+        )
     keys = path.strip("`").removeprefix("$").strip(".")
     if "unknown field" not in problem:
         return ConfigError(
@@ -184,8 +192,12 @@ def _explained(where: str, message: str) -> ConfigError:
     return ConfigError(where, f"{table}: unknown key {unknown!r}", help)
 
 
+def _field(name: str) -> Any:
+    return {field.name: field.type for field in msgspec.structs.fields(Config)}.get(name, Config)
+
+
 def _section(keys: str) -> type[msgspec.Struct]:
-    kind = {field.name: field.type for field in msgspec.structs.fields(Config)}.get(keys.removesuffix("[...]"), Config)
+    kind = _field(keys.removesuffix("[...]"))
     # Tables such as [queues.NAME] are a dict of their sections.
     found: type[msgspec.Struct] = [kind, *get_args(kind)][-1]
     return found

@@ -121,6 +121,11 @@ class Ledger:
         rate = self._rates.get((place.engine, work.kind))
         return place.itl or (rate.per_token if rate else SECONDS_OUT)
 
+    def pace_of(self, lane: Lane) -> float:
+        """Predicted seconds between output tokens on the lane's reference engine."""
+        rate = self._rates.get((self._references.get(lane, ""), "generate"))
+        return rate.per_token if rate else SECONDS_OUT
+
     def cached(self, work: Work, place: Place) -> int:
         seen = self._seen.get(place.engine)
         if seen is None or not work.prefix:

@@ -31,14 +31,14 @@ def build_manager(host: Host, config: Config) -> ControlPlaneManager:
     if host.selectors:
         selector = Chain.named(config.scheduler.selector, config, host.selectors)
     if not host.schedulers:
-        return ControlPlaneManager(selector=selector)
+        return ControlPlaneManager(selector=selector, classes=config.classes)
 
     def named(name: str) -> Scheduler:
         return scheduler_named(name or config.scheduler.requests, host.schedulers)
 
     # A wrong name is an error at the start, not at the first request.
     named("")
-    return ControlPlaneManager(named, selector, policy=config.scheduler.requests)
+    return ControlPlaneManager(named, selector, policy=config.scheduler.requests, classes=config.classes)
 
 
 def decision_sink(host: Host, log_of: Callable[[Request], DecisionLog]) -> Sink:

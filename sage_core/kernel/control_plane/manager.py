@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from sage_core.common.clock import SECOND
+from sage_core.common.config import ClassConfig
 from sage_core.common.errors import UsageError
 from sage_core.common.records import (
     Dispatch,
@@ -19,6 +20,7 @@ from sage_core.common.records import (
     Place,
     Progress,
     Rejected,
+    ServiceClass,
     Shed,
     Work,
 )
@@ -45,14 +47,20 @@ class ControlPlaneManager:
         policies: makes a scheduler for each pool; by default fifo, whatever the name.
         selector: chooses among the engines that fit; None means the least loaded.
         policy: the scheduler of every pool that names none of its own.
+        classes: what service classes ask for where a request does not say.
     """
 
     def __init__(
-        self, policies: Policies = lambda name: fifo(), selector: Selects | None = None, *, policy: str = ""
+        self,
+        policies: Policies = lambda name: fifo(),
+        selector: Selects | None = None,
+        *,
+        policy: str = "",
+        classes: Mapping[ServiceClass, ClassConfig] | None = None,
     ) -> None:
         self._executor = EmbeddingExecutor()
-        self._classifier = RequestClassifier()
         self._ledger = Ledger(self._executor, selector)
+        self._classifier = RequestClassifier(classes, self._ledger.pace_of)
         self._ledger.drains = self._drain_of
         self._flights = Flights(self._ledger, self._executor)
         self._pools = Pools(policies, self._ledger, self._flights, self._executor, self._act)

@@ -80,6 +80,12 @@ def test_a_named_file_goes_first(tmp_path: Path, sage_home: Path, monkeypatch: p
         ("[workers]\nlease = 0", "f: workers.lease: expected float > 0.0"),
         ("[ports]\ngateway = 'x'", "f: ports.NAME: expected int, got str"),
         ("store = 1", "f: store: expected object, got int"),
+        (
+            "[classes.interactiv]\nttft = '1s'",
+            "f: [classes.interactiv]: there is no 'interactiv'. Did you mean 'interactive'?"
+            "\n  help: known: interactive, standard, batch",
+        ),
+        ("[classes.batch]\nttf = '1s'", "f: [classes.NAME]: unknown key 'ttf'\n  help: Did you mean 'ttft'?"),
         ("[store]\n\nurl = ", "f: not valid TOML: Invalid value (at end of document)"),
         ("[store]\n\nurl = 'a' 'b'\n", "(at line 3, column 11)"),
     ],

@@ -76,7 +76,9 @@ class Allocate:
         """Charge what a work took in place of what was predicted: by its tokens, of which an answer's weigh double."""
         work = event.work
         predicted = work.tokens_in + 2 * work.tokens_out
-        took = event.tokens_in - event.cached + 2 * event.tokens_out
+        # An engine that counts nothing is taken at its prediction, unless it failed.
+        written = event.tokens_out or (work.tokens_out if event.ok else 0)
+        took = (event.tokens_in or work.tokens_in) - event.cached + 2 * written
         if predicted:
             self.of(work).charge(work, work.cost * (took / predicted - 1.0))
 

@@ -10,8 +10,9 @@ from sage_hybrid.placing import Placing
 from sage_hybrid.release import Release
 from sage_hybrid.tenants import Tenants
 
-#: Works that fit nowhere and are passed before a class is given up for this instant.
-LOOK_AHEAD = 8
+#: Works that fit nowhere and are passed before a class is given up for this instant, and of them, how many in all are
+#: held against all engines: the others are known not to fit, being no smaller than one that did not.
+LOOK_AHEAD, PROBES = 8, 3
 #: Doomed works put back in one call, so that a call stays short.
 PURGED_AT_ONCE = 32
 
@@ -50,9 +51,9 @@ class HybridLane:
             self._overload.left(work)
             self._late.pop(work.id, None)
 
-    def shed(self, fleet: Fleet) -> Shed | None:
+    def shed(self, fleet: Fleet, now: int) -> Shed | None:
         """What is to be given up, one at a time."""
-        victim = self._overload.victim(self._name, self.queues, fleet)
+        victim = self._overload.victim(self._name, self.queues, fleet, now)
         if victim is not None:
             self.drop(victim.work)
         return victim
@@ -63,16 +64,18 @@ class HybridLane:
         purge = PURGED_AT_ONCE
         deferred = self._overload.defers(self._name, self.queues, fleet)
         stuck: Work | None = None
+        probes = PROBES
         for queue, floor in self.queues.turns():
             passed: list[Work] = []
             found = None
-            while found is None and len(passed) < LOOK_AHEAD and (work := queue.head()) is not None:
+            while found is None and probes and len(passed) < LOOK_AHEAD and (work := queue.head()) is not None:
                 late = work.id in self._late
                 if purge and not late and self._order.lost(work, now):
                     purge -= 1
                     self._relegate(work, queue)
                     continue
-                open_to = list(fleet.open(work)) if stuck is None or smaller(work, stuck) else []
+                probed = stuck is None or smaller(work, stuck)
+                open_to = list(fleet.open(work)) if probed else []
                 admitted = self._release.admits(work, open_to, now, floor=floor) if open_to else []
                 if open_to and (not admitted or (deferred and not floor and work.service_class == "batch")):
                     # Not its size but its class is held back, so the rest of the class is, too.
@@ -80,7 +83,8 @@ class HybridLane:
                     break
                 place = self._placing.choose(work, admitted, fleet, now) if admitted else None
                 if place is None:
-                    stuck = stuck or (None if open_to else work)
+                    if probed and not open_to:
+                        probes, stuck = probes - 1, work
                     queue.discard(work)
                     passed.append(work)
                 elif purge and not late and self._order.doomed(work, place, fleet, now):

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 
-from sage_core import Fleet, Lane, Shed, Work
+from sage_core import SECOND, Fleet, Lane, Shed, Work
 from sage_hybrid.allocate import CLASSES, Allocate
 from sage_hybrid.heap import WorkHeap
 
 #: Seconds told to those who are shed, at most.
 LONGEST_WAIT = 3_600.0
+#: How long too much must have waited before anything is shed (ns): a rate that has just begun to be known is too low.
+PATIENCE = 10 * SECOND
 
 
 class Overload:
     """A ladder by the lane's predicted wait, its queued engine-seconds over those it finishes each second.
 
     Everything is admitted first. Above `defer` seconds for the classes over batch, batch gets its floor and no more.
-    Above `shed` seconds in all, the costliest work of the lowest class that waits is given up, one at a time, until it
-    is below; its caller learns when the rest will have been served. Nothing is shed before a rate is known.
+    Above `shed` seconds in all, for `PATIENCE` without a break, the costliest work of the lowest class that waits is
+    given up, one at a time, until it is below; its caller learns when the rest will have been served.
 
     Sources: the cost ladder of arXiv 2604.06970; Mooncake (FAST 2025) for refusing early what cannot be served.
 
@@ -30,6 +32,8 @@ class Overload:
         self._defer, self._shed = defer, shed
         #: Lane → works by cost, the costliest first, of each class.
         self._dear: dict[Lane, dict[str, WorkHeap]] = {}
+        #: Lane → since when it has been above.
+        self._over: dict[Lane, int] = {}
 
     def entered(self, work: Work) -> None:
         """Note a queued work."""
@@ -54,13 +58,14 @@ class Overload:
         urgent = sum(queues.queues[name].cost for name in CLASSES[:-1])
         return urgent > 0.0 and urgent > self._defer * (fleet.drain(lane) or math.inf)
 
-    def victim(self, lane: Lane, queues: Allocate, fleet: Fleet) -> Shed | None:
+    def victim(self, lane: Lane, queues: Allocate, fleet: Fleet, now: int) -> Shed | None:
         """The work to give up now, if any."""
         waits = queues.cost
-        if not self.on or not waits:
-            return None
-        rate = fleet.drain(lane)
+        rate = fleet.drain(lane) if self.on else 0.0
         if rate <= 0.0 or waits <= self._shed * rate:
+            self._over.pop(lane, None)
+            return None
+        if now - self._over.setdefault(lane, now) < PATIENCE:
             return None
         heaps = self._dear[lane]
         head = next(heap for name in reversed(CLASSES) if (heap := heaps.get(name))).head()

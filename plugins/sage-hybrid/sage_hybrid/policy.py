@@ -96,7 +96,7 @@ class HybridSchedulingPolicy:
                     self._sent.setdefault(found.place.engine, {})[found.work.id] = found.work
                     return found
                 held = held or lane.held
-            shed = lane.shed(fleet)
+            shed = lane.shed(fleet, now)
             if shed is not None:
                 return shed
         # What is held back may be let go as time passes, though nothing else happens.

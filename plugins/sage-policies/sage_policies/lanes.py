@@ -18,8 +18,9 @@ from sage_core import (
 )
 from sage_policies.heap import Entry, WorkHeap
 
-#: Heads that fit nowhere and are passed before a lane is given up for this instant.
-LOOK_AHEAD = 8
+#: Heads that fit nowhere and are passed before a lane is given up for this instant, and of them, how many are held
+#: against all engines: the others are known not to fit, being no smaller than one that did not.
+LOOK_AHEAD, PROBES = 8, 3
 
 
 class Queue:
@@ -103,16 +104,19 @@ class LaneScheduler:
         passed: list[Entry] = []
         found = None
         least: Work | None = None
-        while len(passed) < LOOK_AHEAD and heap.head() is not None:
+        probes = PROBES
+        while probes and len(passed) < LOOK_AHEAD and heap.head() is not None:
             entry = heap.pop()
             work = entry[3]
-            places = list(fleet.open(work)) if least is None or smaller(work, least) else []
+            probed = least is None or smaller(work, least)
+            places = list(fleet.open(work)) if probed else []
             place = self.place(work, places, fleet, now) if places else None
             if place is not None:
                 found = Dispatch(work=work, place=place, why=self.why(queue, heap))
                 break
             passed.append(entry)
-            if not places and least is None:
+            if probed and not places:
+                probes -= 1
                 least = work
         for entry in passed:
             heap.put_back(entry)

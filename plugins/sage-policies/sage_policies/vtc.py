@@ -18,45 +18,9 @@ from sage_core import (
     Withdrawn,
     Work,
 )
+from sage_policies.counters import REMEMBERED, Counters
 from sage_policies.heap import WorkHeap
-from sage_policies.lanes import LOOK_AHEAD, smaller
-
-#: Counters kept for tenants who have nothing queued, beside as many again as have.
-REMEMBERED = 1_024
-
-
-class _Lane:
-    """Tenants with queued works, each in order of arrival, and a lazy heap of them by counter."""
-
-    __slots__ = ("counters", "heap", "queues")
-
-    def __init__(self) -> None:
-        self.counters: dict[str, float] = {}
-        self.queues: dict[str, WorkHeap] = {}
-        self.heap: list[tuple[float, str]] = []
-
-    def stands(self, entry: tuple[float, str]) -> bool:
-        """Whether a tenant has works, and this counter."""
-        return entry[1] in self.queues and self.counters[entry[1]] == entry[0]
-
-    def least(self) -> float | None:
-        """The smallest counter of a tenant with works."""
-        while self.heap and not self.stands(self.heap[0]):
-            heapq.heappop(self.heap)
-        return self.heap[0][0] if self.heap else None
-
-    def charge(self, tenant: str, tokens: float) -> None:
-        """Move a tenant's counter; its entry of before is dead."""
-        self.counters[tenant] = self.counters.get(tenant, 0.0) + tokens
-        if tenant in self.queues:
-            self.enter(tenant)
-
-    def enter(self, tenant: str) -> None:
-        """Put a tenant into the heap, which is cleared of the dead when they are the most."""
-        heapq.heappush(self.heap, (self.counters[tenant], tenant))
-        if len(self.heap) > 4 * len(self.queues) + 64:
-            self.heap = [(self.counters[name], name) for name in self.queues]
-            heapq.heapify(self.heap)
+from sage_policies.lanes import LOOK_AHEAD, PROBES, smaller
 
 
 class VirtualTokenCounter:
@@ -75,13 +39,13 @@ class VirtualTokenCounter:
 
     def __init__(self, *, weight_in: float = 1.0, weight_out: float = 2.0) -> None:
         self._weight_in, self._weight_out = weight_in, weight_out
-        self._lanes: dict[Lane, _Lane] = {}
+        self._lanes: dict[Lane, Counters] = {}
         #: Engine → its works, and what was charged to whom for them.
-        self._charged: dict[str, dict[str, tuple[_Lane, str, float]]] = {}
+        self._charged: dict[str, dict[str, tuple[Counters, str, float]]] = {}
 
     def submit(self, work: Work, fleet: Fleet, now: int) -> Verdict:
         """Queue the work; a tenant without others is lifted to the smallest counter."""
-        lane = self._lanes.setdefault(work.lane, _Lane())
+        lane = self._lanes.setdefault(work.lane, Counters())
         queue = lane.queues.get(work.tenant)
         if queue is None:
             least = lane.least()
@@ -105,8 +69,10 @@ class VirtualTokenCounter:
         elif isinstance(event, Finished):
             paid = self._charged.get(event.engine, {}).pop(event.work.id, None)
             if paid is not None:
-                took = self._price(event.tokens_in - event.cached, event.tokens_out)
-                paid[0].charge(paid[1], took - paid[2])
+                # An engine that counts nothing is taken at its prediction, unless it failed.
+                read, written = event.tokens_in or event.work.tokens_in, event.tokens_out
+                written = written or (event.work.tokens_out if event.ok else 0)
+                paid[0].charge(paid[1], self._price(read - event.cached, written) - paid[2])
         elif isinstance(event, EngineDown):
             for lane, tenant, tokens in self._charged.pop(event.engine, {}).values():
                 lane.charge(tenant, -tokens)
@@ -114,11 +80,10 @@ class VirtualTokenCounter:
     def _price(self, tokens_in: int, tokens_out: int) -> float:
         return self._weight_in * tokens_in + self._weight_out * tokens_out
 
-    def _release(self, lane: _Lane, fleet: Fleet) -> Dispatch | None:
+    def _release(self, lane: Counters, fleet: Fleet) -> Dispatch | None:
         passed: list[tuple[float, str]] = []
-        stuck: Work | None = None
-        found = None
-        while found is None and len(passed) < LOOK_AHEAD and lane.least() is not None:
+        stuck, found, probes = None, None, PROBES
+        while found is None and probes and len(passed) < LOOK_AHEAD and lane.least() is not None:
             entry = heapq.heappop(lane.heap)
             passed.append(entry)
             head = lane.queues[entry[1]].head()
@@ -126,10 +91,10 @@ class VirtualTokenCounter:
             if stuck is not None and not smaller(head[3], stuck):
                 continue
             place = fleet.pick(head[3])
-            if place is None:
-                stuck = stuck or head[3]
-                continue
-            found = Dispatch(work=head[3], place=place, why=f"{entry[1]} is at {entry[0]:.0f} tokens")
+            if place is not None:
+                found = Dispatch(work=head[3], place=place, why=f"{entry[1]} is at {entry[0]:.0f} tokens")
+            else:
+                probes, stuck = probes - 1, head[3]
         for entry in passed:
             heapq.heappush(lane.heap, entry)
         if found is not None:
@@ -140,7 +105,7 @@ class VirtualTokenCounter:
             self._drop(lane, work)
         return found
 
-    def _drop(self, lane: _Lane | None, work: Work) -> None:
+    def _drop(self, lane: Counters | None, work: Work) -> None:
         queue = lane.queues.get(work.tenant) if lane is not None else None
         if lane is None or queue is None or queue.discard(work.id) is None or len(queue):
             return

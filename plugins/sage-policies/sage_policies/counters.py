@@ -1,0 +1,44 @@
+"""What each tenant of a lane was served, and who of those who wait was served least."""
+
+from __future__ import annotations
+
+import heapq
+
+from sage_policies.heap import WorkHeap
+
+#: Counters kept for tenants who have nothing queued, beside as many again as have.
+REMEMBERED = 1_024
+
+
+class Counters:
+    """Tenants with queued works, each in order of arrival, and a lazy heap of them by counter."""
+
+    __slots__ = ("counters", "heap", "queues")
+
+    def __init__(self) -> None:
+        self.counters: dict[str, float] = {}
+        self.queues: dict[str, WorkHeap] = {}
+        self.heap: list[tuple[float, str]] = []
+
+    def stands(self, entry: tuple[float, str]) -> bool:
+        """Whether a tenant has works, and this counter."""
+        return entry[1] in self.queues and self.counters[entry[1]] == entry[0]
+
+    def least(self) -> float | None:
+        """The smallest counter of a tenant with works."""
+        while self.heap and not self.stands(self.heap[0]):
+            heapq.heappop(self.heap)
+        return self.heap[0][0] if self.heap else None
+
+    def charge(self, tenant: str, tokens: float) -> None:
+        """Move a tenant's counter; its entry of before is dead."""
+        self.counters[tenant] = self.counters.get(tenant, 0.0) + tokens
+        if tenant in self.queues:
+            self.enter(tenant)
+
+    def enter(self, tenant: str) -> None:
+        """Put a tenant into the heap, which is cleared of the dead when they are the most."""
+        heapq.heappush(self.heap, (self.counters[tenant], tenant))
+        if len(self.heap) > 4 * len(self.queues) + 64:
+            self.heap = [(self.counters[name], name) for name in self.queues]
+            heapq.heapify(self.heap)

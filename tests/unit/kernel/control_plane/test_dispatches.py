@@ -231,7 +231,7 @@ def test_a_flood_is_refused_with_a_time_to_come_back_and_leaves_nothing_behind()
         refused = [end for end in ends if isinstance(end, RequestRejected)]
         assert len(refused) == 3_000 - 24
         assert all("the queue of model 'm' is full: 20 requests wait" in str(end) for end in refused)
-        assert {end.retry_after for end in refused} == {1.0}
+        assert all(end.retry_after and end.retry_after >= 1 for end in refused)
 
     field.run(use)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, ClassVar
 
 import pytest
 
@@ -14,7 +14,9 @@ from sage_core.common.records import EngineInfo, ModelSpec, Request
 from sage_core.common.registry import Registry
 from sage_core.kernel.control_plane.driver import Driver
 from sage_core.kernel.control_plane.engines import EnginePools, make_backend, revealed
+from sage_core.kernel.control_plane.events import lane_of
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
+from sage_core.testing.clock import LoopClock, run_skipping
 from sage_core.testing.engines import FakeBackend, FakeEngine, FakeOptions
 
 
@@ -46,6 +48,26 @@ class ShrinkingBackend(FakeBackend):
     @asynccontextmanager
     async def open(self, model: ModelSpec) -> AsyncIterator[FakeEngine]:
         yield ShrinkingEngine(model.name, FakeOptions())
+
+
+class WatchedEngine(FakeEngine):
+    """Says when its server is gone: by an error, or by returning."""
+
+    gone: ClassVar[list[asyncio.Event]] = []
+    said: ClassVar[Exception | None] = None
+
+    async def watch(self) -> None:
+        gone = asyncio.Event()
+        self.gone.append(gone)
+        await gone.wait()
+        if self.said is not None:
+            raise self.said
+
+
+class WatchedBackend(FakeBackend):
+    @asynccontextmanager
+    async def open(self, model: ModelSpec) -> AsyncIterator[FakeEngine]:
+        yield WatchedEngine(model.name, FakeOptions(ttft=60.0))
 
 
 #: Offered as a backend, and none.
@@ -124,3 +146,49 @@ def test_vectors_of_another_dimension_than_the_engines_are_an_error_of_the_model
 
     asyncio.run(main())
     assert manager.held == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "reported"),
+    [
+        (None, "model 'm': its engine is gone\n  help: the next request opens another one"),
+        (OSError("no route"), "model 'm': backend 'WatchedBackend' lost its engine: OSError: no route"),
+    ],
+)
+def test_an_engine_that_watches_itself_is_lost_with_its_requests_when_it_says_so(
+    said: Exception | None, reported: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WatchedEngine, "said", said)
+    monkeypatch.setattr(WatchedEngine, "gone", [])
+    manager = ControlPlaneManager()
+    spec = ModelSpec(name="m", backend="WatchedBackend")
+    request = Request(id="r", kind="generate", model="m", messages=({"role": "user", "content": "a"},))
+
+    async def main() -> None:
+        async with Driver(manager, registry("WatchedBackend"), clock=LoopClock()) as driver:
+
+            async def ask() -> None:
+                async with aclosing(driver.generate(request, spec)) as stream:
+                    async for _ in stream:
+                        pass
+
+            asking = asyncio.create_task(ask())
+            # Whatever was asked of the engine is asked of another one, once; it may be what both died of.
+            for number in range(2):
+                await asyncio.sleep(5)
+                WatchedEngine.gone[number].set()
+            with pytest.raises(ModelError) as caught:
+                await asking
+            assert str(caught.value) == reported
+            assert driver.pools.info(lane_of(spec)) is None
+
+    run_skipping(main())
+    assert manager.held == 0
+    assert len(WatchedEngine.gone) == 2
+
+
+def test_an_engine_that_is_closed_is_watched_no_longer() -> None:
+    WatchedEngine.gone.clear()
+    (info,) = opened("WatchedBackend", "a")
+    assert isinstance(info, EngineInfo)
+    assert len(WatchedEngine.gone) == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 from sage_core.builtins import default_host as default_host
 from sage_core.common.config import Config as Config
 from sage_core.common.config import load_config as load_config
+from sage_core.common.config import parse_config as parse_config
 from sage_core.common.errors import EngineHostError as EngineHostError
 from sage_core.common.errors import suggest as suggest
 from sage_core.common.policies import scheduler_named as scheduler_named
@@ -36,6 +37,7 @@ from sage_core.kernel.dataflow.units import size as size
 from sage_core.kernel.runtime.desk import DeployedGraph as DeployedGraph
 from sage_core.kernel.runtime.desk import Desk as Desk
 from sage_core.kernel.runtime.launch import Project as Project
+from sage_core.kernel.runtime.launch import new_run_id as new_run_id
 from sage_core.kernel.runtime.report import Report as Report
 from sage_core.kernel.runtime.submit import caller_of as caller_of
 from sage_core.kernel.scheduler.holdings import holdings_path as holdings_path

@@ -15,3 +15,13 @@ def sage_commands() -> Mapping[str, str]:
         "engines": "sage_gateway.engines:engines",
         "keys": "sage_gateway.keys_command:keys",
     }
+
+
+@hookimpl
+def sage_operators() -> Mapping[str, str]:
+    """The steps of a batch."""
+    return {
+        "gateway.lines": "sage_gateway.batch_operators:lines",
+        "gateway.ask": "sage_gateway.batch_operators:ask",
+        "gateway.write": "sage_gateway.batch_operators:Write",
+    }

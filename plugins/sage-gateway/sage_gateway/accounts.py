@@ -54,6 +54,9 @@ class Accounts(Protocol):
     def known(self, token: str) -> Account:
         """The account of a bearer token, empty where the client sent none; raises `ApiError` 401."""
 
+    def trust(self, secret: str) -> None:
+        """Let in the jobs that this gateway started, which know a secret of it; see `beacon`."""
+
     def keep(self) -> None:
         """Write down what has been used, for the next process."""
 
@@ -84,6 +87,9 @@ class Open:
 
     def known(self, token: str) -> Account:
         return self._account
+
+    def trust(self, secret: str) -> None:
+        """Everybody is let in."""
 
     def keep(self) -> None:
         """Nothing was used."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sage_core import EngineInfo, Host, Lane, ModelSpec, Paths, Request
 from sage_core.serving import (
@@ -15,6 +16,7 @@ from sage_core.serving import (
     Desk,
     Driver,
     EngineHost,
+    Instant,
     Project,
     pool_of,
     resolve_models,
@@ -23,6 +25,9 @@ from sage_core.serving import (
     suggest,
 )
 from sage_gateway.accounts import Account, Accounts
+from sage_gateway.batching import Batches
+from sage_gateway.beacon import beacon_path, light
+from sage_gateway.cabinet import Cabinet
 from sage_gateway.callers import ClassDefaults
 from sage_gateway.errors import ApiError
 from sage_gateway.keyed import KeyedAccounts
@@ -66,6 +71,9 @@ class Gateway:
         self.lanes: dict[str, Lane] = {}
         #: Runs, deployments and queues of the project.
         self.desk = Desk(host, Project(folder=paths.project.parent, paths=paths, config=config))
+        self.files = Cabinet(paths.project / "files")
+        self.batches = Batches(self.desk, self.files, paths)
+        self._tending: asyncio.Task[None] | None = None
         #: Lines of the decision log by request, the latest last.
         self.decisions: OrderedDict[str, list[Decided]] = OrderedDict()
         self._prefix = f"req-{os.getpid():x}{uuid.uuid4().hex[:8]}"
@@ -117,8 +125,27 @@ class Gateway:
         pool = self.driver.serve(spec, queue=self.settings.queue_limits, lane=self.lanes.get(spec.name))
         self.lanes[spec.name] = pool.lane
 
+    def announce(self, url: str) -> None:
+        """Tell the jobs of this gateway where it is, and look after those that another one left."""
+        beacon = light(beacon_path(self.paths), url)
+        self.accounts.trust(beacon.secret)
+        self._tending = asyncio.get_running_loop().create_task(self.batches.tend(), name="batches")
+
+    def recorded(self, record: Callable[[Instant], None] | None) -> Callable[[Instant], None]:
+        """What the driver is to call with each instant: the metrics, and a recorder where there is one."""
+        if record is None:
+            return self.metrics.record
+
+        def both(instant: Instant) -> None:
+            record(instant)
+            self.metrics.record(instant)
+
+        return both
+
     def close(self) -> None:
         """Let go of the store, and keep what was spent."""
+        if self._tending is not None:
+            self._tending.cancel()
         self.desk.close()
         self.accounts.keep()
 

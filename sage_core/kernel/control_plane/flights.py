@@ -9,6 +9,7 @@ from sage_core.kernel.control_plane.embedding_executor import LINGER, EmbeddingE
 from sage_core.kernel.control_plane.events import Decided, DispatchBatch, End, Outcome, Outline
 from sage_core.kernel.control_plane.fleet import Ledger
 from sage_core.kernel.control_plane.seats import Seats
+from sage_core.kernel.control_plane.step_time import Observed
 
 
 class Live:
@@ -38,6 +39,7 @@ class Flight:
         "first",
         "landed",
         "live",
+        "met",
         "open",
         "policy",
         "predicted",
@@ -71,6 +73,8 @@ class Flight:
         #: Seconds to its first token: predicted, and observed.
         self.predicted_ttft = 0.0
         self.first = 0.0
+        #: What was in the engine when it was sent.
+        self.met: Observed | None = None
         #: What was open when it was decided, how many in all, with the selector's scores; which policy, and its remark.
         self.candidates: tuple[Place, ...] = ()
         self.open = 0
@@ -114,6 +118,7 @@ class Flights:
         if work.kind == "generate":
             flight.predicted_ttft = self._ledger.ttft(work, place)
             flight.predicted = flight.predicted_ttft + work.tokens_out * self._ledger.tpot(work, place)
+            flight.met = self._ledger.meets(flight.seats, work)
         self._ledger.reserve(flight.seats, work)
         return flight
 
@@ -121,7 +126,7 @@ class Flights:
         """Note a dispatch's first token: its prompt is no burden any more."""
         flight.streamed = True
         flight.first = seconds
-        self._ledger.unload(flight.seats, flight.works[0])
+        self._ledger.first(flight.seats, flight.works[0], flight.met, seconds)
 
     def board(self, work: Work, place: Place, now: int) -> tuple[Flight, DispatchBatch | Flight | None]:
         """Put a slice into the engine's open batch, or into one that takes a seat for it; closes a batch it fills."""

@@ -177,9 +177,12 @@ class ControlPlaneManager:
         if standing.paused_until is not None or flight.seats.probing:
             standing.paused_until = None
             self._ledger.reopen(standing.engine)
-        # What an engine counted is exact; what was estimated decides only where it counts nothing.
-        tokens = event.tokens_out if flight.works[0].kind == "generate" else event.tokens_in or flight.tokens
-        self._ledger.learn(flight.works[0], flight.seats.engine, tokens, event.seconds)
+        work = flight.works[0]
+        if work.kind == "generate":
+            self._ledger.wrote(work, flight.seats, event.tokens_out, event.seconds, first=flight.first, met=flight.met)
+        else:
+            # What an engine counted is exact; what was estimated decides only where it counts nothing.
+            self._ledger.learn(work, flight.seats.engine, event.tokens_in or flight.tokens, event.seconds)
         fate = Fate(
             outcome="done",
             flight=flight,
@@ -266,7 +269,7 @@ class ControlPlaneManager:
     def _paced(self, event: events.Paced, now: int) -> None:
         pool = self._pools.by_engine.get(event.engine)
         if pool is not None:
-            self._ledger.pace(event.engine, event.itl)
+            self._ledger.pace(event.engine, event.itl, now)
             pool.backlog.observe(Progress(engine=event.engine, itl=event.itl), now)
             self._pools.touch(pool)
 

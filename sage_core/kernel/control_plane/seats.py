@@ -29,9 +29,11 @@ class Seats:
         "lane",
         "limit",
         "load",
+        "paced_at",
         "prefill",
         "price",
         "probing",
+        "read",
         "running",
         "slos",
     )
@@ -47,6 +49,9 @@ class Seats:
         self.context = 0
         #: Seconds between output tokens, of late.
         self.itl = 0.0
+        #: When that was observed last (ns; 0: never), and prompt tokens read since.
+        self.paced_at = 0
+        self.read = 0
         #: The `Work.tpot` of what it holds, where it has one.
         self.slos: list[int] = []
         #: Nothing is sent to it: it drains, or is left alone for a while; `probing`: one dispatch, to see.

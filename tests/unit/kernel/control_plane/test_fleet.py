@@ -104,15 +104,58 @@ def test_what_an_engine_cost_is_forgotten_with_it() -> None:
     assert made.cost(work("embed", tokens_in=1_000)) == first
 
 
+def wrote(made: Ledger, engine: str, tokens: int, seconds: float) -> None:
+    """Have an engine answer a chat."""
+    chat = work("generate", tokens_in=100, tokens_out=tokens)
+    seats = made.seats(engine, "lane")
+    assert seats is not None
+    met = made.meets(seats, chat)
+    made.reserve(seats, chat)
+    made.first(seats, chat, met, 0.1)
+    made.release(seats, chat, streamed=True)
+    made.wrote(chat, seats, tokens, 0.1 + seconds, first=0.1, met=met)
+
+
 def test_costs_are_learnt_for_each_engine_and_kind() -> None:
     made = ledger(info("e"))
     first = made.cost(work("embed", tokens_in=1_000))
     made.learn(work("tokenize", "lane:tokenize"), "e", 1_000_000, 0.001)
-    made.learn(work("generate"), "e", 1_000_000, 1_000_000.0)
+    for _ in range(400):
+        wrote(made, "e", 101, 5.0)
     assert made.cost(work("embed", tokens_in=1_000)) == first
     made.learn(work("embed"), "e", 1_000_000, 1_000.0)
     assert made.cost(work("embed", tokens_in=1_000)) == pytest.approx(1.0, rel=0.01)
-    assert made.cost(work("generate", tokens_out=10)) == pytest.approx(10.0, rel=0.01)
+    assert made.cost(work("generate", tokens_out=10)) == pytest.approx(0.5, rel=0.1)
+
+
+def test_what_engines_take_decides_what_is_predicted_there() -> None:
+    made = ledger(info("slow"), info("quick"))
+    for _ in range(400):
+        wrote(made, "slow", 101, 10.0)
+        wrote(made, "quick", 101, 1.0)
+    chat = work("generate", tokens_in=100, tokens_out=50)
+    slow, quick = made.open(chat)
+    assert made.tpot(chat, slow) == pytest.approx(0.1, rel=0.1)
+    assert made.tpot(chat, quick) == pytest.approx(0.01, rel=0.1)
+    assert made.ttft(chat, quick) < made.ttft(chat, slow)
+    assert made.cost(chat, quick) < 0.2 * made.cost(chat, slow)
+    made.pace("quick", 0.03, 1)
+    seats = made.seats("quick", "lane")
+    assert seats is not None
+    made.take(seats, 0.1)
+    # What is observed goes before what is learnt.
+    assert made.tpot(chat, seats.place) == pytest.approx(0.03, rel=0.1)
+
+
+def test_an_engine_begins_with_what_one_of_the_same_weights_had_learnt() -> None:
+    made = ledger(info("e"))
+    for _ in range(400):
+        wrote(made, "e", 101, 10.0)
+    made.remove("e")
+    made.add(info("f"), "lane")
+    chat = work("generate", tokens_in=100, tokens_out=50)
+    (place,) = made.open(chat)
+    assert made.tpot(chat, place) == pytest.approx(0.1, rel=0.1)
 
 
 def test_a_batch_holds_what_is_computed_in_a_quarter_of_a_second() -> None:

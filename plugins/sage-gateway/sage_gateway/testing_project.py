@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,15 +38,18 @@ def slow(question: str, *, seconds: float = 60.0) -> str:
 """
 
 
+#: The module of the fake backend, as a plugin.
+FAKE = "sage_core.testing.engines"
+
+
 class ProjectFolder:
     """A folder that is SAGE's home, for this process and for those it starts."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
         packages = folder / "packages"
-        install_wheel(
-            packages, "sage-samples", {"sage_samples/__init__.py": OPERATORS}, entry_points={"samples": "sage_samples"}
-        )
+        points = {"samples": "sage_samples", "fake": FAKE}
+        install_wheel(packages, "sage-samples", {"sage_samples/__init__.py": OPERATORS}, entry_points=points)
         monkeypatch.setenv("SAGE_HOME", str(folder))
         monkeypatch.setenv("PYTHONPATH", str(packages))
         monkeypatch.delenv("SAGE_CONFIG", raising=False)
@@ -59,3 +66,57 @@ class ProjectFolder:
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    @contextmanager
+    def serve(self, *options: str) -> Iterator[Served]:
+        """Run `sage serve` on a free port; at the end it is told to leave, and killed if it does not."""
+        command = [sys.executable, "-m", "sage_core.cli", "serve", "--port", "0", *options]
+        with open(self.folder / "serve.log", "ab") as log:
+            process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert process.stdout is not None
+        try:
+            with process.stdout:
+                first = process.stdout.readline()
+                while first and "http://" not in first:
+                    first = process.stdout.readline()
+                if not first:
+                    raise RuntimeError((self.folder / "serve.log").read_text())
+                yield Served(process, first.split()[-1].removesuffix("/v1"))
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+                    process.stdout.read()
+                process.wait(20)
+        finally:
+            process.kill()
+            process.wait()
+
+    def processes(self, *, but: int = 0) -> list[int]:
+        """Every process of this project, by what its environment says: workers and those who look after them."""
+        mark = f"SAGE_HOME={self.folder}\0".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) not in (os.getpid(), but):
+                try:
+                    if mark in (entry / "environ").read_bytes() + b"\0":
+                        found.append(int(entry.name))
+                except OSError:
+                    continue
+        return found
+
+    def kill(self, *, but: int = 0) -> int:
+        """Kill all of these with SIGKILL; returns how many there were."""
+        pids = self.processes(but=but)
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        return len(pids)
+
+
+class Served:
+    """A gateway in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+        self.process = process
+        self.url = url

@@ -193,7 +193,8 @@ class Simulation:
         elif isinstance(action, events.Abort):
             stream = self._tickets.pop(action.ticket, None)
             if stream is not None:
-                self._engines[stream.engine].drop(stream)
+                if stream.engine in self._engines:
+                    self._engines[stream.engine].drop(stream)
                 self._push(self.now, events.Broke(ticket=action.ticket, seconds=0.0, reason="aborted"))
         elif isinstance(action, events.Decided):
             self.decisions.append(action)

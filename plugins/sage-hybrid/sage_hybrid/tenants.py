@@ -115,7 +115,8 @@ class Tenants:
 
     def _forget(self) -> None:
         if len(self._counters) > 2 * len(self._queues) + REMEMBERED:
-            least = self._least()
-            floor = self._counters.get(least[3], 0.0) if least is not None else 0.0
-            # Those at or below the smallest would be lifted to it.
-            self._counters = {name: at for name, at in self._counters.items() if name in self._queues or at > floor}
+            # Of those who are not there, the ones served most: the others would mostly be lifted anyway.
+            gone = [name for name in self._counters if name not in self._queues]
+            gone.sort(key=lambda name: self._counters[name])
+            for name in gone[: -REMEMBERED // 2]:
+                del self._counters[name]

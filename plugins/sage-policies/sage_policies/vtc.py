@@ -111,6 +111,8 @@ class VirtualTokenCounter:
             return
         del lane.queues[work.tenant]
         if len(lane.counters) > 2 * len(lane.queues) + REMEMBERED:
-            least = lane.least() or 0.0
-            # Those at or below the smallest would be lifted to it.
-            lane.counters = {name: at for name, at in lane.counters.items() if name in lane.queues or at > least}
+            # Of those who are not there, the ones served most: the others would mostly be lifted anyway.
+            gone = [name for name in lane.counters if name not in lane.queues]
+            gone.sort(key=lambda name: lane.counters[name])
+            for name in gone[: -REMEMBERED // 2]:
+                del lane.counters[name]

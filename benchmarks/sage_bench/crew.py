@@ -40,13 +40,13 @@ class Drained(msgspec.Struct, frozen=True, kw_only=True):
 class Crew:
     """Worker processes that wait on a pipe between orders."""
 
-    def __init__(self, command: Sequence[str], size: int) -> None:
+    def __init__(self, command: Sequence[str], size: int, *, named: bool = True) -> None:
         # What peers log is of no interest, and a full pipe would stop them.
         pipe, log = subprocess.PIPE, subprocess.DEVNULL
         environ = clean_environment()
+        commands = [[*command, f"worker-{n}"] if named else list(command) for n in range(size)]
         self._children = [
-            subprocess.Popen([*command, f"worker-{n}"], stdin=pipe, stdout=pipe, stderr=log, text=True, env=environ)
-            for n in range(size)
+            subprocess.Popen(each, stdin=pipe, stdout=pipe, stderr=log, text=True, env=environ) for each in commands
         ]
 
     def drain(self, order: Order, workers: int, jobs: int) -> Drained:
@@ -61,6 +61,15 @@ class Crew:
         orders = [{"queue": queue, "fill": 0 if n else jobs, "total": jobs} for n in range(workers)]
         self._say(chosen, [json.dumps(order) for order in orders])
         return self._start(chosen, jobs)
+
+    def hear(self) -> dict[str, Any]:
+        """Wait for the first worker's next answer."""
+        return self._hear(self._children[:1])[0]
+
+    def ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Give the first worker an order, and wait for its answer."""
+        self._say(self._children[:1], [json.dumps(order)])
+        return self.hear()
 
     def _start(self, chosen: Sequence[subprocess.Popen[str]], jobs: int) -> Drained:
         self._hear(chosen)

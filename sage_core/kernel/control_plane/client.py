@@ -1,9 +1,10 @@
-"""`UnifiedInferenceClient`: the one way to a model, whether its engines are in this process or in the engine host."""
+"""`UnifiedInferenceClient`: the one way to a model, in this process, in the engine host or behind a gateway."""
 
 from __future__ import annotations
 
 import itertools
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from sage_core.common.clock import MILLISECOND, SECOND
 from sage_core.common.config import Config
 from sage_core.common.errors import ModelError, UsageError, suggest
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
 from sage_core.common.records import Caller, EngineInfo, ModelSpec, Request, Token
+from sage_core.kernel.control_plane.gateway_link import GatewayLink
 from sage_core.kernel.control_plane.inline import inline_driver
 from sage_core.kernel.control_plane.remote import EngineHostLink
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Transport(Protocol):
-    """What carries requests: a driver in this process, or a link to the engine host."""
+    """What carries requests: a driver in this process, or a link to the engine host or to a gateway."""
 
     async def ask(self, request: Request, spec: ModelSpec, *, about: bool = False) -> Any: ...
 
@@ -45,15 +48,38 @@ class _Shared:
 
 
 class BoundClient:
-    """An `InferenceClient` whose requests carry one caller."""
+    """An `InferenceClient` whose requests carry one caller.
 
-    def __init__(self, shared: _Shared, caller: Caller) -> None:
+    Args:
+        until: monotonic ns by which its requests are to be answered; None means whenever.
+    """
+
+    def __init__(self, shared: _Shared, caller: Caller, until: int | None = None) -> None:
         self._shared = shared
         self.caller = caller
+        self.until = until
 
-    def bound(self, caller: Caller | None = None, **fields: Any) -> BoundClient:
-        """A view with another caller, or with some of this one's fields replaced; costs no connection."""
-        return BoundClient(self._shared, msgspec.structs.replace(caller or self.caller, **fields))
+    def bound(
+        self,
+        caller: Caller | None = None,
+        *,
+        deadline: float | None = None,
+        ttft: float | None = None,
+        tpot: float | None = None,
+        **fields: Any,
+    ) -> BoundClient:
+        """A view with another caller, or with some of this one's fields replaced; costs no connection.
+
+        Args:
+            deadline: seconds from now in which all its requests are to be answered.
+            ttft: seconds to the first token of each.
+            tpot: seconds between their tokens.
+        """
+        for name, seconds in (("ttft", ttft), ("tpot", tpot)):
+            if seconds is not None:
+                fields[name] = round(seconds * SECOND)
+        until = self.until if deadline is None else time.monotonic_ns() + round(deadline * SECOND)
+        return BoundClient(self._shared, msgspec.structs.replace(caller or self.caller, **fields), until)
 
     async def embed(self, model: str, texts: Sequence[str]) -> Floats:
         """Float32 of shape ``(len(texts), dimension)``, L2-normalised."""
@@ -62,7 +88,7 @@ class BoundClient:
         vectors: Floats = await self._transport.ask(request, spec)
         return vectors
 
-    def generate(
+    def chat(
         self,
         model: str,
         messages: Sequence[Mapping[str, str]],
@@ -73,7 +99,7 @@ class BoundClient:
         seed: int | None = None,
         schema: Mapping[str, object] | None = None,
     ) -> AsyncIterator[Token]:
-        """Stream an answer; closing the iterator cancels it everywhere."""
+        """Stream the answer to a conversation; closing the iterator cancels it everywhere."""
         spec = self._spec(model)
         request = self._request(
             model,
@@ -84,6 +110,32 @@ class BoundClient:
             stop=tuple(stop),
             seed=seed,
             schema=None if schema is None else dict(schema),
+        )
+        return self._transport.generate(request, spec)
+
+    #: What an `InferenceClient` calls it.
+    generate = chat
+
+    def completion(
+        self,
+        model: str,
+        prompt: str,
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
+    ) -> AsyncIterator[Token]:
+        """Stream a text's continuation; closing the iterator cancels it everywhere."""
+        spec = self._spec(model)
+        request = self._request(
+            model,
+            "generate",
+            prompt=prompt,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            stop=tuple(stop),
+            seed=seed,
         )
         return self._transport.generate(request, spec)
 
@@ -119,12 +171,20 @@ class BoundClient:
 
     def _request(self, model: str, kind: Any, **fields: Any) -> Request:
         number = next(self._shared.numbers)
-        return Request(id=f"{self._shared.prefix}-{number}", kind=kind, model=model, caller=self.caller, **fields)
+        caller = self.caller
+        if self.until is not None:
+            # Whoever is late already is in a hurry, and not without a deadline.
+            remaining = max(MILLISECOND, self.until - time.monotonic_ns())
+            caller = msgspec.structs.replace(caller, remaining=remaining)
+        return Request(id=f"{self._shared.prefix}-{number}", kind=kind, model=model, caller=caller, **fields)
 
     def _spec(self, model: str) -> ModelSpec:
         try:
             return self._shared.models[model]
         except KeyError:
+            if isinstance(self._shared.transport, GatewayLink):
+                # What is served there, the gateway knows.
+                return ModelSpec(name=model, backend="gateway")
             known = sorted(self._shared.models)
             raise ModelError(
                 model,
@@ -164,14 +224,19 @@ class UnifiedInferenceClient(BoundClient):
             paths: where the socket and the decision log are.
             caller: whom the requests are for; `bound` refines it.
             host: the plugins; None loads the installed ones, without the defaults.
-            config: sage.toml; None means its defaults.
+            config: sage.toml; None means its defaults. ``[gateway] url``, or SAGE_GATEWAY_URL before it, sends every
+                request to a running gateway, with SAGE_GATEWAY_KEY as the key.
             inline: run control plane and engines on this process's event loop instead of the engine host.
         """
         return cls(_Shared(models), caller, paths=paths, host=host, config=config or Config(), inline=inline)
 
     async def __aenter__(self) -> UnifiedInferenceClient:
         host = Host() if self._host is None else self._host
-        if self._inline:
+        gateway = os.environ.get("SAGE_GATEWAY_URL") or self._config.gateway.get("url")
+        if gateway:
+            over = GatewayLink(str(gateway), os.environ.get("SAGE_GATEWAY_KEY", ""))
+            self._shared.transport = await self._stack.enter_async_context(over)
+        elif self._inline:
             driver = inline_driver(host, self._config, self._paths)
             self._shared.transport = await self._stack.enter_async_context(driver)
         else:

@@ -10,6 +10,7 @@ from sage_gateway import (
     files,
     models,
     rerank,
+    responses,
     runs,
     scrape,
     triggers,
@@ -18,7 +19,7 @@ from sage_gateway.app import App
 from sage_gateway.gateway import Gateway
 
 #: Each has `ROUTES`.
-MODULES = (chat, completions, embeddings, rerank, models, files, batches, scrape, runs, triggers)
+MODULES = (chat, completions, embeddings, rerank, responses, models, files, batches, scrape, runs, triggers)
 
 
 def create_app(gateway: Gateway) -> App:

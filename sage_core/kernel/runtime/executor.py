@@ -14,6 +14,7 @@ from typing import Self
 
 import msgspec
 
+from sage_core.common.clock import SECOND
 from sage_core.common.config import Config
 from sage_core.common.contracts import InferenceClient
 from sage_core.common.errors import CorruptArtifact, SageError, StaleAttempt, StoreUnavailable
@@ -24,6 +25,7 @@ from sage_core.common.records import Attempt, Job
 from sage_core.common.telemetry import log
 from sage_core.kernel.control_plane.client import UnifiedInferenceClient
 from sage_core.kernel.runtime import retries
+from sage_core.kernel.runtime.critical_path import earlier_seconds, run_deadline, seconds_after
 from sage_core.kernel.runtime.inputs import Inputs
 from sage_core.kernel.runtime.job_manager import JobManager
 from sage_core.kernel.runtime.job_runner import JobRun, RunScope
@@ -112,6 +114,9 @@ class Executor:
         self._unsure = False
         #: Milliseconds that jobs were last put off for, because others compute their results.
         self._snoozed: dict[int, int] = {}
+        #: Monotonic ns by which the run is to be over, and for each step the seconds that come after it.
+        self._until = run_deadline(run, prepared.graph.end_to_end)
+        self._after: dict[str, float] = {}
         self._usage: Counter[str] = Counter()
         self._generated = 0
         self._connected = False
@@ -315,6 +320,9 @@ class Executor:
         """Open the inference client before the first job that may call a model."""
         if not self._connected and self._calls_models(job):
             self._connected = True
+            if self._until is not None:
+                seconds = earlier_seconds(self._store, self._run)
+                self._after = seconds_after(self.inputs.prepared.graph, seconds)
             await self._stack.enter_async_context(self._client)
 
     def _calls_models(self, job: Job) -> bool:
@@ -326,7 +334,10 @@ class Executor:
         )
 
     def _client_of(self, step: str) -> InferenceClient:
-        return Metered(self._client.bound(step=step), self._usage, self._answered)
+        left = None
+        if self._until is not None:
+            left = (self._until - time.monotonic_ns()) / SECOND - self._after.get(step, 0.0)
+        return Metered(self._client.bound(step=step, deadline=left), self._usage, self._answered)
 
     def _answered(self, seconds: float) -> None:
         if self.first_answer is None:

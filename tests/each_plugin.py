@@ -8,6 +8,7 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -68,6 +69,8 @@ def alone(plugin: Plugin, work: Path) -> str:
     home, bin = work / plugin.name, work / plugin.name / "bin"
     here = f"./{plugin.folder.relative_to(ROOT)}"
     into = ["uv", "pip", "install", "--quiet", "--python", str(bin / "python"), "--editable", "."]
+    for each in stands_on(plugin):
+        into += ["--editable", f"./{each.folder.relative_to(ROOT)}"]
     bare = (
         check(
             f"{plugin.name}: environment", ["uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(home)]
@@ -86,13 +89,21 @@ def alone(plugin: Plugin, work: Path) -> str:
     )
 
 
+def stands_on(plugin: Plugin) -> list[Plugin]:
+    """The bundled plugins that its distribution requires."""
+    project = tomllib.loads((plugin.folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = {re.split(r"[^A-Za-z0-9._-]", each, maxsplit=1)[0] for each in project.get("dependencies", [])}
+    return [each for each in plugins() if each.name in required]
+
+
 def offered(plugin: Plugin, bin: Path) -> str:
-    """Say so when the plugin is not the only one beside the defaults, or is quarantined."""
+    """Say so when there are others than the plugin and what it requires beside the defaults, or one is quarantined."""
     listed = json.loads(
         subprocess.run([bin / "sage", "plugins", "list", "--json"], capture_output=True, check=True).stdout
     )
     found = {row["distribution"] for row in listed if not row["error"]} - {""}
-    return "" if found == {plugin.name} else f"{plugin.name}: `sage plugins list` shows {listed}"
+    wanted = {plugin.name, *(each.name for each in stands_on(plugin))}
+    return "" if found == wanted else f"{plugin.name}: `sage plugins list` shows {listed}"
 
 
 def main(verb: str, *arguments: str) -> int:

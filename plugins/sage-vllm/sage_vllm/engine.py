@@ -31,7 +31,7 @@ class VllmEngine(OpenAIEngine):
         self, spec: ModelSpec, options: ServerOptions, server: Server, process: VllmProcess | None, every: float
     ) -> None:
         super().__init__(spec, options, server)
-        self._process = process
+        self.process = process
         self._every = every
         self.figures: Mapping[str, float] = {}
 
@@ -40,9 +40,9 @@ class VllmEngine(OpenAIEngine):
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(super().watch())
-                if self._process is not None:
-                    tasks.create_task(self._process.died())
-                    tasks.create_task(self._read_figures(self._process))
+                if self.process is not None:
+                    tasks.create_task(self.process.died())
+                    tasks.create_task(self._read_figures(self.process))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
 

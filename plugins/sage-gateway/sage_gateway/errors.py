@@ -46,7 +46,9 @@ class ApiError(Exception):
     def body(self) -> bytes:
         """The JSON document."""
         kind = TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
-        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        # What SAGE shows in two lines on a terminal is one sentence after the other here.
+        message = self.message.replace("\n  help: ", "; ")
+        error = {"message": message, "type": kind, "param": self.param, "code": self.code}
         return msgspec.json.encode({"error": error})
 
     @property

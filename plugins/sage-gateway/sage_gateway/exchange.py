@@ -39,7 +39,6 @@ class Exchange:
     __slots__ = (
         "_receive",
         "_send",
-        "_sending_since",
         "_task",
         "_watch",
         "account",
@@ -79,7 +78,6 @@ class Exchange:
         self.gone = False
         self._task = asyncio.current_task()
         self._watch: asyncio.Task[None] | None = None
-        self._sending_since = 0.0
 
     # ------------------------------------------------------------ the request
 
@@ -195,9 +193,7 @@ class Exchange:
 
     async def write(self, data: bytes) -> None:
         """Send a piece; waits while the client does not read."""
-        self._sending_since = time.perf_counter()
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
-        self._sending_since = 0.0
 
     async def end(self) -> None:
         """End an answer that came in pieces."""

@@ -73,11 +73,11 @@ async def _serve(gateway: Gateway, address: str, port: int, recorder: Recorder |
             hurry.set()
         stop.set()
 
-    sock = bound(address, port)
+    sock = bound(address, port, unread=seconds(gateway.settings.write_timeout))
     sock.listen(2_048)
     path = socket_path(paths)
     async with engine_host(
-        gateway.host, paths, idle=None, config=gateway.config, record=recorder, watch=gateway.observe
+        gateway.host, paths, idle=None, config=gateway.config, record=gateway.recorded(recorder), watch=gateway.observe
     ) as service:
         gateway.open(service)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -85,14 +85,14 @@ async def _serve(gateway: Gateway, address: str, port: int, recorder: Recorder |
         loop.add_signal_handler(signal.SIGHUP, lambda: reload(gateway, say))
         runs = asyncio.create_task(service.serve(path), name="engine host")
         shown = f"[{address}]" if ":" in address else address
-        say(f"sage serve: http://{shown}:{sock.getsockname()[1]}/v1")
+        url = f"http://{shown}:{sock.getsockname()[1]}"
+        gateway.announce(url)
+        say(f"sage serve: {url}/v1")
         for name in sorted(gateway.models):
             say(f"  {name}  ({gateway.models[name].backend})")
         if not gateway.models:
             say("  no model yet: add [models.NAME] to sage.toml, or: sage models add")
-        server = asyncio.create_task(
-            listen(create_app(gateway), sock, stop, grace=seconds(gateway.settings.grace)), name="http"
-        )
+        server = asyncio.create_task(listen(create_app(gateway), sock, stop, gateway.settings), name="http")
         hurried = asyncio.create_task(hurry.wait(), name="second signal")
         await asyncio.wait({server, hurried}, return_when=asyncio.FIRST_COMPLETED)
         for task in (server, hurried):

@@ -34,6 +34,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     #: Largest request body, and how long a client may take to send one.
     max_body: str | int = "32MiB"
     body_timeout: str = "60s"
+    #: How long a connection may stay without a complete request head.
+    idle: str = "20s"
     #: How long a client may leave an answer unread before it is given up.
     write_timeout: str = "120s"
     #: How long requests may go on after Ctrl-C.
@@ -58,7 +60,7 @@ def read_settings(table: Mapping[str, Any]) -> GatewaySettings:
     except msgspec.ValidationError as error:
         raise ConfigError("[gateway]", str(error).replace("`", "'")) from None
     _checked("[gateway] max_body", lambda: size(settings.max_body))
-    for name in ("body_timeout", "write_timeout", "grace"):
+    for name in ("body_timeout", "idle", "write_timeout", "grace"):
         _checked(f"[gateway] {name}", partial(seconds, getattr(settings, name)))
     _checked("[gateway.queue]", lambda: settings.queue_limits)
     return settings

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from sage_core import Host, Paths
-from sage_core.serving import Config, engine_host
+from sage_core import Host, ModelSpec, Paths, hookimpl
+from sage_core.serving import Config, engine_host, seconds
+from sage_core.testing import FakeBackend, FakeEngine
 from sage_gateway.gateway import Gateway
 from sage_gateway.routes import create_app
 from sage_gateway.server import bound, listen
@@ -46,6 +47,10 @@ class Running:
 
     def engine(self, model: str) -> Any:
         """The open engine of a model, for tests that look into a fake."""
+        return self.call(lambda: self.engine_now(model))
+
+    def engine_now(self, model: str) -> Any:
+        """The same on the gateway's own loop."""
         info = self.gateway.info(model)
         if info is None:
             raise LookupError(f"no engine of {model!r} is open")
@@ -64,6 +69,39 @@ class Running:
         return self.wait(rest())
 
 
+@hookimpl
+def sage_backends() -> Mapping[str, str]:
+    """The backend ``plain``: a fake that writes tokens and does not know OpenAI's JSON."""
+    return {"plain": f"{__name__}:PlainBackend"}
+
+
+class PlainBackend:
+    """`FakeBackend` without `forward`."""
+
+    def __init__(self) -> None:
+        self._fake = FakeBackend()
+
+    def identify(self, model: ModelSpec) -> str:
+        return self._fake.identify(model)
+
+    @asynccontextmanager
+    async def open(self, model: ModelSpec) -> AsyncIterator[PlainEngine]:
+        async with self._fake.open(model) as engine:
+            yield PlainEngine(engine)
+
+
+class PlainEngine:
+    """A `FakeEngine` whose `forward` is not there."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.fake = engine
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "forward":
+            raise AttributeError(name)
+        return getattr(self.fake, name)
+
+
 @contextmanager
 def serving(
     folder: Path, host: Host, models: Mapping[str, Any], tables: Mapping[str, Any] | None = None
@@ -71,22 +109,24 @@ def serving(
     """Serve `models` and other tables of sage.toml, keeping everything below `folder`."""
     paths = Paths(project=folder / "project", data=folder / "data", runtime=folder / "run")
     config = msgspec.convert({"models": dict(models), **(tables or {})}, Config)
+    config.gateway.setdefault("grace", "1s")
     gateway = Gateway(host, config, paths, read_settings(config.gateway))
     loop = asyncio.new_event_loop()
     stop, ready = asyncio.Event(), threading.Event()
     errors: list[BaseException] = []
-    sock = bound("127.0.0.1", 0)
+    sock = bound("127.0.0.1", 0, unread=seconds(gateway.settings.write_timeout))
     port: int = sock.getsockname()[1]
 
     async def main() -> None:
         async with engine_host(
-            host, paths, idle=None, config=config, record=gateway.metrics.record, watch=gateway.observe
+            host, paths, idle=None, config=config, record=gateway.recorded(None), watch=gateway.observe
         ) as service:
             gateway.open(service)
+            gateway.announce(f"http://127.0.0.1:{port}")
             sock.listen(128)
             ready.set()
             try:
-                await listen(create_app(gateway), sock, stop, grace=2)
+                await listen(create_app(gateway), sock, stop, gateway.settings)
             finally:
                 gateway.close()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sage_gateway.testing as plain
 from openai import OpenAI
 from sage_gateway.testing import Running, serving
 
@@ -21,7 +22,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     with ExitStack() as stack:
 
         def start(models: dict[str, Any] | None = None, **tables: Any) -> Running:
-            host = default_host({"fake": fake})
+            host = default_host({"fake": fake, "plain": plain})
             return stack.enter_context(serving(tmp_path, host, MODELS if models is None else models, tables))
 
         yield start

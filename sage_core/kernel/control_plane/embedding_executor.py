@@ -217,6 +217,11 @@ class EmbeddingExecutor:
             row.at = at
         return rows
 
+    def aboard(self, request: str) -> list[int]:
+        """The batches that hold texts of a request, in a stable order."""
+        rows = self._waiting.get(request, ())
+        return list(dict.fromkeys(row.slice.ticket for row in rows if row.slice is not None and row.slice.ticket))
+
     def leave(self, request: str) -> list[Slice]:
         """Take a cancelled request out; return the queued slices that nobody wants any more."""
         touched: dict[str, Slice] = {}

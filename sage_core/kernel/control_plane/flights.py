@@ -110,6 +110,13 @@ class Flights:
             return f"dispatch of {work.id!r} to {place.engine!r}, which has no room for it"
         return ""
 
+    def abandoned(self, ticket: int) -> Flight | None:
+        """The dispatched batch of this ticket when nobody waits for any text of it any more, or None."""
+        flight = self._flying.get(ticket)
+        if flight is None or flight.aborted or ticket in self._open:
+            return None
+        return None if any(row.waiters for part in flight.slices for row in part.rows) else flight
+
     def launch(self, work: Work, place: Place, live: Live, now: int) -> Flight:
         """Take a seat for a request that is no batch."""
         flight = live.flight = self._take(work, place, now, live)

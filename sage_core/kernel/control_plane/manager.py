@@ -205,7 +205,7 @@ class ControlPlaneManager:
         if event.again:
             self._stumble(flight, event, now)
         elif flight.aborted:
-            pass
+            self._drop(flight)
         elif len(flight.slices) > 1:
             for part in flight.slices:
                 part.alone = True
@@ -224,6 +224,7 @@ class ControlPlaneManager:
         if standing.state == "up" and standing.fail(now, event.pause):
             self._ledger.close(engine)
         if flight.aborted:
+            self._drop(flight)
             return
         pool = self._pools.by_engine[engine]
         for work in flight.works:
@@ -347,6 +348,7 @@ class ControlPlaneManager:
 
     def _retry(self, flight: Flight, work: Work, reason: str, now: int, *, suspect: bool) -> None:
         if flight.aborted:
+            self._drop(flight)
             return
         lost = flight.live or self._executor.slice(work.id)
         lost.losses += suspect
@@ -386,17 +388,30 @@ class ControlPlaneManager:
         pool = self._pools.get(outline.lane)
         del self._live[outline.id]
         pool.leave(live)
+        aboard = self._executor.aboard(outline.id)
         for part in self._executor.leave(outline.id):
             pool.backlog.withdraw(part.work, now)
             self._ledger.forget(part.work.id)
+        for ticket in aboard:
+            flight = self._flights.abandoned(ticket)
+            if flight is not None:
+                self._abort(flight)
         if live.work is not None:
             pool.backlog.withdraw(live.work, now)
             self._ledger.forget(live.work.id)
         if live.flight is not None and self._flights.get(live.flight.ticket) is not None:
-            live.flight.aborted = True
-            self._actions.append(events.Abort(ticket=live.flight.ticket))
+            self._abort(live.flight)
         self._pools.touch(pool)
         self._actions.append(ended(live, fate))
+
+    def _abort(self, flight: Flight) -> None:
+        flight.aborted = True
+        self._actions.append(events.Abort(ticket=flight.ticket))
+
+    def _drop(self, flight: Flight) -> None:
+        # Of a batch that was stopped, because nobody waits for it.
+        for part in flight.slices:
+            self._executor.fail(part)
 
     # ------------------------------------------------------------ decisions
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sage_core.common.clock import MILLISECOND, SECOND
 from sage_core.common.contracts import Fleet
@@ -28,6 +26,7 @@ from sage_core.common.records import (
     Work,
 )
 from sage_core.kernel.control_plane.events import (
+    Abort,
     Action,
     Broke,
     Completed,
@@ -54,8 +53,10 @@ def embed(name: str, texts: Sequence[str], caller: Caller = Caller()) -> Outline
     )
 
 
-def single(name: str, kind: Kind = "generate", size: int = 40, max_tokens: int = 4) -> Outline:
-    return Outline(id=name, kind=kind, model="m", lane="m", caller=Caller(), sizes=(size,), max_tokens=max_tokens)
+def single(
+    name: str, kind: Kind = "generate", size: int = 40, max_tokens: int = 4, caller: Caller = Caller()
+) -> Outline:
+    return Outline(id=name, kind=kind, model="m", lane="m", caller=caller, sizes=(size,), max_tokens=max_tokens)
 
 
 def of(driver: VirtualDriver, kind: type[T]) -> list[T]:
@@ -179,6 +180,20 @@ class TestCoalescing:
         assert [len(batch.rows) for batch in of(driver, DispatchBatch)] == [1, 1]
         assert ends(driver) == {"busy": "done", "a": "cancelled", "b": "done"}
 
+    def test_a_batch_is_stopped_when_the_last_of_those_who_wait_for_it_has_gone(self) -> None:
+        driver = VirtualDriver(ControlPlaneManager(), EngineModel(batch=10 * MILLISECOND, row=0))
+        driver.submit(0, embed("a", ["x", "y"]))
+        driver.submit(MILLISECOND, embed("b", ["x"]))
+        driver.cancel(2 * MILLISECOND, "a")
+        driver.advance(2 * MILLISECOND)
+        assert of(driver, Abort) == []
+        driver.cancel(3 * MILLISECOND, "b")
+        driver.submit(4 * MILLISECOND, embed("c", ["x"]))
+        driver.advance()
+        assert len(of(driver, Abort)) == 1
+        assert ends(driver) == {"a": "cancelled", "b": "cancelled", "c": "done"}
+        assert driver.manager.held == 0
+
 
 class TestFailures:
     def test_an_engine_that_does_not_open_fails_its_requests_with_the_reason(self) -> None:
@@ -276,60 +291,3 @@ class TestRefusals:
             ("short", "shed", "overload", 1.5),
         ]
         assert driver.manager.held == 0
-
-
-texts = st.lists(st.sampled_from([c * n for c in "abcdef" for n in (1, 40, 400, 3_000)]), max_size=30)
-steps = st.lists(
-    st.one_of(
-        st.tuples(st.just("embed"), st.integers(0, 3), texts),
-        st.tuples(st.just("single"), st.integers(0, 3), st.sampled_from(["generate", "rerank", "tokenize"])),
-        st.tuples(st.just("cancel"), st.integers(0, 6), st.integers(0, 40)),
-        st.tuples(st.just("lose"), st.integers(0, 3), st.none()),
-    ),
-    max_size=40,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(steps, st.integers(1, 3), st.integers(0, 3))
-def test_every_request_ends_once_and_every_credit_returns(
-    plan: list[tuple[str, int, object]], sequences: int, opening: int
-) -> None:
-    capacity = Capacity(sequences=sequences, batch_tokens=500, batch_rows=8, context=600)
-    model = EngineModel(
-        capacity=capacity, open=opening * MILLISECOND, batch=MILLISECOND, first=MILLISECOND, token=MILLISECOND
-    )
-    manager = ControlPlaneManager()
-    driver = VirtualDriver(manager, model)
-    rows: dict[str, int] = {}
-    at = 0
-    for number, (what, wait, detail) in enumerate(plan):
-        at += wait * MILLISECOND // 2
-        name = f"r{number}"
-        if what == "embed":
-            assert isinstance(detail, list)
-            rows[name] = len(detail)
-            driver.submit(at, embed(name, detail, Caller(tenant=f"t{number % 2}")))
-        elif what == "single":
-            rows[name] = 0
-            driver.submit(at, single(name, detail))  # type: ignore[arg-type]
-        elif what == "cancel":
-            driver.cancel(at, f"r{detail}")
-        else:
-            driver.advance(at)
-            for engine in driver.engines()[:1]:
-                driver.lose(engine)
-    driver.advance()
-
-    assert Counter(end.request for end in of(driver, End)) == dict.fromkeys(rows, 1)
-    assert manager.held == 0
-    assert manager.faults == ()
-    outcome = ends(driver)
-    filled = Counter((fill.request, place) for fill in of(driver, Fill) for place in fill.at)
-    assert all(count == 1 for count in filled.values())
-    for name, count in rows.items():
-        if outcome[name] == "done":
-            assert sum(request == name for request, _ in filled) == count
-    tickets = [action.ticket for action in of(driver, DispatchBatch)]
-    tickets += [action.ticket for action in of(driver, DispatchOne)]
-    assert len(tickets) == len(set(tickets))

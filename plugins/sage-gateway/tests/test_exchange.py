@@ -1,0 +1,178 @@
+"""Clients that leave, at every stage of a request, and clients that misbehave below HTTP."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from openai import APITimeoutError, OpenAI
+from sage_gateway.testing import Running
+
+HELLO = [{"role": "user", "content": "one two three"}]
+Serve = Callable[..., Running]
+
+
+def send(running: Running, path: str, body: dict[str, Any]) -> socket.socket:
+    """A connection on which a request has been sent and nothing is read."""
+    data = json.dumps(body).encode()
+    sock = socket.create_connection(("127.0.0.1", running.port), timeout=20)
+    sock.sendall(b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (path.encode(), len(data)) + data)
+    return sock
+
+
+def until(running: Running, reached: Callable[[], bool]) -> None:
+    """Wait until something is so on the gateway's loop."""
+    import asyncio
+
+    async def wait() -> None:
+        async with asyncio.timeout(20):
+            while not reached():  # noqa: ASYNC110 - what is waited for is told to nobody
+                await asyncio.sleep(0.005)
+
+    running.wait(wait())
+
+
+def raw(running: Running, data: bytes) -> bytes:
+    """What comes back until the server closes."""
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as sock:
+        sock.sendall(data)
+        parts = []
+        while part := sock.recv(65_536):
+            parts.append(part)
+        return b"".join(parts)
+
+
+STAGES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+    "prefilling": ({"ttft": 3_600}, "/v1/chat/completions", {"messages": HELLO, "stream": True}),
+    "streaming": ({"tokens_per_second": 0.001}, "/v1/chat/completions", {"messages": HELLO, "stream": True}),
+    "not streaming": ({"tokens_per_second": 0.001}, "/v1/chat/completions", {"messages": HELLO}),
+    "completing": ({"tokens_per_second": 0.001}, "/v1/completions", {"prompt": "a b"}),
+    "embedding": ({"batch_seconds": 3_600}, "/v1/embeddings", {"input": ["a", "b"]}),
+    "reranking": ({"hang": "b"}, "/v1/rerank", {"query": "a", "documents": ["b"]}),
+}
+
+
+class TestLeaving:
+    @pytest.mark.parametrize("backend", ["fake", "plain"])
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_work_in_an_engine_is_cancelled_and_its_credit_is_back(
+        self, serve: Serve, stage: str, backend: str
+    ) -> None:
+        options, path, body = STAGES[stage]
+        running = serve({"echo": {"backend": backend, "sequences": 1, **options}})
+        sock = send(running, path, {"model": "echo", **body})
+        manager = running.gateway.driver.manager
+        until(running, lambda: running.gateway.info("echo") is not None and running.engine_now("echo").running == 1)
+        assert running.call(lambda: manager.held) > 0
+        sock.close()
+        assert running.settled()
+        assert running.engine_now("echo").cancelled == 1
+
+    def test_a_request_that_waits_leaves_the_queue(self, serve: Serve) -> None:
+        running = serve({"echo": {"backend": "fake", "sequences": 1, "ttft": 3_600}})
+        first = send(running, "/v1/chat/completions", {"model": "echo", "messages": HELLO})
+        until(running, lambda: running.gateway.info("echo") is not None and running.engine_now("echo").running == 1)
+        (pool,) = running.call(running.gateway.driver.manager.pools.values)
+        second = send(running, "/v1/chat/completions", {"model": "echo", "messages": HELLO})
+        until(running, lambda: len(pool.line) == 1)
+        second.close()
+        until(running, lambda: len(pool.line) == 0)
+        # The one that is served does not notice.
+        assert running.engine_now("echo").running == 1
+        first.close()
+        assert running.settled()
+
+    def test_a_request_that_waits_for_its_engine_to_open(self, serve: Serve) -> None:
+        running = serve({"echo": {"backend": "fake", "open_seconds": 3_600}})
+        sock = send(running, "/v1/chat/completions", {"model": "echo", "messages": HELLO})
+        until(running, lambda: running.gateway.driver.manager.held > 0)
+        sock.close()
+        assert running.settled()
+
+    def test_the_official_client_gives_up(self, serve: Serve) -> None:
+        running = serve({"echo": {"backend": "fake", "ttft": 3_600}})
+        client = OpenAI(base_url=f"{running.url}/v1", api_key="any", max_retries=0, timeout=0.5)
+        with pytest.raises(APITimeoutError):
+            client.chat.completions.create(model="echo", messages=[{"role": "user", "content": "a"}])
+        assert running.settled()
+        assert running.engine_now("echo").cancelled == 1
+
+    def test_a_stream_left_by_the_official_client(self, serve: Serve) -> None:
+        running = serve({"echo": {"backend": "fake", "tokens_per_second": 0.001}})
+        client = OpenAI(base_url=f"{running.url}/v1", api_key="any", max_retries=0, timeout=20)
+        stream = client.chat.completions.create(
+            model="echo", messages=[{"role": "user", "content": "a b"}], stream=True
+        )
+        assert next(iter(stream)).choices[0].delta.role == "assistant"
+        stream.close()
+        assert running.settled()
+
+    def test_a_client_that_does_not_read_is_given_up(self, serve: Serve) -> None:
+        words = " ".join(["word"] * 400_000)
+        running = serve(
+            {"echo": {"backend": "fake", "context": 10**9}}, gateway={"write_timeout": "300ms", "max_body": "64MiB"}
+        )
+        body = {"model": "echo", "messages": [{"role": "user", "content": words}], "stream": True}
+        sock = send(running, "/v1/chat/completions", {**body, "max_tokens": 400_000})
+        until(running, lambda: running.gateway.driver.manager.held > 0)
+        assert running.settled()
+        assert running.engine("echo").cancelled == 1
+        sock.close()
+
+
+class TestBelowHttp:
+    def test_a_head_that_does_not_end_is_cut_off(self, serve: Serve) -> None:
+        running = serve(gateway={"idle": "300ms"})
+        assert raw(running, b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-slow: ") == b""
+
+    def test_a_body_that_does_not_end_is_cut_off(self, serve: Serve) -> None:
+        running = serve(gateway={"body_timeout": "300ms"})
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"
+        assert raw(running, head).startswith(b"HTTP/1.1 408 ")
+
+    def test_thousands_of_headers(self, running: Running) -> None:
+        headers = b"".join(b"x-header-%d: value\r\n" % number for number in range(5_000))
+        assert raw(running, b"GET /health HTTP/1.1\r\nhost: x\r\n" + headers + b"\r\n").startswith(b"HTTP/1.1 431 ")
+
+    def test_one_header_without_end(self, running: Running) -> None:
+        answer = raw(running, b"GET /health HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 100_000)
+        assert answer.startswith(b"HTTP/1.1 431 ")
+
+    @pytest.mark.parametrize("data", [b"\x16\x03\x01\x02\x00\x01\x00\x01", b"HELLO\r\n\r\n", b"GET /health\r\n\r\n"])
+    def test_what_is_no_http(self, running: Running, data: bytes) -> None:
+        answer = raw(running, data + b"\r\n\r\n")
+        assert answer[:13] in (b"", b"HTTP/1.1 400 ")
+        assert httpx.get(f"{running.url}/health").json() == {"status": "ok"}
+
+    def test_a_web_socket_is_closed(self, running: Running) -> None:
+        head = (
+            b"GET /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+            b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert raw(running, head).startswith(b"HTTP/1.1 403 ")
+
+
+class TestBodies:
+    def test_a_body_over_the_limit(self, serve: Serve) -> None:
+        running = serve(gateway={"max_body": "1KiB"})
+        for size in (1_100, 10_000_000):
+            answer = httpx.post(f"{running.url}/v1/chat/completions", content=b" " * size)
+            assert answer.status_code == 413
+            assert answer.json()["error"]["code"] == "body_too_large"
+
+    def test_a_body_over_the_limit_that_says_nothing_of_its_length(self, serve: Serve) -> None:
+        running = serve(gateway={"max_body": "1KiB"})
+        answer = httpx.post(f"{running.url}/v1/chat/completions", content=iter([b" " * 600] * 3))
+        assert answer.status_code == 413
+
+    @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank"])
+    @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"model": "\xff"}', b'{"model": 1}', b'{"model": "echo"}'])
+    def test_what_is_no_request_is_refused(self, running: Running, path: str, body: bytes) -> None:
+        answer = httpx.post(running.url + path, content=body)
+        assert answer.status_code == 400
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+        assert running.gateway.driver.manager.held == 0

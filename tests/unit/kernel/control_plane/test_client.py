@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from sage_core.common.errors import ModelError, UnknownName, UsageError
 from sage_core.common.hookspecs import hookimpl
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
-from sage_core.common.records import Caller, ModelSpec, Request
+from sage_core.common.records import Caller, ModelSpec, Request, Token
 from sage_core.kernel.control_plane.client import UnifiedInferenceClient
 
 MODELS = {name: ModelSpec(name=name, backend="fake", source="one") for name in ("m", "same")}
@@ -112,3 +112,41 @@ def test_plugins_observe_decisions(tmp_path: Path) -> None:
     asyncio.run(use())
     assert len(seen) == 2
     assert all(request == decided for request, decided in seen)
+
+
+def test_a_conversation_and_a_text_to_continue_are_streamed(tmp_path: Path) -> None:
+    async def use() -> None:
+        async with client(tmp_path) as opened:
+            chat = [token async for token in opened.chat("m", [{"role": "user", "content": "a b"}])]
+            assert [token.text for token in chat] == ["a", " b", ""]
+            continued = [token async for token in opened.completion("m", "once upon", max_tokens=1)]
+            assert (continued[0].text, continued[-1].finish) == ("once", "length")
+
+    asyncio.run(use())
+
+
+def test_what_is_left_until_a_deadline_is_sent_with_each_request() -> None:
+    sent: list[Request] = []
+
+    class Kept:
+        async def ask(self, request: Request, spec: ModelSpec, *, about: bool = False) -> list[float]:
+            sent.append(request)
+            return [1.0]
+
+        def generate(self, request: Request, spec: ModelSpec) -> AsyncIterator[Token]:
+            raise NotImplementedError
+
+    async def use() -> None:
+        opened = client(Path("unused"))
+        opened._shared.transport = Kept()
+        bound = opened.bound(deadline=100.0, ttft=0.5)
+        for view in (bound, bound.bound(step="s"), opened, opened.bound(deadline=-5.0)):
+            await view.rerank("m", "a", ["b"])
+
+    asyncio.run(use())
+    first, second, free, late = (request.caller for request in sent)
+    assert first.remaining is not None
+    assert second.remaining is not None
+    assert 0 < second.remaining < first.remaining <= 100_000_000_000
+    assert (first.ttft, second.ttft, second.step) == (500_000_000, 500_000_000, "s")
+    assert (free.remaining, late.remaining) == (None, 1_000_000)

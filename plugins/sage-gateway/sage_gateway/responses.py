@@ -130,9 +130,7 @@ async def create(exchange: Exchange) -> None:
         kind="generate",
         model=spec.name,
         caller=caller_of(exchange.scope["headers"], account, gateway.classes, route=PATH, id=exchange.id),
-        messages=tuple(
-            {**each, "role": "system" if each["role"] == "developer" else each["role"]} for each in messages
-        ),
+        messages=tuple({**each, "role": each["role"].replace("developer", "system")} for each in messages),
         max_tokens=limit,
         temperature=asked.temperature or 0.0,
         schema=_schema(asked.format),

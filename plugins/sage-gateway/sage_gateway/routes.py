@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from sage_gateway import (
+    admin,
     batches,
     chat,
     completions,
     embeddings,
     files,
     models,
+    openapi,
     rerank,
     responses,
     runs,
@@ -19,9 +21,10 @@ from sage_gateway.app import App
 from sage_gateway.gateway import Gateway
 
 #: Each has `ROUTES`.
-MODULES = (chat, completions, embeddings, rerank, responses, models, files, batches, scrape, runs, triggers)
+MODULES = (chat, completions, embeddings, rerank, responses, models, files, batches, scrape, runs, triggers, admin)
 
 
 def create_app(gateway: Gateway) -> App:
     """The application with the routes of every module."""
-    return App(gateway, [route for module in MODULES for route in module.ROUTES])
+    routes = [route for module in MODULES for route in module.ROUTES]
+    return App(gateway, [openapi.describing(routes), *routes])

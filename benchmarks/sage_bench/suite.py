@@ -28,6 +28,8 @@ MEASURES = {
     "gateway": "sage_bench.measures.gateway:Gateways",
     "embedding": "sage_bench.measures.embedding:Embedding",
     "phases": "sage_bench.measures.phases:Phases",
+    "isolation": "sage_bench.measures.isolation:Isolation",
+    "attainment": "sage_bench.measures.attainment:Attainment",
 }
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from sage_core.testing.hosts import install_wheel as install_wheel
     from sage_core.testing.loads import arrivals as arrivals
     from sage_core.testing.loads import percentile as percentile
+    from sage_core.testing.loads import schedulers_named as schedulers_named
+    from sage_core.testing.loads import selector_named as selector_named
     from sage_core.testing.observers import JobObserverContract as JobObserverContract
     from sage_core.testing.operators import Example as Example
     from sage_core.testing.operators import OperatorContract as OperatorContract
@@ -56,7 +58,7 @@ _OWNERS = {
     "flows": "Flows",
     "forward_contract": "ForwarderContract",
     "hosts": "PluginContract install_wheel",
-    "loads": "arrivals percentile",
+    "loads": "arrivals percentile schedulers_named selector_named",
     "observers": "JobObserverContract",
     "operators": "Example OperatorContract",
     "schedulers": "OrderingContract SchedulerContract",

@@ -146,7 +146,7 @@ class ControlPlaneManager:
             self._settle(pool, now)
             refused = pool.refusal(sum(outline.sizes))
         if refused is not None:
-            refused = msgspec.structs.replace(refused, retry_after=pool.retry_after(now))
+            refused = msgspec.structs.replace(refused, retry_after=self._retry_after(pool, now))
             self._finish(live, _rejection(refused), now)
         elif self._ledger.capacity(outline.lane) is not None:
             pool.enter(live)
@@ -417,7 +417,7 @@ class ControlPlaneManager:
 
     def _settle(self, pool: Pool, now: int) -> None:
         for live in pool.overdue(now):
-            fate = Fate(outcome="shed", reason="it waited too long", retry_after=pool.retry_after(now))
+            fate = Fate(outcome="shed", reason="it waited too long", retry_after=self._retry_after(pool, now))
             self._finish(live, fate, now)
         until = self._schedule(pool, now)
         self._pools.tend(pool, now)
@@ -535,6 +535,9 @@ class ControlPlaneManager:
         for work, verdict in pool.backlog.switch(self._pools.scheduler(pool), now):
             self._give_up(work, _rejection(verdict), now)
         self._pools.touch(pool)
+
+    def _retry_after(self, pool: Pool, now: int) -> float:
+        return pool.retry_after(now, self._ledger.held(pool.lane))
 
     def _drain_of(self, lane: Lane) -> float:
         return self._pools.get(lane).drain(self._now)

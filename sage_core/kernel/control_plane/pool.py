@@ -151,12 +151,12 @@ class Pool:
         span = AVERAGED * (1.0 - math.exp(-max(now - self._since, SECOND) / AVERAGED))
         return self._faded(now) * SECOND / span
 
-    def retry_after(self, now: int) -> float:
-        """Seconds until what waits will have been served, rounded up."""
+    def retry_after(self, now: int, held: float = 0.0) -> float:
+        """Seconds until what waits, and engine-seconds `held` back beside it, will have been served, rounded up."""
         rate = self.drain(now)
         if rate <= 0.0:
             return GUESSED_WAIT
-        return float(min(LONGEST_WAIT, max(1, math.ceil(self.backlog.cost / rate))))
+        return float(min(LONGEST_WAIT, max(1, math.ceil((self.backlog.cost + held) / rate))))
 
     # ------------------------------------------------------------ engines
 

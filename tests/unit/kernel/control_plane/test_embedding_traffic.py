@@ -14,7 +14,7 @@ from sage_core.builtins import Fifo, Priority
 from sage_core.common.clock import MILLISECOND
 from sage_core.common.host import Host
 from sage_core.common.policies import KeyedScheduler
-from sage_core.common.records import Caller, Capacity, ModelSpec, PoolSpec, Request, Work
+from sage_core.common.records import Caller, Capacity, ModelSpec, PoolSpec, QueueLimits, Request, Work
 from sage_core.kernel.control_plane.driver import Driver
 from sage_core.kernel.control_plane.events import Decided, DispatchBatch, End, Outline, PoolSet, StartEngine, lane_of
 from sage_core.kernel.control_plane.manager import ControlPlaneManager, Policies
@@ -138,6 +138,23 @@ def test_what_is_held_back_opens_further_engines() -> None:
     driver.submit(0, outline("giant", GIANT))
     driver.advance()
     assert sum(isinstance(action, StartEngine) for _, action in driver.actions) == 2
+
+
+def test_what_is_held_back_counts_in_when_to_come_back() -> None:
+    def told(giant: int) -> float:
+        manager = ControlPlaneManager()
+        manager.step([PoolSet(pool=PoolSpec(lane="m", model="m", queue=QueueLimits(requests=1)))], 0)
+        driver = VirtualDriver(manager, EngineModel(capacity=SMALL, batch=BATCH, row=ROW))
+        driver.submit(0, outline("giant", giant))
+        # One waits behind the slice in the engine, and one more is too many.
+        driver.submit(1_000 * MILLISECOND, outline("one", 40))
+        driver.submit(1_000 * MILLISECOND, outline("two", 40))
+        driver.advance()
+        (refused,) = [end for _, end in driver.actions if isinstance(end, End) and end.outcome == "rejected"]
+        assert refused.retry_after is not None
+        return refused.retry_after
+
+    assert told(8_192) > told(1_024)
 
 
 def test_64_clients_with_one_short_text_each_share_batches() -> None:

@@ -20,8 +20,8 @@ from sage_gateway import (
 from sage_gateway.app import App
 from sage_gateway.gateway import Gateway
 
-#: Each has `ROUTES`.
-MODULES = (chat, completions, embeddings, rerank, responses, models, files, batches, scrape, runs, triggers, admin)
+#: Each has `ROUTES`; those of triggers take every path that is left, so they are the last.
+MODULES = (chat, completions, embeddings, rerank, responses, models, files, batches, scrape, runs, admin, triggers)
 
 
 def create_app(gateway: Gateway) -> App:

@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 import click
 
-if TYPE_CHECKING:
-    from sage_core import Host, Paths
-    from sage_core.serving import Config
-
-
-class CommandLine(Protocol):
-    """What the `sage` command hands to each of its commands."""
-
-    @property
-    def host(self) -> Host: ...
-    @property
-    def paths(self) -> Paths: ...
-    @property
-    def config(self) -> Config: ...
+from sage_gateway.command_line import CommandLine
 
 
 @click.command()

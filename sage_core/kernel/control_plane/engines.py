@@ -96,6 +96,10 @@ class EnginePools:
         self._specs[lane] = tuple(known)
         return len(known), tuple(at for at in range(len(known)) if at not in kept)
 
+    def members(self, lane: Lane) -> tuple[ModelSpec, ...]:
+        """What a lane's engines are opened from, by their numbers."""
+        return self._specs.get(lane, ())
+
     def start(self, engine: str, lane: Lane, member: int = 0) -> None:
         """Begin to open an engine: one of the lane's members."""
         spec = self._specs[lane][member]

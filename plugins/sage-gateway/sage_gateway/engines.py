@@ -1,0 +1,128 @@
+"""`sage engines`: list, add, drain and remove the engines of a running gateway."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from sage_gateway.command_line import CommandLine, ask
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+_url = click.option("--url", default="", metavar="URL", help="The gateway; [gateway] url, or this machine's.")
+_COLUMNS = ("model", "engine", "state", "backend", "where")
+
+
+@click.group()
+def engines() -> None:
+    """List, add, drain and remove the engines of a running gateway.
+
+    What is changed here lasts until the gateway ends or reads sage.toml again; edit sage.toml and send it SIGHUP for
+    what is to stay. A gateway with keys asks for an admin key: SAGE_API_KEY.
+
+    \b
+    Examples:
+      sage engines list
+      sage engines add chat base_url=http://gpu-3:8000/v1
+      sage engines drain chat/0
+      sage engines remove chat/0
+    """
+
+
+@engines.command("list")
+@_url
+@_json
+@click.pass_obj
+def listed(app: CommandLine, url: str, as_json: bool) -> None:
+    """List the engines: of which model, in which state, and where.
+
+    \b
+    Examples:
+      sage engines list
+      sage engines list --json
+    """
+    _show(ask(app, url, "GET", "/sage/v1/engines"), as_json)
+
+
+@engines.command()
+@click.argument("model")
+@click.argument("options", nargs=-1, metavar="KEY=VALUE...")
+@_url
+@_json
+@click.pass_obj
+def add(app: CommandLine, model: str, options: tuple[str, ...], url: str, as_json: bool) -> None:
+    """Add an engine to MODEL, or serve a MODEL that is not served yet.
+
+    KEY=VALUE are the keys of [models.NAME]; what is not said is as with the model's other engines. A VALUE is JSON
+    where it can be read as such, and else a text.
+
+    \b
+    Examples:
+      sage engines add chat base_url=http://gpu-3:8000/v1
+      sage engines add minilm backend=onnx
+    """
+    table: dict[str, Any] = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not (key and equals):
+            raise click.BadParameter(f"{option!r} is not KEY=VALUE", param_hint="KEY=VALUE")
+        try:
+            table[key] = json.loads(value)
+        except ValueError:
+            table[key] = value
+    _show(ask(app, url, "POST", "/sage/v1/engines", {"model": model, "engine": table}), as_json)
+
+
+@engines.command()
+@click.argument("engine")
+@_url
+@_json
+@click.pass_obj
+def drain(app: CommandLine, engine: str, url: str, as_json: bool) -> None:
+    """Send ENGINE nothing more, and close it when it holds nothing. It may be opened again when it is needed.
+
+    ENGINE is its id, or MODEL/NUMBER.
+
+    \b
+    Examples:
+      sage engines drain chat/0
+    """
+    _told(ask(app, url, "POST", f"/sage/v1/engines/{engine}/drain"), as_json)
+
+
+@engines.command()
+@click.argument("engine")
+@_url
+@_json
+@click.pass_obj
+def remove(app: CommandLine, engine: str, url: str, as_json: bool) -> None:
+    """Drain ENGINE, and do not open it again.
+
+    \b
+    Examples:
+      sage engines remove chat/1
+      sage engines remove chat/1 --json
+    """
+    _told(ask(app, url, "DELETE", f"/sage/v1/engines/{engine}"), as_json)
+
+
+def _told(answer: Any, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        click.echo(f"{answer['model']}/{answer['member']}: {answer['state']}")
+
+
+def _show(answer: Any, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(answer["data"], indent=2))
+        return
+    table: list[Sequence[str]] = [_COLUMNS]
+    for row in answer["data"]:
+        name = row["engine"] or "-"
+        table.append((f"{row['model']}/{row['member']}", name, row["state"], row["backend"], row["where"]))
+    widths = [max(len(row[column]) for row in table) for column in range(len(_COLUMNS))]
+    for row in table:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -17,7 +17,8 @@ from sage_core.common.policies import KeyedScheduler
 from sage_core.common.records import Caller, Capacity, ModelSpec, PoolSpec, QueueLimits, Request, Work
 from sage_core.kernel.control_plane.driver import Driver
 from sage_core.kernel.control_plane.events import Decided, DispatchBatch, End, Outline, PoolSet, StartEngine, lane_of
-from sage_core.kernel.control_plane.manager import ControlPlaneManager, Policies
+from sage_core.kernel.control_plane.manager import ControlPlaneManager
+from sage_core.kernel.control_plane.pools import Policies
 from sage_core.testing.engines import FakeEngine
 from sage_core.testing.virtual import EngineModel, VirtualDriver
 

@@ -33,6 +33,8 @@ from sage_gateway.settings import read_settings
 
 #: Seconds to wait for an engine host that other runs started: it leaves with the last of them.
 TAKE_OVER = 15.0
+#: Seconds beyond the grace after which the server is not waited for.
+MARGIN = 2.0
 
 Say = Callable[[str], object]
 
@@ -52,11 +54,11 @@ def run(
     address = address or settings.host
     gateway = Gateway(host, config, paths, settings)
     if gateway.accounts.open_to_all and not _is_loopback(address):
-        help = "make a key with: sage keys add NAME; or leave --host out, to listen on loopback only"
+        help = "make a key with: sage keys add --tenant NAME; or leave --host out, to listen on loopback only"
         raise UsageError(f"without keys, {address} would let anybody in", help)
-    ports = SagePorts(config.ports)
-    if port is None:
-        port = ports.claim("gateway", address)
+    ports = SagePorts(config.ports if port is None else {"gateway": port} if port else {}, {} if port else None)
+    # Any free one needs no proof.
+    port = 0 if port == 0 else ports.claim("gateway", address)
     with _engine_host_lock(paths, say), contextlib.ExitStack() as stack:
         recorder = stack.enter_context(Recorder(record, config)) if record is not None else None
         factory = _loop_factory()
@@ -68,9 +70,13 @@ async def _serve(gateway: Gateway, address: str, port: int, recorder: Recorder |
     paths, loop = gateway.paths, asyncio.get_running_loop()
     stop, hurry = asyncio.Event(), asyncio.Event()
 
+    grace = seconds(gateway.settings.grace)
+
     def told() -> None:
         if stop.is_set():
             hurry.set()
+        else:
+            say(f"sage serve: ends; what runs has {gateway.settings.grace}, and a second signal ends it at once")
         stop.set()
 
     sock = bound(address, port, unread=seconds(gateway.settings.write_timeout))
@@ -93,12 +99,15 @@ async def _serve(gateway: Gateway, address: str, port: int, recorder: Recorder |
         if not gateway.models:
             say("  no model yet: add [models.NAME] to sage.toml, or: sage models add")
         server = asyncio.create_task(listen(create_app(gateway), sock, stop, gateway.settings), name="http")
+        stopped = asyncio.create_task(stop.wait(), name="first signal")
         hurried = asyncio.create_task(hurry.wait(), name="second signal")
-        await asyncio.wait({server, hurried}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (server, hurried):
+        await asyncio.wait({server, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        # The server keeps to the grace by itself, but for what holds it up there is an end too.
+        await asyncio.wait({server, hurried}, timeout=grace + MARGIN, return_when=asyncio.FIRST_COMPLETED)
+        for task in (server, stopped, hurried):
             task.cancel()
         service.leave()
-        results = await asyncio.gather(server, hurried, runs, return_exceptions=True)
+        results = await asyncio.gather(server, stopped, hurried, runs, return_exceptions=True)
         gateway.close()
     for result in results:
         if isinstance(result, Exception):
@@ -109,7 +118,7 @@ async def _serve(gateway: Gateway, address: str, port: int, recorder: Recorder |
 def reload(gateway: Gateway, say: Say) -> None:
     """Read sage.toml again; what is wrong in it is said, and nothing changes."""
     try:
-        changed = gateway.reload(load_config(gateway.paths.project.parent))
+        changed = gateway.reload(load_config(Path.cwd()))
     except SageError as error:
         log("reload_failed", level=logging.ERROR, error=error)
         say(f"sage serve: sage.toml was not taken: {error}")

@@ -8,10 +8,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import msgspec
 
-from sage_core import Capacity, Chunk, Kind, ModelError, ModelSpec, Request, Token
+from sage_core import AttemptFailed, Capacity, Chunk, Kind, ModelError, ModelSpec, Request, Token
 from sage_openai.events import DONE, PIECE, Events, Piece, Tail, begins, usage_of
 from sage_openai.options import Options, served_name
 from sage_openai.server import Server
@@ -84,9 +83,8 @@ class OpenAIEngine:
         server, name = self._server, self._name
         try:
             status, body = await server.models()
-        except (aiohttp.ClientError, OSError) as error:
-            problem = server.failed(f"cannot connect: {type(error).__name__}: {error}").args[1]
-            raise ModelError(name, problem, "start the server, or mend base_url") from None
+        except AttemptFailed as error:
+            raise ModelError(name, error.args[1], "start the server, or mend base_url") from None
         if status in (401, 403):
             raise ModelError(name, f"the server at {server.url} refuses the key (status {status})", "check api_key")
         if status >= 500:

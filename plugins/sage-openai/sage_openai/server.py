@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-import aiohttp
 import msgspec
 
 from sage_core import AttemptFailed, ModelError, ModelSpec
+from sage_openai.connection import Connection, Lost, Silence
 from sage_openai.options import Options
 
 T = TypeVar("T")
@@ -23,8 +25,6 @@ EVENTS = "text/event-stream"
 CONNECT = 10.0
 #: Seconds an unused connection is kept: many servers close theirs after five.
 KEEP = 4.0
-#: Seconds between two looks at whether the connection of an answer is still there.
-LOOK = 0.25
 #: Bytes of an answer that is not a stream.
 LONGEST = 256 * 1024 * 1024
 #: Failed looks at a silent server after which its engine is given up.
@@ -37,75 +37,51 @@ _PAUSES = (429, 503)
 class Answer:
     """The beginning of an answer, and the pieces that follow as they come."""
 
-    __slots__ = ("_response", "_server", "_timer", "content_type", "status")
+    __slots__ = ("_connection", "_server", "content_type", "status")
 
-    def __init__(self, server: Server, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, server: Server, connection: Connection) -> None:
         self._server = server
-        self._response = response
-        self.status = response.status
-        self.content_type = response.headers.get("Content-Type", "")
+        self._connection = connection
+        self.status = connection.status
+        self.content_type = connection.content_type
+
+    @property
+    def retry_after(self) -> str:
+        """When the server wants to be asked again."""
+        return self._connection.retry_after
 
     @property
     def streams(self) -> bool:
         """Whether it is a stream of events."""
         return self.content_type.startswith(EVENTS)
 
-    async def whole(self) -> bytes:
+    async def whole(self, limit: int = LONGEST) -> bytes:
         """All of it, at once."""
         parts, length = [], 0
         async with aclosing(self.pieces()) as pieces:
             async for piece in pieces:
                 length += len(piece)
-                if length > LONGEST:
-                    raise self._server.failed(f"its answer is longer than {LONGEST >> 20} MiB")
+                if length > limit:
+                    raise self._server.failed(f"its answer is longer than {limit >> 20} MiB")
                 parts.append(piece)
         return b"".join(parts)
 
     async def pieces(self) -> AsyncGenerator[bytes]:
         """Whatever has come, as soon as it is there."""
-        content, server = self._response.content, self._server
+        server, connection = self._server, self._connection
         first = True
-        self._look()
         try:
-            while True:
-                piece = await content.readany()
-                if not piece:
-                    # Nothing may have come yet of a body that is cut into chunks.
-                    if content.at_eof():
-                        return
-                    continue
+            while piece := await connection.piece():
                 server.heard = time.monotonic()
-                if first and self._response.connection is not None:
-                    first = False
-                    protocol = self._response.connection.protocol
-                    if protocol is not None:
-                        protocol.read_timeout = server.options.stall
-                        protocol.start_timeout()
+                if first and not connection.complete:
+                    connection.wait(server.options.stall)
+                first = False
                 yield piece
-        except aiohttp.ServerTimeoutError:
-            what = (
-                f"it sent nothing for {server.options.timeout:g} s"
-                if first
-                else (f"its answer stalled for {server.options.stall:g} s")
-            )
+        except Silence as silence:
+            what = f"it sent nothing for {silence}" if first else f"its answer stalled for {silence}"
             raise server.failed(what) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise server.failed(f"its answer broke off: {_told(error)}") from None
-        finally:
-            self._timer.cancel()
-
-    def _look(self) -> None:
-        # aiohttp closes a connection on which garbage comes between two chunks, and does not tell its readers.
-        connection, content = self._response.connection, self._response.content
-        protocol = connection.protocol if connection is not None else None
-        if (
-            protocol is not None
-            and not protocol.is_connected()
-            and not content.is_eof()
-            and content.exception() is None
-        ):
-            content.set_exception(aiohttp.ClientPayloadError("what came is no HTTP"))
-        self._timer = asyncio.get_running_loop().call_later(LOOK, self._look)
+        except Lost as error:
+            raise server.failed(f"its answer broke off: {error}") from None
 
 
 class Server:
@@ -117,40 +93,35 @@ class Server:
         self.url = options.base_url.rstrip("/")
         #: When the last byte came, on the monotonic clock.
         self.heard = 0.0
-        self._key = options.api_key
+        url = urlsplit(self.url)
+        self._tls = _tls() if url.scheme == "https" else None
+        self._host = url.hostname or ""
+        self._port = url.port or (443 if self._tls else 80)
+        self._path = url.path
+        headers = {"Host": url.netloc, "User-Agent": "sage", "Accept-Encoding": "identity", **options.headers}
+        if options.api_key:
+            headers["Authorization"] = f"Bearer {options.api_key}"
+        self._head = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
+        self._idle: list[Connection] = []
 
     async def __aenter__(self) -> Server:
-        headers = {"Accept-Encoding": "identity", "User-Agent": "sage", **self.options.headers}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        self._session = aiohttp.ClientSession(
-            # How many requests it is sent at once is decided before they come here.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=self.options.timeout),
-            headers=headers,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._session.close()
+        for connection in self._idle:
+            connection.close()
 
     @asynccontextmanager
     async def post(self, path: str, body: bytes) -> AsyncIterator[Answer]:
         """Send JSON; raises `AttemptFailed` where the answer is not about the request."""
-        response = await self._send(path, body)
-        try:
-            answer = Answer(self, response)
-            if not (response.status < 300 or 400 <= response.status < 500) or response.status in _NOT_THE_CLIENTS:
+        start = f"POST {self._path}{path} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        async with self._asked(start.encode(), body, self.options.timeout) as answer:
+            status = answer.status
+            if not (200 <= status < 300 or 400 <= status < 500) or status in _NOT_THE_CLIENTS:
                 raise await self._refused(answer)
             yield answer
-        finally:
-            # Gives the connection back where the answer was read to its end, and closes it where it was not.
-            response.close()
 
     async def ask(self, path: str, body: Any, kind: type[T]) -> T:
         """Send JSON and read JSON; raises `ModelError` for what the server says against the request."""
@@ -164,10 +135,9 @@ class Server:
                 raise self.failed(f"it answered {path} with something else than expected: {error}") from None
 
     async def models(self) -> tuple[int, bytes]:
-        """What the server says it serves: the status of its answer, and its body."""
-        timeout = aiohttp.ClientTimeout(total=CONNECT)
-        async with self._session.get(f"{self.url}/models", timeout=timeout, allow_redirects=False) as response:
-            return response.status, await response.content.read(4 * 1024 * 1024)
+        """What the server says it serves: the status of its answer, and its body; raises `AttemptFailed`."""
+        async with self._asked(f"GET {self._path}/models HTTP/1.1\r\n".encode(), b"", CONNECT) as answer:
+            return answer.status, await answer.whole(4 * 1024 * 1024)
 
     async def watch(self) -> None:
         """Look after a silent server; raises `ModelError` when it is gone."""
@@ -183,8 +153,8 @@ class Server:
             try:
                 status, _ = await self.models()
                 problem = f"it answers with status {status}" if status >= 500 else ""
-            except (aiohttp.ClientError, OSError) as error:
-                problem = _told(error)
+            except AttemptFailed as error:
+                problem = error.args[1]
             failed = failed + 1 if problem else 0
             if failed == LOOKS:
                 raise ModelError(self.model.name, f"the server at {self.url} is gone: {problem}", "start it again")
@@ -193,36 +163,68 @@ class Server:
         """The error for an attempt that another engine may do better."""
         return AttemptFailed(self.model.name, f"the server at {self.url} failed: {problem}", pause)
 
-    async def _send(self, path: str, body: bytes) -> aiohttp.ClientResponse:
-        fresh = False
+    @asynccontextmanager
+    async def _asked(self, start: bytes, body: bytes, patience: float) -> AsyncIterator[Answer]:
+        connection = await self._answering(start + self._head + b"\r\n" + body, patience)
+        try:
+            if connection.packed:
+                raise self.failed(f"it packs its answer with {connection.packed}, which it was asked not to do")
+            yield Answer(self, connection)
+        finally:
+            if connection.rest():
+                self._idle.append(connection)
+
+    async def _answering(self, request: bytes, patience: float) -> Connection:
         while True:
+            kept = self._kept()
+            connection = kept or await self._connect()
             try:
-                return await self._session.post(
-                    self.url + path,
-                    data=body,
-                    headers={"Content-Type": "application/json"},
-                    allow_redirects=False,
-                )
-            except aiohttp.ClientConnectorError as error:
-                raise self.failed(f"cannot connect: {_told(error)}") from None
-            except aiohttp.ServerTimeoutError:
-                raise self.failed(f"it sent nothing for {self.options.timeout:g} s") from None
-            except (aiohttp.ClientError, OSError) as error:
+                connection.ask(request, patience)
+                await connection.head()
+            except Silence as silence:
+                connection.rest()
+                raise self.failed(f"it sent nothing for {silence}") from None
+            except Lost as error:
+                connection.rest()
                 # A server may close an unused connection at the moment it is used again.
-                if fresh or not isinstance(error, (aiohttp.ServerDisconnectedError, ConnectionError)):
-                    raise self.failed(f"no answer: {_told(error)}") from None
-                fresh = True
+                if kept is None or connection.status:
+                    raise self.failed(f"no answer: {error}") from None
+            except BaseException:
+                connection.rest()
+                raise
+            else:
+                return connection
+
+    def _kept(self) -> Connection | None:
+        oldest = asyncio.get_running_loop().time() - KEEP
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.open and connection.rested > oldest:
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT):
+                _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls)
+        except TimeoutError:
+            raise self.failed(f"cannot connect in {CONNECT:g} s") from None
+        except OSError as error:
+            raise self.failed(f"cannot connect: {error.strerror or error}") from None
+        return connection
 
     async def _refused(self, answer: Answer) -> AttemptFailed:
-        response = answer._response
         try:
-            said = self.said(await response.content.read(4_096))
-        except (aiohttp.ClientError, OSError) as error:
-            said = _told(error)
-        if response.status in (401, 403):
-            return self.failed(f"it refuses the key: check api_key (status {response.status}: {said})")
-        pause = _seconds(response.headers.get("Retry-After", "")) if response.status in _PAUSES else 0.0
-        return self.failed(f"status {response.status}: {said}", pause)
+            async with aclosing(answer.pieces()) as pieces:
+                said = self.said(await anext(pieces, b""))
+        except AttemptFailed as error:
+            said = error.args[1]
+        if answer.status in (401, 403):
+            return self.failed(f"it refuses the key: check api_key (status {answer.status}: {said})")
+        pause = _seconds(answer.retry_after) if answer.status in _PAUSES else 0.0
+        return self.failed(f"status {answer.status}: {said}", pause)
 
     def said(self, data: bytes) -> str:
         """The message of an error, short, and without the key that some servers repeat."""
@@ -234,20 +236,13 @@ class Server:
             text = message if isinstance(message, str) else text
         except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError):
             pass
-        if self._key:
-            text = text.replace(self._key, "…")
+        if self.options.api_key:
+            text = text.replace(self.options.api_key, "…")
         return text[:300]
 
 
-def _told(error: BaseException) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        error = error.os_error
-        if isinstance(error, OSError) and error.strerror:
-            return error.strerror
-    if isinstance(error, aiohttp.ClientResponseError):
-        # Its message shows the bytes in several lines.
-        return "what came is no HTTP"
-    return f"{type(error).__name__}: {error}"[:200]
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 def _seconds(after: str) -> float:

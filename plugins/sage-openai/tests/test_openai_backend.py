@@ -120,8 +120,25 @@ def test_a_server_that_is_not_there_is_named() -> None:
         finally:
             await upstream.start()
 
-    assert "Connection refused" in refused(use) or "Connect call failed" in refused(use)
+    assert "onnect call failed" in refused(use) or "Connection refused" in refused(use)
     assert "help: start the server, or mend base_url" in refused(use)
+
+
+def test_https_is_spoken_where_it_is_named() -> None:
+    heard = []
+
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(2))
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async def use(upstream: FakeUpstream) -> Engine:
+        async with await asyncio.start_server(plain, "127.0.0.1", 0) as server:
+            return await open_it(spec(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"))
+
+    assert "cannot connect: [SSL" in refused(use)
+    # The record type and major version of a TLS handshake.
+    assert heard == [b"\x16\x03"]
 
 
 def test_a_wrong_key_is_told_without_the_key() -> None:
@@ -174,7 +191,7 @@ def test_identify_asks_nobody_and_imports_no_client() -> None:
         "import sys; from sage_core import ModelSpec; import sage_openai;"
         "from sage_openai.backend import OpenAIBackend;"
         "print(OpenAIBackend().identify(ModelSpec(name='m', backend='openai', options={'base_url': 'http://no/'})));"
-        "sys.exit('aiohttp' in sys.modules or 'numpy' in sys.modules)"
+        "sys.exit('httptools' in sys.modules or 'numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, env=dict(os.environ), capture_output=True)
     assert done.returncode == 0, done.stderr

@@ -61,7 +61,7 @@ def _joined(pieces: list[Chunk | Token]) -> bytes:
 #: Each fault with what is told of a stream and of a whole answer.
 TOLD: dict[Fault, tuple[str, str]] = {
     "status": ("status 500: told to answer 500", "status 500: told to answer 500"),
-    "close": ("no answer: ServerDisconnectedError", "no answer: ServerDisconnectedError"),
+    "close": ("no answer: the server closed the connection", "no answer: the server closed the connection"),
     "hang": ("it sent nothing for 0.3 s", "it sent nothing for 0.3 s"),
     "not_http": ("no answer: what came is no HTTP", "no answer: what came is no HTTP"),
     "html": ("its answer is no JSON (text/html)", "its answer is no JSON (text/html)"),
@@ -72,7 +72,7 @@ TOLD: dict[Fault, tuple[str, str]] = {
     "half": ("its stream ended in the middle", ""),
     "no_done": ("its stream ended in the middle", ""),
     "too_short": ("", "its answer broke off"),
-    "too_long": ("", "no answer: what came is no HTTP"),
+    "too_long": ("", "its answer is no JSON"),
 }
 
 
@@ -311,3 +311,11 @@ def test_a_server_that_answers_is_not_looked_at() -> None:
         return looks
 
     assert within(use, health=0.1) == 0
+
+
+def test_an_answer_that_is_packed_although_it_was_asked_not_to_be_is_told() -> None:
+    async def use(upstream: FakeUpstream, engine: Any) -> str:
+        upstream.fault, upstream.status, upstream.headers = "status", 200, {"content-encoding": "gzip"}
+        return (await told(engine.forward(chat())))[1]
+
+    assert "it packs its answer with gzip, which it was asked not to do" in within(use)

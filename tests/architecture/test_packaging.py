@@ -48,7 +48,7 @@ def test_the_version_is_written_once_more_and_equal() -> None:
 def test_the_linter_and_the_type_checker_see_every_plugin() -> None:
     tools = project(ROOT)["tool"]
     assert set(tools["importlinter"]["root_packages"]) == {"sage_core", BENCH} | PACKAGES
-    assert {Path(path).name for path in tools["mypy"]["mypy_path"]} == NAMES | {"benchmarks"} | {"benchmarks"}
+    assert {Path(path).name for path in tools["mypy"]["mypy_path"]} == NAMES | {"benchmarks", "native"}
     contracts = {contract["name"]: contract for contract in tools["importlinter"]["contracts"]}
     assert set(contracts["Plugins do not know one another"]["modules"]) == PACKAGES
     assert set(contracts["No cycles between siblings"]["ancestors"]) == {"sage_core", BENCH} | PACKAGES
@@ -68,6 +68,15 @@ def test_tox_and_quickstart_install_every_plugin() -> None:
     listed = re.search(r"^plugins=\((.*)\)$", (ROOT / "quickstart.sh").read_text(encoding="utf-8"), re.MULTILINE)
     assert listed is not None
     assert set(re.findall(r"plugins/([\w-]+)", listed[1])) == NAMES
+
+
+def test_the_compiled_kernels_need_nothing_and_are_needed_by_nothing() -> None:
+    native = project(ROOT / "native")["project"]
+    assert native["dependencies"] == []
+    written = (ROOT / "native" / "sage_native" / "__init__.py").read_text(encoding="utf-8")
+    assert f'__version__ = "{native["version"]}"' in written
+    for folder in (ROOT, *FOLDERS):
+        assert "sage-native" not in str(project(folder)["project"]), f"{folder.name} would want a compiler"
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -25,14 +25,14 @@ def keys() -> None:
 
     \b
     Examples:
-      sage keys add --tenant search --models "chat,workflow/*"
+      sage keys add search --models "chat,workflow/*"
       sage keys list
       sage keys revoke 3f9a
     """
 
 
 @keys.command()
-@click.option("--tenant", required=True, metavar="NAME", help="Whose requests these are.")
+@click.argument("tenant")
 @click.option("--admin", is_flag=True, help="May change what is served, and see every tenant's requests and runs.")
 @click.option(
     "--class",
@@ -76,13 +76,15 @@ def add(
     budget: float | None,
     as_json: bool,
 ) -> None:
-    """Make a key and print it: it is shown this once.
+    """Make a key for TENANT and print it: it is shown this once.
+
+    Requests with the key are the tenant's; several keys may name one tenant.
 
     \b
     Examples:
-      sage keys add --tenant ops --admin
-      sage keys add --tenant search --requests 600 --tokens 200000 --concurrency 32
-      sage keys add --tenant nightly --class batch --budget 25 --json
+      sage keys add ops --admin
+      sage keys add search --requests 600 --tokens 200000 --concurrency 32
+      sage keys add nightly --class batch --budget 25 --json
     """
     text, key = _file().add(
         tenant=tenant,

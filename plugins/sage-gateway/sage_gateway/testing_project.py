@@ -9,12 +9,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from sage_core.testing import install_wheel
-
-if TYPE_CHECKING:
-    import pytest
 
 OPERATORS = """
 import time
@@ -43,9 +40,13 @@ FAKE = "sage_core.testing.engines"
 
 
 class ProjectFolder:
-    """A folder that is SAGE's home, for this process and for those it starts."""
+    """A folder that is SAGE's home, for this process and for those it starts.
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Args:
+        monkeypatch: pytest's.
+    """
+
+    def __init__(self, folder: Path, monkeypatch: Any) -> None:
         self.folder = folder
         packages = folder / "packages"
         points = {"samples": "sage_samples", "fake": FAKE}

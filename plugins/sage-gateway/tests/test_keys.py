@@ -80,7 +80,7 @@ def test_the_command_adds_lists_and_revokes(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     run = CliRunner().invoke
-    made = json.loads(run(keys, ["add", "--tenant", "search", "--models", "chat, embed", "--json"]).stdout)
+    made = json.loads(run(keys, ["add", "search", "--models", "chat, embed", "--json"]).stdout)
     assert made["key"].startswith("sk-sage-")
     assert made["models"] == ["chat", "embed"]
     listed = run(keys, ["list"]).stdout

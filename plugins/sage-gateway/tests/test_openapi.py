@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -47,7 +47,8 @@ def test_no_request_breaks_the_gateway(serve: Callable[..., Running]) -> None:
     running = serve(MODELS)
     schema = schemathesis.openapi.from_url(f"{running.url}/openapi.json")
     tried: dict[str, int] = {}
-    for found in schema.get_all_operations():
+    results: Iterable[Any] = schema.get_all_operations()
+    for found in results:
         operation = found.ok()
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             _try(operation, operation.as_strategy(generation_mode=mode), tried)

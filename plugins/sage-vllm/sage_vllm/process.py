@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -82,7 +84,10 @@ class VllmProcess:
     @property
     def alive(self) -> bool:
         """Whether it has not ended."""
-        return self._child.poll() is None
+        if self._child.returncode is not None or not hasattr(os, "waitid"):
+            return self._child.poll() is None
+        # Not waited for yet: see `_gone`.
+        return os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     async def ready(self, seconds: float) -> None:
         """Wait until it answers; raises `ModelError` when it ends, or takes longer."""
@@ -132,14 +137,22 @@ class VllmProcess:
             return False
 
     async def end(self) -> None:
-        """End it and all its children; returns when they are gone."""
+        """End it; when this returns, its children have ended or been killed."""
         assert self._child.stdin is not None
         self._child.stdin.close()
         # The keeper needs that long at most, and kills the group at last.
-        await asyncio.to_thread(self._child.wait)
+        await asyncio.to_thread(self._gone)
         assert self._child.stdout is not None
         self._child.stdout.close()
         tell("vllm_ended", model=self.name, pid=self._child.pid)
+
+    def _gone(self) -> None:
+        if self._child.returncode is None and hasattr(os, "waitid"):
+            # A keeper that was killed left others behind; until it is waited for, the group keeps its number.
+            os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait()
 
     def said(self, lines: int = _QUOTED) -> str:
         """The last lines of its log."""

@@ -70,6 +70,11 @@ def alive(pid: int) -> bool:
         return False
 
 
+def gone(*pids: int) -> bool:
+    """Whether none of them runs."""
+    return not any(alive(pid) for pid in pids)
+
+
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     """A fake program, in a home of its own."""

@@ -16,7 +16,7 @@ from sage_vllm.gpus import Gpus
 
 from sage_core import AttemptFailed, ModelError, ModelSpec, Request
 
-from .conftest import Fake, alive, eventually, until
+from .conftest import Fake, alive, eventually, gone, until
 
 
 def ask(**fields: Any) -> Request:
@@ -55,7 +55,7 @@ def test_an_engine_is_a_server_of_its_own_that_ends_with_it(fake: Fake) -> None:
             assert "".join(token.text for token in tokens) == "w0 w1 w2 w3 "
             assert tokens[-1].completion_tokens == 4
             assert all(alive(pid) for pid in fake.seen["pids"])
-        assert not any(alive(pid) for pid in fake.seen["pids"])
+        await eventually(lambda: gone(*fake.seen["pids"]))
 
     run(body())
 
@@ -99,7 +99,7 @@ def test_a_server_that_dies_is_told_at_once_with_its_last_words(fake: Fake) -> N
             with pytest.raises(ModelError, match=r"(?s)vLLM ended: .*status -9.*all of it is in .*vllm-chat-1\.log"):
                 await watch
             # What the server had started ends too.
-            until(lambda: not alive(fake.seen["pids"][1]))
+            until(lambda: gone(fake.seen["pids"][1]))
 
     run(body())
 
@@ -120,7 +120,7 @@ def test_a_server_that_does_not_become_ready_is_ended(fake: Fake) -> None:
 
     with pytest.raises(ModelError, match=r"not ready after 1 s: loading weights\n  help: look into .* start = SECONDS"):
         run(body())
-    assert not any(alive(pid) for pid in fake.seen["pids"])
+    until(lambda: gone(*fake.seen["pids"]))
 
 
 def test_whoever_stops_waiting_leaves_no_server_behind(fake: Fake) -> None:
@@ -130,7 +130,22 @@ def test_whoever_stops_waiting_leaves_no_server_behind(fake: Fake) -> None:
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
-        assert not any(alive(pid) for pid in fake.seen["pids"])
+        await eventually(lambda: gone(*fake.seen["pids"]))
+
+    run(body())
+
+
+def test_a_killed_keeper_leaves_nothing_behind_either(fake: Fake) -> None:
+    async def body() -> None:
+        async with VllmBackend().open(fake.spec()) as engine:
+            assert isinstance(engine, VllmEngine)
+            assert engine.process is not None
+            watch = asyncio.create_task(engine.watch())
+            await asyncio.sleep(0)
+            os.kill(engine.process.pid, signal.SIGKILL)
+            with pytest.raises(ModelError, match="vLLM ended"):
+                await watch
+        await eventually(lambda: gone(*fake.seen["pids"]))
 
     run(body())
 
@@ -153,7 +168,7 @@ def test_an_engine_that_closes_sleeps_and_the_next_one_wakes_it(fake: Fake) -> N
         async with backend.open(fake.spec(sleep=1, sequences=3)):
             assert fake.seen["starts"] == 2
         await backend.close()
-        assert not any(alive(pid) for pid in [*pids, *fake.seen["pids"]])
+        await eventually(lambda: gone(*pids, *fake.seen["pids"]))
 
     run(body())
 
@@ -164,7 +179,7 @@ def test_a_sleeper_that_cannot_be_woken_is_replaced(fake: Fake) -> None:
         async with backend.open(fake.spec(sleep=1)):
             pass
         os.kill(fake.seen["pids"][0], signal.SIGKILL)
-        until(lambda: not alive(fake.seen["pids"][1]))
+        until(lambda: gone(fake.seen["pids"][1]))
         async with backend.open(fake.spec(sleep=1)):
             assert fake.seen["starts"] == 2
         await backend.close()
@@ -177,7 +192,7 @@ def test_a_sleeper_ends_after_its_time(fake: Fake) -> None:
         backend = VllmBackend()
         async with backend.open(fake.spec(sleep=1, asleep=0.05)):
             pass
-        await eventually(lambda: not any(alive(pid) for pid in fake.seen["pids"]))
+        await eventually(lambda: gone(*fake.seen["pids"]))
         await backend.close()
 
     run(body())
@@ -189,7 +204,7 @@ def test_an_engine_that_broke_does_not_go_to_sleep(fake: Fake) -> None:
             async with VllmBackend().open(fake.spec(sleep=1)):
                 raise RuntimeError("broken")
         assert "moves" not in fake.seen
-        assert not any(alive(pid) for pid in fake.seen["pids"])
+        await eventually(lambda: gone(*fake.seen["pids"]))
 
     run(body())
 

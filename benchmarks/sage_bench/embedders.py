@@ -61,7 +61,7 @@ class Bare:
     def obey(self, order: Order) -> Answer:
         """Embed the texts in batches of at most `budget` padded tokens."""
         texts, budget = order["texts"], order["budget"]
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
         order_of = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
         vectors: Any = None
@@ -80,11 +80,17 @@ class Bare:
             if vectors is None:
                 vectors = numpy.zeros((len(texts), pooled.shape[1]), numpy.float32)
             vectors[places] = pooled / numpy.linalg.norm(pooled, axis=1, keepdims=True)
-        return {"seconds": time.perf_counter() - began, "vector": vectors[0].tolist()}
+        seconds = time.perf_counter() - began
+        return {"seconds": seconds, "cpu": time.process_time() - cpu, "vector": vectors[0].tolist()}
 
 
-async def clients(order: Order, ask: Callable[[Sequence[str]], Awaitable[Any]]) -> Answer:
-    """Let the order's clients make one request after another until all texts are embedded."""
+async def clients(
+    order: Order, ask: Callable[[Sequence[str]], Awaitable[Any]], cpu: Callable[[], float] = time.process_time
+) -> Answer:
+    """Let the order's clients make one request after another until all texts are embedded.
+
+    `cpu` says how many processor seconds the side has used so far.
+    """
     requests = parts(order["texts"], order["request"])
     left = iter(enumerate(requests))
     found: dict[int, Any] = {}
@@ -93,12 +99,12 @@ async def clients(order: Order, ask: Callable[[Sequence[str]], Awaitable[Any]]) 
         for number, texts in left:
             found[number] = await ask(texts)
 
-    began = time.perf_counter()
+    began, used = time.perf_counter(), cpu()
     await asyncio.gather(*(one() for _ in range(order["clients"])))
-    seconds = time.perf_counter() - began
+    seconds, used = time.perf_counter() - began, cpu() - used
     if len(found) != len(requests):
         raise SageError(f"of {len(requests)} requests, {len(found)} were answered")
-    return {"seconds": seconds, "vector": [float(value) for value in found[0][0]]}
+    return {"seconds": seconds, "cpu": used, "vector": [float(value) for value in found[0][0]]}
 
 
 async def inline(folder: Path, threads: int) -> None:
@@ -115,7 +121,7 @@ async def inline(folder: Path, threads: int) -> None:
 
 async def gateway(folder: Path, threads: int) -> None:
     """`sage serve` in a process of its own, asked over HTTP as OpenAI's client does: vectors in base64."""
-    with serving(folder, threads) as port, ThreadPoolExecutor(64) as pool:
+    with serving(folder, threads) as (port, pid), ThreadPoolExecutor(64) as pool:
         connections: dict[int, http.client.HTTPConnection] = {}
 
         def post(texts: Sequence[str]) -> Any:
@@ -136,12 +142,14 @@ async def gateway(folder: Path, threads: int) -> None:
 
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(pool, post, ["ready"])
-        await serve(lambda order: clients(order, lambda texts: loop.run_in_executor(pool, post, texts)))
+        await serve(
+            lambda order: clients(order, lambda texts: loop.run_in_executor(pool, post, texts), lambda: processor(pid))
+        )
 
 
 @contextmanager
-def serving(folder: Path, threads: int) -> Iterator[int]:
-    """A gateway with the model, until the block is left; yields its port."""
+def serving(folder: Path, threads: int) -> Iterator[tuple[int, int]]:
+    """A gateway with the model, until the block is left; yields its port and its process id."""
     import socket  # noqa: PLC0415 - of this side only
 
     with tempfile.TemporaryDirectory() as project, socket.socket() as probe:
@@ -156,10 +164,19 @@ def serving(folder: Path, threads: int) -> Iterator[int]:
             server = subprocess.Popen(command, cwd=project, env=environ, stdout=log, stderr=log)
         try:
             _await(port, server, Path(project) / "log")
-            yield port
+            yield port, server.pid
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(30)
+
+
+def processor(pid: int) -> float:
+    """Processor seconds that a process has used so far, by Linux's account of it; 0 elsewhere."""
+    file = Path(f"/proc/{pid}/stat")
+    if not file.exists():
+        return 0.0
+    fields = file.read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _await(port: int, server: subprocess.Popen[bytes], log: Path) -> None:

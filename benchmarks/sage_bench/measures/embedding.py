@@ -53,7 +53,7 @@ class Embedding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def measure(self, bench: Bench) -> Measured:
         """One turn to warm up and to find the best batch of those that have a choice, then as many as are asked for."""
         folder = Path(self.model) if self.model else packaged(bench.work / "model")
-        remarks, rates = [], dict[str, list[float]]()
+        remarks, rates, spent = [], dict[str, list[float]](), dict[str, list[float]]()
         with ExitStack() as stack:
             sides: dict[str, Crew] = {}
             for name in ("bare", *self.sides):
@@ -74,6 +74,7 @@ class Embedding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 found = {name: self._order(side, texts, **best[name]) for name, side in _turned(sides, turn)}
                 for name, answer in found.items():
                     rates.setdefault(name, []).append(len(texts) / answer["seconds"])
+                    spent.setdefault(name, []).append(answer["cpu"] * 1_000 / len(texts))
                     worst[name] = min(worst[name], _cosine(answer["vector"], found["bare"]["vector"]))
         figures = [
             Figure(name=f"{name}", unit="texts/s", values=tuple(values), better="higher")
@@ -89,6 +90,21 @@ class Embedding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             )
             for name, values in rates.items()
             if name != "bare"
+        ]
+        # What other work on the machine changes least.
+        figures += [
+            Figure(name=f"{name}, processor", unit="ms/text", values=tuple(values), better="lower")
+            for name, values in spent.items()
+        ]
+        figures += [
+            Figure(
+                name=f"bare / {name}, processor",
+                unit="×",
+                values=tuple(bare / ours for ours, bare in zip(values, spent["bare"], strict=True)),
+                better="higher",
+            )
+            for name, values in spent.items()
+            if name != "bare" and all(values)
         ]
         facts = {
             "texts": self.texts,

@@ -24,9 +24,10 @@ def main(folder: str, threads: str) -> None:
     say({})
     while line := sys.stdin.readline():
         order = json.loads(line)
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         vectors = list(model.embed(order["texts"], batch_size=order["batch"]))
-        say({"seconds": time.perf_counter() - began, "vector": [float(value) for value in vectors[0]]})
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+        say({"seconds": seconds, "cpu": cpu, "vector": [float(value) for value in vectors[0]]})
 
 
 def say(answer: dict[str, object]) -> None:

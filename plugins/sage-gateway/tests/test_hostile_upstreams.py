@@ -132,7 +132,7 @@ def test_what_is_not_the_clients_fault_is_not_told_as_if_it_were(
 ) -> None:
     upstream, running = bad
     upstream.fault, upstream.status = "status", status
-    upstream.headers = {"Location": "http://127.0.0.1:9/v1", "Retry-After": "3", "Set-Cookie": "a=b"}
+    upstream.headers = {"Location": "http://127.0.0.1:9/v1", "Retry-After": "1", "Set-Cookie": "a=b"}
     before = len(upstream.seen)
     got, headers, body = ask(running)
     assert got in (502, 503)

@@ -189,19 +189,28 @@ def test_a_caller_that_goes_in_any_phase_gives_all_credits_back(phase: str, stre
     assert all((tokens > 0) == (phase != "prefilling") for tokens in written)
 
 
-def test_texts_of_a_caller_that_goes_while_they_are_embedded_leave_with_it() -> None:
-    field = Field(batch_seconds=1.0)
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_batch_is_stopped_when_the_last_of_its_callers_goes(others: int) -> None:
+    field = Field(batch_seconds=10.0)
 
     async def use(driver: Driver) -> None:
-        embed = Request(id="e", kind="embed", model="m", texts=("a", "b"))
-        task = asyncio.create_task(driver.ask(embed, field.spec))
-        await asyncio.sleep(0.5)
-        task.cancel()
-        await asyncio.wait([task])
-        await until(lambda: driver.manager.held == 0)
+        await driver.ask(Request(id="about", kind="embed", model="m"), field.spec, about=True)
+        embeds = [Request(id=f"e{n}", kind="embed", model="m", texts=("both", f"{n}")) for n in range(2)]
+        tasks = [asyncio.create_task(driver.ask(each, field.spec)) for each in embeds]
+        await asyncio.sleep(5)
+        (batch,) = field.opened[0].batches
+        assert set(batch) == {"both", "0", "1"}
+        for task in tasks[others:]:
+            task.cancel()
+        await asyncio.wait(tasks[others:])
+        await asyncio.sleep(1)
+        assert (driver.manager.held == 0) == (others == 0)
+        for task in tasks[:others]:
+            assert (await task).shape == (2, 16)
+        assert len(field.opened[0].cancels) == (not others)
 
     field.run(use)
-    assert [line.outcome for line in field.decided] == ["cancelled"]
+    assert sorted(line.outcome for line in field.decided) == sorted(["cancelled"] * (2 - others) + ["done"] * others)
 
 
 def test_an_engine_that_breaks_while_a_request_is_cancelled_is_closed_all_the_same() -> None:

@@ -80,10 +80,18 @@ class Ledger:
         return bool(self._free.get(lane))
 
     def open(self, work: Work) -> Iterable[Place]:
-        for seats in self._free.get(work.lane, {}).values():
-            place = self.place(work, seats)
-            if place is not None:
-                yield place
+        free = self._free.get(work.lane, {}).values()
+        if work.kind == "embed" or work.id in self._avoid:
+            for seats in free:
+                place = self.place(work, seats)
+                if place is not None:
+                    yield place
+            return
+        # Where engines are many, most of a decision's time is spent in this loop.
+        prompt, whole = work.tokens_in, work.tokens_in + work.tokens_out
+        for seats in free:
+            if prompt <= seats.prompt_room and whole <= seats.context_room:
+                yield seats.place
 
     def pick(self, work: Work, places: Iterable[Place] | None = None) -> Place | None:
         found = list(self.open(work) if places is None else places)

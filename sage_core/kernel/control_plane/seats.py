@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from sage_core.common.clock import SECOND
 from sage_core.common.records import EngineInfo, Lane, Place, Work
 from sage_core.kernel.control_plane.embedding_executor import OpenBatch
@@ -24,6 +26,7 @@ class Seats:
         "capacity",
         "closed",
         "context",
+        "context_room",
         "engine",
         "itl",
         "lane",
@@ -33,6 +36,7 @@ class Seats:
         "prefill",
         "price",
         "probing",
+        "prompt_room",
         "read",
         "running",
         "slos",
@@ -64,6 +68,9 @@ class Seats:
         self.load = 0.0
         #: The batch that still takes rows; it has taken its seat already.
         self.batch: OpenBatch | None = None
+        #: The largest prompt, and the most tokens in all, that it has room for; kept by `changed`.
+        self.prompt_room = self.context_room = 0
+        self.changed()
 
     @property
     def free(self) -> bool:
@@ -88,16 +95,16 @@ class Seats:
         return self._place
 
     def changed(self) -> None:
-        """Forget the place made before."""
+        """Forget the place made before, and tell anew what fits; an empty engine takes anything."""
         self._place = None
+        limits = self.capacity
+        bound = limits.prefill_tokens and self.prefill
+        self.prompt_room = (limits.prefill_tokens - self.prefill if bound else sys.maxsize) if self.free else -1
+        self.context_room = limits.kv_tokens - self.context if limits.kv_tokens and self.context else sys.maxsize
 
     def fits(self, work: Work) -> bool:
-        """Whether the engine has the tokens for it; an empty one takes anything."""
-        limits = self.capacity
-        if limits.prefill_tokens and self.prefill and self.prefill + work.tokens_in > limits.prefill_tokens:
-            return False
-        tokens = work.tokens_in + work.tokens_out
-        return not (limits.kv_tokens and self.context and self.context + tokens > limits.kv_tokens)
+        """Whether the engine has a seat and the tokens for it."""
+        return work.tokens_in <= self.prompt_room and work.tokens_in + work.tokens_out <= self.context_room
 
 
 class Member:

@@ -29,6 +29,7 @@ def test_an_empty_engine_takes_any_prompt_and_a_busy_one_what_fits() -> None:
     seats = member(prefill_tokens=100, kv_tokens=1_000).main
     assert seats.fits(work(5_000))
     seats.prefill, seats.context = 60, 500
+    seats.changed()
     assert seats.fits(work(40, 460))
     assert not seats.fits(work(41))
     assert not seats.fits(work(40, 461))

@@ -29,6 +29,9 @@ from sage_core.kernel.control_plane.events import (
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
 from sage_core.kernel.control_plane.recording import replay as replay
 
+#: Steps at one moment that a manager may ask for; more of them are a loop without end.
+RESTLESS = 1_000
+
 
 class EngineModel(Record):
     """How long a modelled engine takes; all times in ns."""
@@ -59,6 +62,7 @@ class VirtualDriver:
         self._numbers = itertools.count()
         self._outlines: dict[str, Outline] = {}
         self._flying: dict[int, str] = {}
+        self._opening: dict[str, None] = {}
         self._up: dict[str, None] = {}
         self._tick = Tick()
 
@@ -70,6 +74,21 @@ class VirtualDriver:
     def cancel(self, at: int, request: str) -> None:
         """Let a caller go."""
         self._push(at, Cancelled(request=request))
+
+    def tell(self, at: int, event: Input) -> None:
+        """Let anything else happen: another policy, a pool's settings, an engine that drains."""
+        self._push(at, event)
+
+    def fail(self, ticket: int, *, pause: float = 0.0, again: bool = True, fatal: bool = False) -> None:
+        """End a dispatch at this moment with an error of its engine: of this attempt, the request, or all."""
+        if ticket in self._flying:
+            self._push(
+                self.now, Broke(ticket=ticket, seconds=0.0, reason="it broke", again=again, fatal=fatal, pause=pause)
+            )
+
+    def flying(self) -> list[int]:
+        """Dispatches that have not ended, in the order in which they were sent."""
+        return list(self._flying)
 
     def lose(self, engine: str) -> None:
         """Kill an engine at this moment; what it was working on never completes."""
@@ -84,8 +103,11 @@ class VirtualDriver:
 
     def advance(self, until: int | None = None) -> None:
         """Process events up to a time, or until nothing is left to happen."""
+        same = 0
         while self._heap and (until is None or self._heap[0][0] <= until):
             at = self._heap[0][0]
+            same = same + 1 if at == self.now else 0
+            assert same < RESTLESS, f"the manager asks to be woken at {at} again and again"
             inputs = []
             # All events of one instant are one step, in the order in which they were scheduled.
             while self._heap and self._heap[0][0] == at:
@@ -111,14 +133,20 @@ class VirtualDriver:
         if isinstance(event, Completed | Broke):
             return self._flying.pop(event.ticket, None) is not None
         if isinstance(event, EngineOpened):
+            # One that was stopped before it was open never is.
+            if event.engine not in self._opening:
+                return False
+            del self._opening[event.engine]
             self._up[event.engine] = None
         return True
 
     def _do(self, action: Action) -> None:
         model = self._model
         if isinstance(action, StartEngine):
+            self._opening[action.engine] = None
             self._push(self.now + model.open, self._opened(action.engine, action.lane))
         elif isinstance(action, StopEngine):
+            self._opening.pop(action.engine, None)
             self._up.pop(action.engine, None)
         elif isinstance(action, DispatchBatch):
             self._fly(action.ticket, action.engine, model.batch + model.row * len(action.rows))

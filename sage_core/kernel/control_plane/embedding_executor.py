@@ -180,6 +180,10 @@ class EmbeddingExecutor:
         """Padded tokens of those."""
         return sum(part.padded for chain in self._chains.get(lane, ()) for part in chain.held)
 
+    def waits(self, request: str) -> bool:
+        """Whether some text of a request is in no engine yet."""
+        return any(row.slice is None or not row.slice.ticket for row in self._waiting.get(request, ()))
+
     def slice(self, work_id: str) -> Slice:
         """The slice behind a child work."""
         return self._slices[work_id]

@@ -421,6 +421,8 @@ class ControlPlaneManager:
             self._finish(live, fate, now)
         until = self._schedule(pool, now)
         self._pools.tend(pool, now)
+        if pool.hopeless(now):
+            self._refuse(pool, _no_engine(pool, now), now)
         pool.wake = min((at for at in (until, *self._pools.alarms(pool, now)) if at is not None), default=None)
 
     def _schedule(self, pool: Pool, now: int) -> int | None:
@@ -522,14 +524,14 @@ class ControlPlaneManager:
                 self._retry(flight, work, reason, now, suspect=not culprit)
 
     def _refuse(self, pool: Pool, fate: Fate, now: int) -> None:
-        for live in list(pool.room.values()):
-            self._finish(live, fate, now)
-        for work in pool.backlog.works():
-            if work.id in pool.backlog:
-                pool.backlog.withdraw(work, now)
-                self._give_up(work, fate, now)
-
-    # ------------------------------------------------------------ pools
+        """End what waits in a pool for the first time or again; what runs goes on."""
+        if not (pool.line or pool.backlog or self._executor.holds(pool.lane)):
+            return
+        for live in [live for live in self._live.values() if live.outline.lane == pool.lane]:
+            name = live.outline.id
+            # One that shares the texts of another may have ended with it.
+            if name in self._live and (name in pool.line or name in pool.backlog or self._executor.waits(name)):
+                self._finish(live, fate, now)
 
     def _switch(self, pool: Pool, now: int) -> None:
         for work, verdict in pool.backlog.switch(self._pools.scheduler(pool), now):

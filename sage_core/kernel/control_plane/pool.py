@@ -186,6 +186,10 @@ class Pool:
         soon = at is not None and at <= now + SOON
         return soon or self.count("starting") > 0 or self.candidate(now) is not None
 
+    def hopeless(self, now: int) -> bool:
+        """Whether no engine is up or can ever be opened."""
+        return not self.count("starting", "up") and self.candidate(now) is None and self.next_candidate() is None
+
     def stumbled(self, member: int, reason: str, now: int) -> None:
         """Count an engine that could not be opened, or broke down."""
         times = self._failed[member] = self._failed.get(member, 0) + 1

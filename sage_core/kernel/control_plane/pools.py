@@ -128,9 +128,12 @@ class Pools:
         if pool.count("starting", "up") < self._wanted(pool):
             yield pool.next_candidate()
 
+    def _waits(self, pool: Pool) -> bool:
+        return bool(pool.line or pool.backlog or self._executor.holds(pool.lane))
+
     def _wanted(self, pool: Pool) -> int:
         wanted = pool.spec.min
-        if pool.line or pool.backlog or self._executor.holds(pool.lane):
+        if self._waits(pool):
             up = pool.count("up")
             wanted = max(wanted, 1)
             growing = 0 < up < pool.spec.members and not pool.count("starting")
@@ -143,9 +146,10 @@ class Pools:
         return (
             idle is not None
             and standing.state == "up"
-            and not pool.line
             and self._ledger.resting(standing.engine)
             and standing.since + idle <= now
+            # Closing an engine while something waits would open another one, and so on without end.
+            and not self._waits(pool)
             and pool.count("starting", "up") > pool.spec.min
         )
 

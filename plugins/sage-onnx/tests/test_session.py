@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
-from sage_onnx.session import Session, pack
+from sage_onnx.session import CALL_TOKENS, Session, pack
 from sage_onnx.tokens import bert_uncased
 from sage_onnx.weights import find_weights
 
@@ -34,17 +34,31 @@ def test_batches_keep_the_budget_and_lose_nothing() -> None:
     assert list(pack([], 120)) == []
 
 
-@given(st.lists(st.integers(1, 600), max_size=40), st.integers(0, 2_000))
-def test_every_place_is_in_one_batch_and_batches_are_full(lengths: list[int], budget: int) -> None:
+def cost(lengths: list[int]) -> int:
+    return CALL_TOKENS + max(lengths) * len(lengths)
+
+
+def cheapest(lengths: list[int], budget: int) -> int:
+    """The least cost of any cut of sorted lengths, by trying every one."""
+    if not lengths:
+        return 0
+    sizes = [size for size in range(1, len(lengths) + 1) if size == 1 or max(lengths[:size]) * size <= budget]
+    return min(cost(lengths[:size]) + cheapest(lengths[size:], budget) for size in sizes)
+
+
+@given(st.lists(st.integers(1, 60), max_size=9), st.integers(0, 300))
+def test_every_place_is_in_one_batch_and_no_cut_costs_less(lengths: list[int], budget: int) -> None:
     batches = list(pack(lengths, budget))
-    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    order = [place for batch in batches for place in batch]
+    assert order == sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= budget
-    order = [place for batch in batches for place in batch]
-    assert order == sorted(order, key=lambda place: (-lengths[place], place))
-    for before in batches[:-1]:
-        # The next place would not have fitted.
-        assert (len(before) + 1) * lengths[before[0]] > budget
+    found = sum(cost([lengths[place] for place in batch]) for batch in batches)
+    assert found == cheapest(sorted(lengths, reverse=True), budget)
+
+
+def test_a_text_is_not_padded_by_more_than_a_call_costs() -> None:
+    assert list(pack([100, 60, 10, 9, 8], 256)) == [[0], [1], [2, 3, 4]]
 
 
 def test_places_outputs_and_masks_belong_together(tmp_path: Path, embedder: Build) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -55,6 +56,27 @@ class Running:
         if info is None:
             raise LookupError(f"no engine of {model!r} is open")
         return self.gateway.driver.pools.engine(info.id)
+
+    def send(self, path: str, body: object) -> socket.socket:
+        """A connection on which a request has been sent, and nothing is read."""
+        data = msgspec.json.encode(body)
+        sock = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        sock.sendall(b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (path.encode(), len(data)) + data)
+        return sock
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Wait until something is so on the gateway's loop."""
+
+        async def wait() -> None:
+            async with asyncio.timeout(PATIENCE - 1):
+                while not reached():  # noqa: ASYNC110 - what is waited for is told to nobody
+                    await asyncio.sleep(0.005)
+
+        self.wait(wait())
+
+    def busy(self, model: str) -> None:
+        """Wait until a fake engine of a model works on something."""
+        self.until(lambda: self.gateway.info(model) is not None and self.engine_now(model).running > 0)
 
     def settled(self) -> bool:
         """Whether the control plane comes to hold nothing: each request has ended and each credit is back."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -14,26 +13,6 @@ from sage_gateway.testing import Running
 
 HELLO = [{"role": "user", "content": "one two three"}]
 Serve = Callable[..., Running]
-
-
-def send(running: Running, path: str, body: dict[str, Any]) -> socket.socket:
-    """A connection on which a request has been sent and nothing is read."""
-    data = json.dumps(body).encode()
-    sock = socket.create_connection(("127.0.0.1", running.port), timeout=20)
-    sock.sendall(b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (path.encode(), len(data)) + data)
-    return sock
-
-
-def until(running: Running, reached: Callable[[], bool]) -> None:
-    """Wait until something is so on the gateway's loop."""
-    import asyncio
-
-    async def wait() -> None:
-        async with asyncio.timeout(20):
-            while not reached():  # noqa: ASYNC110 - what is waited for is told to nobody
-                await asyncio.sleep(0.005)
-
-    running.wait(wait())
 
 
 def raw(running: Running, data: bytes) -> bytes:
@@ -64,9 +43,9 @@ class TestLeaving:
     ) -> None:
         options, path, body = STAGES[stage]
         running = serve({"echo": {"backend": backend, "sequences": 1, **options}})
-        sock = send(running, path, {"model": "echo", **body})
+        sock = running.send(path, {"model": "echo", **body})
         manager = running.gateway.driver.manager
-        until(running, lambda: running.gateway.info("echo") is not None and running.engine_now("echo").running == 1)
+        running.busy("echo")
         assert running.call(lambda: manager.held) > 0
         sock.close()
         assert running.settled()
@@ -74,13 +53,13 @@ class TestLeaving:
 
     def test_a_request_that_waits_leaves_the_queue(self, serve: Serve) -> None:
         running = serve({"echo": {"backend": "fake", "sequences": 1, "ttft": 3_600}})
-        first = send(running, "/v1/chat/completions", {"model": "echo", "messages": HELLO})
-        until(running, lambda: running.gateway.info("echo") is not None and running.engine_now("echo").running == 1)
+        first = running.send("/v1/chat/completions", {"model": "echo", "messages": HELLO})
+        running.busy("echo")
         (pool,) = running.call(running.gateway.driver.manager.pools.values)
-        second = send(running, "/v1/chat/completions", {"model": "echo", "messages": HELLO})
-        until(running, lambda: len(pool.line) == 1)
+        second = running.send("/v1/chat/completions", {"model": "echo", "messages": HELLO})
+        running.until(lambda: len(pool.line) == 1)
         second.close()
-        until(running, lambda: len(pool.line) == 0)
+        running.until(lambda: len(pool.line) == 0)
         # The one that is served does not notice.
         assert running.engine_now("echo").running == 1
         first.close()
@@ -88,8 +67,8 @@ class TestLeaving:
 
     def test_a_request_that_waits_for_its_engine_to_open(self, serve: Serve) -> None:
         running = serve({"echo": {"backend": "fake", "open_seconds": 3_600}})
-        sock = send(running, "/v1/chat/completions", {"model": "echo", "messages": HELLO})
-        until(running, lambda: running.gateway.driver.manager.held > 0)
+        sock = running.send("/v1/chat/completions", {"model": "echo", "messages": HELLO})
+        running.until(lambda: running.gateway.driver.manager.held > 0)
         sock.close()
         assert running.settled()
 
@@ -117,8 +96,8 @@ class TestLeaving:
             {"echo": {"backend": "fake", "context": 10**9}}, gateway={"write_timeout": "300ms", "max_body": "64MiB"}
         )
         body = {"model": "echo", "messages": [{"role": "user", "content": words}], "stream": True}
-        sock = send(running, "/v1/chat/completions", {**body, "max_tokens": 400_000})
-        until(running, lambda: running.gateway.driver.manager.held > 0)
+        sock = running.send("/v1/chat/completions", {**body, "max_tokens": 400_000})
+        running.until(lambda: running.gateway.driver.manager.held > 0)
         assert running.settled()
         assert running.engine("echo").cancelled == 1
         sock.close()

@@ -30,6 +30,7 @@ MEASURES = {
     "phases": "sage_bench.measures.phases:Phases",
     "isolation": "sage_bench.measures.isolation:Isolation",
     "attainment": "sage_bench.measures.attainment:Attainment",
+    "decisions": "sage_bench.measures.decisions:Decisions",
 }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from sage_bench.measures.attainment import Attainment
+from sage_bench.measures.decisions import Decisions
 from sage_bench.measures.isolation import Isolation
 from sage_bench.suite import Bench
 from sage_bench.traffic import WORKLOADS, attainment, serve
@@ -40,3 +41,15 @@ def test_attainment_is_the_least_over_kinds_of_calls() -> None:
     assert attainment(answers) == 1.0
     late = [each for each in answers if not each.call.id.startswith("soon")]
     assert attainment(late) == 1.0
+
+
+def test_decisions_are_timed_over_equal_runs(tmp_path: Path) -> None:
+    measure = Decisions(schedulers=("fifo", "hybrid"), tenants=8, engines=4, queued=100, seconds=1.0)
+    found = measure.measure(Bench(work=tmp_path, seed=0, repeat=2))
+    assert [each.name for each in found.figures[:4]] == [
+        "fifo, all calls, median",
+        "fifo, all calls, p99",
+        "fifo, dispatches, median",
+        "fifo, dispatches, p99",
+    ]
+    assert all(0.0 < each.value < 1e6 for each in found.figures)

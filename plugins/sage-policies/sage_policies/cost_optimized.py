@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
+
 from sage_core import SECOND, Fleet, Place, Work
 from sage_policies.lanes import LaneScheduler
+
+#: Of many places, those that are looked at: the lowest prices, of equal ones the least loaded.
+LOOKED_AT = 16
 
 
 class CostOptimized(LaneScheduler):
@@ -22,6 +27,8 @@ class CostOptimized(LaneScheduler):
 
     def place(self, work: Work, places: list[Place], fleet: Fleet, now: int) -> Place | None:
         """The cheapest of the places in time, or the soonest."""
+        if len(places) > LOOKED_AT:
+            places = heapq.nsmallest(LOOKED_AT, places, key=lambda place: (place.price, place.load))
         soon = {place.engine: _seconds(work, place, fleet) for place in places}
         timely = [place for place in places if _meets(work, place, soon[place.engine], fleet, now)]
         if timely:

@@ -174,8 +174,10 @@ class ControlPlaneManager:
         standing.succeed()
         pool = self._pools.by_engine[standing.engine]
         pool.recovered(standing.member)
-        if standing.paused_until is not None or flight.seats.probing:
+        tripped = standing.paused_until is not None and not standing.asked
+        if standing.state == "up" and (tripped or flight.seats.probing):
             standing.paused_until = None
+            pool.paused.pop(standing.engine, None)
             self._ledger.reopen(standing.engine)
         work = flight.works[0]
         if work.kind == "generate":
@@ -222,6 +224,7 @@ class ControlPlaneManager:
         engine = flight.seats.engine
         standing = self._pools.standing(engine)
         if standing.state == "up" and standing.fail(now, event.pause):
+            self._pools.by_engine[engine].paused[engine] = standing
             self._ledger.close(engine)
         if flight.aborted:
             self._drop(flight)
@@ -248,7 +251,8 @@ class ControlPlaneManager:
         if pool is None:
             return
         standing = pool.engines[event.engine]
-        standing.state, standing.since = "up", now
+        pool.turn(standing, "up")
+        standing.since = now
         self._ledger.add(event.info, pool.lane)
         pool.backlog.observe(EngineUp(engine=event.engine, lane=pool.lane), now)
         for live in list(pool.room.values()):

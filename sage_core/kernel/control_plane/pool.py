@@ -24,6 +24,9 @@ AVERAGED = 10 * SECOND
 GUESSED_WAIT, LONGEST_WAIT = 5.0, 3_600.0
 
 
+State = Literal["starting", "up", "draining"]
+
+
 def backoff(times: int) -> int:
     """How long to leave alone what has failed so often in a row (ns): nothing at first, then 1 s, 2 s, … 30 s."""
     return 0 if times < 2 else min(LONGEST_PAUSE, PAUSE << min(times - 2, 10))
@@ -32,22 +35,25 @@ def backoff(times: int) -> int:
 class Standing:
     """An engine between `StartEngine` and its end."""
 
-    __slots__ = ("engine", "failures", "member", "paused_until", "since", "state", "trips")
+    __slots__ = ("asked", "engine", "failures", "member", "paused_until", "since", "state", "trips")
 
     def __init__(self, engine: str, member: int, now: int) -> None:
         self.engine = engine
         self.member = member
-        self.state: Literal["starting", "up", "draining"] = "starting"
+        self.state: State = "starting"
         #: When it began to open, opened, or held nothing any more.
         self.since = now
         #: Attempts failed in a row, and how often it was left alone for that.
         self.failures = 0
         self.trips = 0
         self.paused_until: int | None = None
+        #: The engine itself asked for the pause: an answer that it had begun before does not end it.
+        self.asked = False
 
     def fail(self, now: int, pause: float) -> bool:
         """Count a failed attempt; true when the engine is to be left alone until `paused_until`."""
         self.failures += 1
+        self.asked = pause > 0.0
         rest = round(pause * SECOND)
         if self.failures >= TRIPS_AFTER:
             rest = max(rest, min(LONGEST_PAUSE, PAUSE << min(self.trips, 10)))
@@ -80,6 +86,10 @@ class Pool:
         #: Of these, the ones that came before any engine was up.
         self.room: dict[str, Live] = {}
         self.engines: dict[str, Standing] = {}
+        #: Those among them that are left alone for a while.
+        self.paused: dict[str, Standing] = {}
+        #: Counted as they change: a pool of many engines is looked at for each request.
+        self._counts: dict[State, int] = {"starting": 0, "up": 0, "draining": 0}
         #: When the manager has to look again though nothing happens.
         self.wake: int | None = None
         #: Why the last engine could not be opened or was lost.
@@ -160,9 +170,25 @@ class Pool:
 
     # ------------------------------------------------------------ engines
 
-    def count(self, *states: str) -> int:
+    def count(self, *states: State) -> int:
         """Engines in one of these states."""
-        return sum(each.state in states for each in self.engines.values())
+        return sum([self._counts[state] for state in states])
+
+    def enlist(self, standing: Standing) -> None:
+        """Take in an engine that is being opened."""
+        self.engines[standing.engine] = standing
+        self._counts[standing.state] += 1
+
+    def turn(self, standing: Standing, state: State) -> None:
+        """Change an engine's state."""
+        self._counts[standing.state] -= 1
+        self._counts[state] += 1
+        standing.state = state
+
+    def dismiss(self, engine: str) -> None:
+        """Drop what is kept about an engine."""
+        self._counts[self.engines.pop(engine).state] -= 1
+        self.paused.pop(engine, None)
 
     def candidate(self, now: int) -> int | None:
         """The first member that may be opened at once."""

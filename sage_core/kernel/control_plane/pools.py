@@ -75,29 +75,32 @@ class Pools:
 
     def tend(self, pool: Pool, now: int) -> None:
         """Wake engines that were left alone, close those that drain or rest, open what is missing."""
-        for standing in list(pool.engines.values()):
-            if standing.paused_until is not None and standing.paused_until <= now:
+        for standing in list(pool.paused.values()):
+            if standing.paused_until is None or standing.paused_until <= now:
                 standing.paused_until = None
+                del pool.paused[standing.engine]
                 if standing.state == "up":
                     self._ledger.reopen(standing.engine, probing=standing.failures > 0)
                     self.touch(pool)
-            drained = standing.state == "draining" and self._ledger.resting(standing.engine)
-            if drained or self._superfluous(pool, standing, now):
-                self._close(pool, standing, now)
+        if pool.count("draining") or self._may_rest(pool):
+            for standing in list(pool.engines.values()):
+                drained = standing.state == "draining" and self._ledger.resting(standing.engine)
+                if drained or self._superfluous(pool, standing, now):
+                    self._close(pool, standing, now)
         while pool.count("starting", "up") < self._wanted(pool):
             member = pool.candidate(now)
             if member is None:
                 break
             self._engines += 1
             engine = f"{pool.lane}#{self._engines}"
-            pool.engines[engine] = Standing(engine, member, now)
+            pool.enlist(Standing(engine, member, now))
             self.by_engine[engine] = pool
             self._act(events.StartEngine(engine=engine, lane=pool.lane, member=member))
 
     def drain(self, pool: Pool, standing: Standing) -> None:
         """Send an engine nothing more; `tend` closes it when it holds nothing."""
         if standing.state == "up":
-            standing.state = "draining"
+            pool.turn(standing, "draining")
             self._ledger.close(standing.engine)
         elif standing.state == "starting":
             self.forget(pool, standing.engine)
@@ -111,7 +114,7 @@ class Pools:
 
     def forget(self, pool: Pool, engine: str) -> None:
         """Drop what is kept about an engine."""
-        del pool.engines[engine]
+        pool.dismiss(engine)
         del self.by_engine[engine]
 
     def alarms(self, pool: Pool, now: int) -> Iterable[int | None]:
@@ -119,17 +122,23 @@ class Pools:
         limit = pool.spec.queue.wait
         if limit is not None and pool.line:
             yield next(iter(pool.line.values())).arrival + limit
-        for standing in pool.engines.values():
+        for standing in pool.paused.values():
             yield standing.paused_until
-            if pool.spec.idle is not None and standing.state == "up" and self._ledger.resting(standing.engine):
-                at = standing.since + pool.spec.idle
-                # One that is kept open is not looked at again and again.
-                yield at if at > now else None
+        if pool.spec.idle is not None and self._may_rest(pool):
+            for standing in pool.engines.values():
+                if standing.state == "up" and self._ledger.resting(standing.engine):
+                    at = standing.since + pool.spec.idle
+                    # One that is kept open is not looked at again and again.
+                    yield at if at > now else None
         if pool.count("starting", "up") < self._wanted(pool):
             yield pool.next_candidate()
 
     def _waits(self, pool: Pool) -> bool:
         return bool(pool.line or pool.backlog or self._executor.holds(pool.lane))
+
+    def _may_rest(self, pool: Pool) -> bool:
+        # Closing an engine while something waits would open another one, and so on without end.
+        return pool.spec.idle is not None and not self._waits(pool)
 
     def _wanted(self, pool: Pool) -> int:
         wanted = pool.spec.min
@@ -146,9 +155,8 @@ class Pools:
         return (
             idle is not None
             and standing.state == "up"
-            and self._ledger.resting(standing.engine)
             and standing.since + idle <= now
-            # Closing an engine while something waits would open another one, and so on without end.
+            and self._ledger.resting(standing.engine)
             and not self._waits(pool)
             and pool.count("starting", "up") > pool.spec.min
         )

@@ -52,6 +52,33 @@ def test_no_engine_closes_for_want_of_work_while_something_waits() -> None:
     assert of(field.feed(events.Tick()), events.StopEngine) == []
 
 
+def test_an_engine_that_asked_for_a_pause_is_left_alone_though_another_answer_ends_well() -> None:
+    field = Deployment(sequences=2)
+    field.ask("a", "b", "c")
+    field.fail("a", pause=5.0)
+    field.finish("b")
+    assert field.running == {}
+    field.now = 5 * SECOND
+    field.feed(events.Tick())
+    assert set(field.running) == {"a", "c"}
+
+
+def test_an_engine_that_drains_is_sent_nothing_more_when_its_probe_ends_well() -> None:
+    field = Deployment()
+    field.ask("a")
+    for _ in range(3):
+        field.fail("a")
+    field.ask("b", "c")
+    assert field.running == {}
+    field.now = 60 * SECOND
+    field.feed(events.Tick())
+    (probe,) = field.running
+    field.feed(events.Drain(engine="m#1"))
+    stopped = field.finish(probe)
+    assert "m#1" in [action.engine for action in of(stopped, events.StopEngine)]
+    assert {action.engine for action in field.running.values()} <= {"m#2"}
+
+
 def test_a_pool_that_rests_arms_no_timer() -> None:
     field = Deployment(min=1, idle=SECOND)
     field.ask("a")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sage_core.testing import install_wheel
+from sage_gateway.testing import Running
 
 OPERATORS = """
 import time
@@ -37,6 +41,38 @@ def slow(question: str, *, seconds: float = 60.0) -> str:
 
 #: The module of the fake backend, as a plugin.
 FAKE = "sage_core.testing.engines"
+
+
+#: A workflow that answers, and one that takes long.
+ASK = """
+sage = 1
+name = "ask"
+[params]
+question = { type = "string" }
+tone = { type = "string", default = "kind" }
+[steps.reply]
+use = "samples.answer"
+in = { question = "params.question" }
+with = { tone = "${params.tone}" }
+[outputs]
+answer = "reply.text"
+[[triggers.http]]
+path = "/ask"
+[[triggers.http]]
+path = "/ask"
+method = "GET"
+"""
+SLOW = """
+sage = 1
+name = "slow"
+[params]
+question = { type = "string" }
+[steps.reply]
+use = "samples.slow"
+in = { question = "params.question" }
+[[triggers.http]]
+path = "/slow"
+"""
 
 
 class ProjectFolder:
@@ -121,3 +157,15 @@ class Served:
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process = process
         self.url = url
+
+
+def asked(running: Running, path: str, body: object = None, *, method: str = "", **headers: str) -> tuple[int, Any]:
+    """The status and the JSON of an answer; underscores in names of headers stand for hyphens."""
+    data = None if body is None else json.dumps(body).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(f"{running.url}{path}", data=data, headers=named, method=method or None)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())

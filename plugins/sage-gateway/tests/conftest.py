@@ -9,6 +9,7 @@ import pytest
 import sage_gateway.testing as plain
 from openai import OpenAI
 from sage_gateway.testing import Running, serving
+from sage_gateway.testing_project import ProjectFolder
 
 import sage_core.testing.engines as fake
 from sage_core.serving import default_host
@@ -39,3 +40,9 @@ def client(running: Running) -> Iterator[OpenAI]:
     """The official client, without retries: a test wants to see the first answer."""
     with OpenAI(base_url=f"{running.url}/v1", api_key="any", max_retries=0, timeout=20) as client:
         yield client
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProjectFolder:
+    """A folder for workflows, workers and a gateway in a process of its own."""
+    return ProjectFolder(tmp_path, monkeypatch)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from sage_gateway.keys import ANYBODY, LOOK, KeyFile, Keyring
-from sage_gateway.keys_command import keys
 
 from sage_core import ConfigError, UsageError
 
@@ -74,17 +71,3 @@ def test_an_id_that_names_no_single_key_is_refused(file: KeyFile) -> None:
         file.revoke("zz")
     with pytest.raises(UsageError, match="no key has the id ''"):
         file.revoke("")
-
-
-def test_the_command_adds_lists_and_revokes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    run = CliRunner().invoke
-    made = json.loads(run(keys, ["add", "search", "--models", "chat, embed", "--json"]).stdout)
-    assert made["key"].startswith("sk-sage-")
-    assert made["models"] == ["chat", "embed"]
-    listed = run(keys, ["list"]).stdout
-    assert made["id"] in listed
-    assert made["key"] not in listed
-    assert json.loads(run(keys, ["revoke", made["id"][:5], "--json"]).stdout) == {"id": made["id"], "revoked": True}
-    assert json.loads(run(keys, ["list", "--json"]).stdout) == []

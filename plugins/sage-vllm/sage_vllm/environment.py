@@ -99,7 +99,7 @@ def install(build: Build, paths: Paths, *, torch_backend: str = "", again: bool 
     """
     folder = folder_of(build, paths)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.with_suffix(".lock")):
+    with _alone(folder.with_name(f"{folder.name}.lock")):
         made = find_made(build, paths)
         if made is not None and not again:
             return made

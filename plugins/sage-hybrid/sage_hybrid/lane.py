@@ -14,7 +14,7 @@ from sage_hybrid.tenants import Tenants
 #: held against all engines: the others are known not to fit, being no smaller than one that did not.
 LOOK_AHEAD, PROBES = 8, 3
 #: Doomed works put back in one call, so that a call stays short.
-PURGED_AT_ONCE = 32
+PURGED_AT_ONCE = 16
 
 
 class HybridLane:
@@ -107,7 +107,7 @@ class HybridLane:
 
     def _relegate(self, work: Work, queue: Tenants) -> None:
         self._late[work.id] = None
-        queue.push(work, self._rank(work))
+        queue.move(work, self._rank(work))
 
     def _rank(self, work: Work) -> float:
         return self._order.rank(work, work.id in self._late)

@@ -59,6 +59,13 @@ class Tenants:
         self.cost += work.cost
         self._refresh(name, queue)
 
+    def move(self, work: Work, rank: float) -> None:
+        """Give a work that is here another rank."""
+        name = self._name(work)
+        queue = self._queues[name]
+        queue.push(work, rank)
+        self._refresh(name, queue)
+
     def head(self) -> Work | None:
         """The work to serve first."""
         least = self._least()

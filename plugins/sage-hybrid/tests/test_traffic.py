@@ -73,7 +73,7 @@ def test_one_call_puts_back_a_bounded_number_of_doomed_works() -> None:
     for n in range(200):
         policy.submit(work(f"w{n}", deadline=2 * SECOND), fleet, SECOND)
     assert isinstance(policy.next(fleet, 9 * SECOND), Dispatch)
-    assert len(policy._lanes["chat"]._late) == 32
+    assert len(policy._lanes["chat"]._late) == 16
 
 
 def test_counters_of_tenants_who_left_are_forgotten() -> None:

@@ -190,3 +190,15 @@ def test_a_batch(client: OpenAI) -> None:
     rows = [json.loads(line) for line in client.files.content(found.output_file_id).text.splitlines()]
     said = {row["custom_id"]: row["response"]["body"]["choices"][0]["message"]["content"] for row in rows}
     assert said == {f"c{n}": f"line {n}" for n in range(6)}
+
+
+def test_a_response(client: OpenAI) -> None:
+    answer = client.responses.create(model="chat", input="the quick brown fox", max_output_tokens=16)
+    assert "quick" in answer.output_text
+
+
+def test_a_response_in_a_stream(client: OpenAI) -> None:
+    kinds = [event.type for event in client.responses.create(model="chat", input="the quick brown fox", stream=True)]
+    assert kinds[0] == "response.created"
+    assert kinds[-1] == "response.completed"
+    assert "response.output_text.delta" in kinds

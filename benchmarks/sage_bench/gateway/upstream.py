@@ -39,7 +39,11 @@ def _chunk(event: bytes) -> bytes:
 
 ANSWER, MODELS = _whole(_BODY), _whole(_MODELS)
 START = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-EVENT = _chunk(_HEAD + b'[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}')
+#: Different ones: LiteLLM takes a model that says the same again and again for one that is broken.
+EVENTS = [
+    _chunk(_HEAD + b'[{"index":0,"delta":{"content":" ' + word + b'"},"finish_reason":null}]}')
+    for word in _SAID.split()
+]
 FINISH = _chunk(_HEAD + b'[{"index":0,"delta":{},"finish_reason":"stop"}]}')
 TOTALS = _chunk(_HEAD + b"[]," + USAGE + b"}")
 DONE = _chunk(b"[DONE]") + b"0\r\n\r\n"
@@ -83,7 +87,7 @@ class Upstream(asyncio.Protocol):
     def _go_on(self, left: int, gap: float, last: bytes) -> None:
         if not self._open:
             return
-        self._transport.write(EVENT if left else last)
+        self._transport.write(EVENTS[left % len(EVENTS)] if left else last)
         if not left:
             return
         if gap:

@@ -25,6 +25,8 @@ FILE_BUDGET = 400
 #: Source modules that no test file is named after, and where they are tested instead. The test kit is not
 #: listed: tests/contract runs its suites, on right and on wrong implementations.
 TESTED_ELSEWHERE = {
+    "plugins/sage-gateway/sage_gateway/scrape.py": "test_metrics.py, which asks for /metrics",
+    "plugins/sage-gateway/sage_gateway/testing_project.py": "every test that has workers or kills them",
     "sage_core/cli/__main__.py": "tests/unit/cli/test_main.py runs it as a process",
     "sage_core/cli/shown.py": "tests/unit/cli/test_runs.py, through the command",
     "sage_core/common/contracts.py": "Protocols: the suites in sage_core.testing, tests/contract",

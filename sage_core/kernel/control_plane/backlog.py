@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import islice
 
 from sage_core.common.contracts import Fleet, Scheduler
 from sage_core.common.policies import KeyedScheduler
@@ -22,6 +23,8 @@ from sage_core.common.records import (
 )
 from sage_core.common.telemetry import log
 
+#: Works that are tried when nothing runs and the policy is idle: one that it lost becomes one of the first in the end.
+LOOKED_AT = 32
 #: Times in a row that a policy may ask to be woken at once without deciding anything.
 PATIENCE = 32
 
@@ -161,7 +164,7 @@ class Backlog:
             return ""
         # Nothing is running and no timer is wanted: what fits a place at this point would wait for ever.
         if self._alone():
-            for work in self._queued.values():
+            for work in islice(self._queued.values(), LOOKED_AT):
                 if self._fleet.room(work.lane) and self._fleet.pick(work) is not None:
                     return f"lost work {work.id!r}: it fits, nothing runs, and the policy is idle without a time"
         return ""

@@ -284,8 +284,8 @@ class ControlPlaneManager:
             pool = self._pools.add(event.pool)
         else:
             before, pool.spec = pool.spec.policy, event.pool
-            if before != event.pool.policy:
-                self._switch(pool, now)
+            if before != event.pool.policy and not self._switch(pool, event.pool.policy or self._pools.policy, now):
+                pool.spec = msgspec.structs.replace(event.pool, policy=before)
             kept = {*range(event.pool.members)} - {*event.pool.closed}
             for standing in [each for each in pool.engines.values() if each.member not in kept]:
                 self._pools.drain(pool, standing)
@@ -303,13 +303,13 @@ class ControlPlaneManager:
     def _policy_set(self, event: events.PolicySet, now: int) -> None:
         if event.lane:
             pool = self._pools.get(event.lane)
-            pool.spec = msgspec.structs.replace(pool.spec, policy=event.policy)
-            self._switch(pool, now)
-            return
-        self._pools.policy = event.policy
-        for pool in self._pools.lanes.values():
-            if not pool.spec.policy:
-                self._switch(pool, now)
+            if self._switch(pool, event.policy or self._pools.policy, now):
+                pool.spec = msgspec.structs.replace(pool.spec, policy=event.policy)
+        elif self._pools.scheduler(event.policy) is not None:
+            self._pools.policy = event.policy
+            for pool in self._pools.lanes.values():
+                if not pool.spec.policy:
+                    self._switch(pool, event.policy, now)
 
     def _drained(self, event: events.Drain, now: int) -> None:
         pool = self._pools.by_engine.get(event.engine)
@@ -436,13 +436,26 @@ class ControlPlaneManager:
             decision = pool.backlog.decide(now)
             if isinstance(decision, Idle):
                 spare = self._executor.spare(pool.lane, self._ledger.takes, now)
-                if spare is None:
+                if spare is not None:
+                    self._queue(spare.work, now)
+                elif decision.until is not None or not self._end_refused(pool, now):
                     return decision.until
-                self._queue(spare.work, now)
             elif isinstance(decision, Shed):
                 self._give_up(decision.work, _shed(decision), now)
             else:
                 self._dispatch(pool, decision, now)
+
+    def _end_refused(self, pool: Pool, now: int) -> bool:
+        """End the oldest work where nothing runs or is to come, and the selector admits none of the engines."""
+        if not pool.backlog or pool.count("starting") or pool.paused or not self._pools.rests(pool):
+            return False
+        work = pool.backlog.works()[0]
+        if not self._ledger.takes(work) or self._ledger.pick(work) is not None:
+            return False
+        reason = "the node selector admits none of the engines that are up"
+        pool.backlog.withdraw(work, now)
+        self._give_up(work, Fate(outcome="unavailable", reason=reason), now)
+        return True
 
     def _dispatch(self, pool: Pool, decision: Dispatch, now: int) -> None:
         work, place = decision.work, decision.place
@@ -537,10 +550,13 @@ class ControlPlaneManager:
             if name in self._live and (name in pool.line or name in pool.backlog or self._executor.waits(name)):
                 self._finish(live, fate, now)
 
-    def _switch(self, pool: Pool, now: int) -> None:
-        for work, verdict in pool.backlog.switch(self._pools.scheduler(pool), now):
-            self._give_up(work, _rejection(verdict), now)
-        self._pools.touch(pool)
+    def _switch(self, pool: Pool, name: str, now: int) -> bool:
+        policy = self._pools.scheduler(name)
+        if policy is not None:
+            for work, verdict in pool.backlog.switch(policy, now):
+                self._give_up(work, _rejection(verdict), now)
+            self._pools.touch(pool)
+        return policy is not None
 
     def _retry_after(self, pool: Pool, now: int) -> float:
         return pool.retry_after(now, self._ledger.held(pool.lane))

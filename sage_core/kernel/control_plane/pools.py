@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 
 from sage_core.common.contracts import Scheduler
 from sage_core.common.records import EngineDown, Lane, PoolSpec
+from sage_core.common.telemetry import log
 from sage_core.kernel.control_plane import events
-from sage_core.kernel.control_plane.backlog import Backlog
+from sage_core.kernel.control_plane.backlog import Backlog, fifo
 from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor
 from sage_core.kernel.control_plane.fleet import Ledger
 from sage_core.kernel.control_plane.flights import Flights
@@ -55,15 +57,26 @@ class Pools:
         """Make a pool."""
 
         def alone() -> bool:
-            return all(self._ledger.resting(engine) for engine in pool.engines)
+            return self.rests(pool)
 
-        backlog = Backlog(self._policies(spec.policy or self.policy), self._ledger, self._flights.objection, alone)
+        policy = self.scheduler(spec.policy or self.policy)
+        backlog = Backlog(policy or fifo(), self._ledger, self._flights.objection, alone)
+        if policy is None:
+            backlog.faults.append(f"{spec.policy or self.policy!r}: it cannot be made, and fifo decides instead")
         pool = self.lanes[spec.lane] = Pool(spec, backlog)
         return pool
 
-    def scheduler(self, pool: Pool) -> Scheduler:
-        """Make the scheduler that the pool's settings name."""
-        return self._policies(pool.spec.policy or self.policy)
+    def rests(self, pool: Pool) -> bool:
+        """Whether no engine of the pool holds any work."""
+        return all(self._ledger.resting(engine) for engine in pool.engines)
+
+    def scheduler(self, name: str) -> Scheduler | None:
+        """Make a scheduler; None, with an alarm, where it cannot be: a wrong name must not take the requests along."""
+        try:
+            return self._policies(name)
+        except Exception as error:  # noqa: BLE001 - policies are made by plugins, which may fail in any way
+            log("policy_cannot_be_made", level=logging.ERROR, policy=name, error=error)
+            return None
 
     def touch(self, pool: Pool) -> None:
         """Have a pool looked at before this instant ends."""

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from sage_core.common.clock import SECOND
-from sage_core.common.records import Caller, Capacity, PoolSpec
+from sage_core.common.contracts import Scheduler
+from sage_core.common.errors import UnknownName
+from sage_core.common.records import Caller, Candidate, Capacity, Needs, PoolSpec, Work
 from sage_core.kernel.control_plane import events
+from sage_core.kernel.control_plane.backlog import fifo
+from sage_core.kernel.control_plane.manager import ControlPlaneManager
+from sage_core.testing.virtual import EngineModel, VirtualDriver
+from tests.unit.kernel.control_plane.test_conservation import Hesitant
 from tests.unit.kernel.control_plane.test_pool import Deployment, of
 
 
@@ -77,6 +85,65 @@ def test_an_engine_that_drains_is_sent_nothing_more_when_its_probe_ends_well() -
     stopped = field.finish(probe)
     assert "m#1" in [action.engine for action in of(stopped, events.StopEngine)]
     assert {action.engine for action in field.running.values()} <= {"m#2"}
+
+
+def test_a_policy_that_cannot_be_made_takes_no_request_along() -> None:
+    def policies(name: str) -> Scheduler:
+        if name == "typo":
+            raise UnknownName("scheduler", name, ("first",))
+        return fifo()
+
+    manager = ControlPlaneManager(policies)
+    manager.step([events.PoolSet(pool=PoolSpec(lane="a", policy="typo")), events.PoolSet(pool=PoolSpec(lane="b"))], 0)
+    assert manager.faults == ("'typo': it cannot be made, and fifo decides instead",)
+    for policy in (
+        events.PolicySet(policy="typo"),
+        events.PolicySet(policy="typo", lane="b"),
+        events.PoolSet(pool=PoolSpec(lane="b", policy="typo")),
+    ):
+        before = manager.pools["b"].backlog.policy
+        manager.step([policy], 1)
+        assert (manager.pools["b"].backlog.policy, manager.pools["b"].spec.policy) == (before, "")
+    manager.step([events.PolicySet(policy="first", lane="a")], 2)
+    assert not manager.faults
+
+
+class Refuses:
+    """A selector that admits no engine."""
+
+    def pick(self, work: Work, needs: Needs, candidates: Sequence[Candidate]) -> Candidate | None:
+        return None
+
+
+def test_what_no_selector_admits_to_any_engine_is_told_so_and_does_not_wait_for_ever() -> None:
+    driver = VirtualDriver(ControlPlaneManager(selector=Refuses()), EngineModel())
+    for name in "ab":
+        outline = events.Outline(id=name, kind="rerank", model="m", lane="m", caller=Caller(), sizes=(4,))
+        driver.submit(1, outline)
+    driver.advance()
+    ends = [action for _, action in driver.actions if isinstance(action, events.End)]
+    assert [(end.request, end.outcome) for end in ends] == [("a", "unavailable"), ("b", "unavailable")]
+    assert ends[0].reason == "the node selector admits none of the engines that are up"
+    assert driver.manager.held == 0
+
+
+def test_a_policy_that_waits_is_woken_as_often_as_it_asks_and_not_more() -> None:
+    class Counted(ControlPlaneManager):
+        steps = 0
+
+        def step(self, inputs: Iterable[events.Input], now: int) -> list[events.Action]:
+            self.steps += 1
+            return super().step(inputs, now)
+
+    manager = Counted(lambda name: Hesitant())
+    driver = VirtualDriver(manager, EngineModel())
+    for number in range(3):
+        outline = events.Outline(id=f"r{number}", kind="rerank", model="m", lane="m", caller=Caller(), sizes=(4,))
+        driver.submit(number, outline)
+    driver.advance()
+    assert len([action for _, action in driver.actions if isinstance(action, events.End)]) == 3
+    # Three arrivals, one engine, three wake-ups at most, and three ends.
+    assert manager.steps <= 10
 
 
 def test_a_pool_that_rests_arms_no_timer() -> None:

@@ -18,7 +18,7 @@ venv="$root/.venv"
 question=${QUESTION:-"How does SAGE survive a crashed worker?"}
 
 # The core and its plugins go into one install command, so that one satisfies what the other requires.
-plugins=(plugins/sage-llm plugins/sage-rag "plugins/sage-onnx[minilm]" plugins/sage-local plugins/sage-cron plugins/sage-otel plugins/sage-hybrid plugins/sage-openai plugins/sage-policies plugins/sage-vllm benchmarks)
+plugins=(plugins/sage-llm plugins/sage-rag "plugins/sage-onnx[minilm]" plugins/sage-local plugins/sage-cron plugins/sage-otel plugins/sage-hybrid plugins/sage-openai plugins/sage-policies "plugins/sage-gateway[uvloop]" plugins/sage-vllm benchmarks)
 tools=("tox>=4.22" "tox-uv>=1.20" "uv")
 
 say() { printf '%s\n' "$*" >&2; }

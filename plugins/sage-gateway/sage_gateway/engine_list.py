@@ -12,7 +12,7 @@ from sage_gateway.errors import ApiError
 from sage_gateway.gateway import Gateway
 
 #: Keys of an engine's table that are none of its backend's options.
-_OWN = ("backend", "source", "needs")
+_OWN = {"backend": str, "source": str, "needs": dict, "options": dict}
 
 
 def rows(gateway: Gateway) -> list[dict[str, Any]]:
@@ -48,9 +48,13 @@ def rows(gateway: Gateway) -> list[dict[str, Any]]:
 
 def add(gateway: Gateway, name: str, table: dict[str, Any]) -> None:
     """Add an engine to a model, or serve a model that is not served yet; raises `ApiError` 400 or 409."""
+    for key, kind in _OWN.items():
+        if not isinstance(table.get(key, kind()), kind):
+            what = "a text" if kind is str else "an object"
+            raise ApiError(400, f"engine.{key} must be {what}", code="invalid_type", param=f"engine.{key}")
     spec = gateway.models.get(name)
     if spec is None:
-        if not isinstance(table.get("backend"), str):
+        if "backend" not in table:
             raise ApiError(400, f"no model is named {name!r}: a new one needs a backend", param="backend")
         spec = ModelSpec(name=name, backend=table["backend"], options={"engines": [table]})
     else:
@@ -79,7 +83,7 @@ def number_of(gateway: Gateway, engine: str) -> tuple[str, int]:
     """The model and the number of an engine, named by its id or as ``MODEL/NUMBER``; raises `ApiError` 404."""
     name, _, number = engine.rpartition("/")
     for row in rows(gateway):
-        if row["engine"] == engine or (row["model"] == name and str(row["member"]) == number):
+        if (engine and row["engine"] == engine) or (row["model"] == name and str(row["member"]) == number):
             return row["model"], row["member"]
     known = ", ".join(row["engine"] or f"{row['model']}/{row['member']}" for row in rows(gateway))
     raise ApiError(404, f"no engine is named {engine!r}. Known: {known or 'none'}.", code="engine_not_found")

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from sage_gateway.accounts import Account, Open
+from sage_gateway.accounts import Account
 from sage_gateway.errors import ApiError
 from sage_gateway.testing import Running
 
@@ -55,11 +55,3 @@ def test_the_latest_decisions_are_remembered(serve: Serve) -> None:
 
 def test_ids_are_unique(running: Running) -> None:
     assert len({running.gateway.next_id() for _ in range(100)}) == 100
-
-
-def test_without_keys_everybody_is_an_admin_who_says_who_they_are() -> None:
-    account = Open().known("whatever")
-    assert account.admin
-    assert account.trusted
-    assert account.allows("anything")
-    Open().admit(account, "m", 1_000_000).settle(1, 1)

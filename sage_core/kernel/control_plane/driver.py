@@ -197,6 +197,8 @@ class Driver:
         if self._closing:
             return
         inputs, self._inbox = self._inbox, []
+        # What has reached a caller counts before what befell its engine in the same instant: it is not done again.
+        inputs.sort(key=_is_late)
         instant = events.Instant(now=self._clock.now(), inputs=tuple(inputs))
         if self._record is not None:
             self._record(instant)
@@ -280,3 +282,7 @@ class Driver:
         else:
             self._dispatches.errors[engine] = what
             self._feed(events.EngineLost(engine=engine, reason=str(what)))
+
+
+def _is_late(event: events.Input) -> bool:
+    return type(event) is not events.Started

@@ -60,6 +60,21 @@ class Brittle(Kept):
     kind = BrittleEngine
 
 
+class DyingEngine(FakeEngine):
+    """Is lost in the very instant of its first chunk."""
+
+    die: ClassVar[Callable[[], None]]
+
+    async def forward(self, request: Request) -> AsyncIterator[Chunk]:
+        async for chunk in super().forward(request):
+            type(self).die()
+            yield chunk
+
+
+class Dying(Kept):
+    kind = DyingEngine
+
+
 class ProxyEngine:
     """Forwards, and nothing else."""
 
@@ -104,7 +119,9 @@ class Field:
     def run(self, use: Callable[[Driver], Coroutine[Any, Any, None]]) -> None:
         async def main() -> None:
             backends = Registry("backend")
-            backends.add("test", {name: f"{__name__}:{name}" for name in ("Kept", "Silent", "Brittle", "Proxy")})
+            backends.add(
+                "test", {name: f"{__name__}:{name}" for name in ("Kept", "Silent", "Brittle", "Dying", "Proxy")}
+            )
             decided = self.decided
             async with Driver(
                 self.manager,

@@ -17,7 +17,7 @@ from sage_core.common.records import Request
 from sage_core.kernel.control_plane.driver import Driver, Trail
 from sage_core.kernel.control_plane.events import lane_of
 from sage_core.kernel.control_plane.replies import UNREAD, UNREAD_BYTES
-from tests.unit.kernel.control_plane.field import Field, direct, read
+from tests.unit.kernel.control_plane.field import DyingEngine, Field, direct, read
 
 
 async def until(what: Callable[[], object]) -> None:
@@ -108,6 +108,21 @@ def test_an_engine_that_dies_in_a_stream_ends_it_with_an_error_and_is_not_asked_
         assert sum(engine.attempts for engine in field.opened) == 1
 
     field.run(use)
+
+
+def test_what_has_reached_the_caller_is_not_written_again_though_the_engine_was_lost_in_that_instant() -> None:
+    field = Field(backend="Dying", tokens_per_second=10)
+
+    async def use(driver: Driver) -> None:
+        trail = Trail()
+        DyingEngine.die = lambda: driver._engine_changed(trail.engine, ModelError("m", "gone"))
+        stream: AsyncGenerator[Any] = driver.forward(field.chat("a b", stream=True), field.spec, trail=trail)
+        assert b'"role"' in (await anext(stream)).data
+        with pytest.raises(ModelError, match="gone"):
+            await anext(stream)
+
+    field.run(use)
+    assert [line.outcome for line in field.decided] == ["failed"]
 
 
 def test_an_engine_that_answers_nothing_has_failed_its_attempt() -> None:

@@ -14,7 +14,7 @@ from sage_openai.server import Server
 from sage_core import Capacity, ModelError, ModelSpec
 from sage_vllm.figures import Limits, read_figures
 from sage_vllm.options import Options
-from sage_vllm.process import VllmProcess, tell
+from sage_vllm.process import VllmProcess, log
 
 
 class VllmEngine(OpenAIEngine):
@@ -55,7 +55,7 @@ class VllmEngine(OpenAIEngine):
                 self.figures = {**read_figures(await process.get("/metrics")), "at": time.time()}
             if self.figures.get("preemptions", 0.0) > preempted:
                 preempted = self.figures["preemptions"]
-                tell("vllm_preempts", model=process.name, port=process.port, **self.figures)
+                log("vllm_preempts", model=process.name, port=process.port, **self.figures)
 
 
 def server_options(spec: ModelSpec, options: Options, url: str, key: str, capacity: Capacity) -> ServerOptions:

@@ -33,7 +33,7 @@ MOVE = 120.0
 _QUOTED = 4
 
 
-def tell(action: str, **fields: object) -> None:
+def log(action: str, **fields: object) -> None:
     """Log one record in the form of SAGE's own."""
     shown = " ".join(f"{key}={value}" for key, value in fields.items())
     _LOGGER.info("%s", f"{action} {shown}", extra={"action": action, "sage": fields})
@@ -45,12 +45,12 @@ class VllmProcess:
     Args:
         command: the program and its arguments, without host and port.
         variables: what its environment says beside this process's.
-        log: where it writes.
+        output: where it writes.
     """
 
-    def __init__(self, name: str, command: list[str], variables: Mapping[str, str], log: Path) -> None:
+    def __init__(self, name: str, command: list[str], variables: Mapping[str, str], output: Path) -> None:
         self.name = name
-        self.log = log
+        self.log = output
         self.key = secrets.token_urlsafe(24)
         self.port = free_port()
         self.root = f"http://127.0.0.1:{self.port}"
@@ -61,20 +61,20 @@ class VllmProcess:
         }
         line = [sys.executable, "-I", keeper.__file__, str(GRACE), *command]
         line += ["--host", "127.0.0.1", "--port", str(self.port)]
-        log.parent.mkdir(parents=True, exist_ok=True)
-        if log.exists():
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.exists():
             # What the one before it said last is often the reason for this one.
-            log.replace(log.with_suffix(".before.log"))
-        with open(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as output:
+            output.replace(output.with_suffix(".before.log"))
+        with open(os.open(output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as written:
             self._child = subprocess.Popen(
                 line,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=output,
+                stderr=written,
                 env={**kept, **variables, **mine},
                 start_new_session=True,
             )
-        tell("vllm_started", model=name, pid=self._child.pid, port=self.port, log=log)
+        log("vllm_started", model=name, pid=self._child.pid, port=self.port, log=output)
 
     @property
     def pid(self) -> int:
@@ -102,9 +102,9 @@ class VllmProcess:
                     raise ModelError(self.name, f"vLLM was not ready after {seconds:g} s: {self.said()}", help)
                 if now - told > WORD:
                     told = now
-                    tell("vllm_starting", model=self.name, seconds=round(now - began), said=self.said(1))
+                    log("vllm_starting", model=self.name, seconds=round(now - began), said=self.said(1))
                 await asyncio.sleep(LOOK)
-        tell("vllm_ready", model=self.name, seconds=round(time.monotonic() - began, 1), port=self.port)
+        log("vllm_ready", model=self.name, seconds=round(time.monotonic() - began, 1), port=self.port)
 
     async def died(self) -> None:
         """Wait for its end, and raise it as `ModelError`."""
@@ -144,7 +144,7 @@ class VllmProcess:
         await asyncio.to_thread(self._gone)
         assert self._child.stdout is not None
         self._child.stdout.close()
-        tell("vllm_ended", model=self.name, pid=self._child.pid)
+        log("vllm_ended", model=self.name, pid=self._child.pid)
 
     def _gone(self) -> None:
         if self._child.returncode is None and hasattr(os, "waitid"):

@@ -180,7 +180,8 @@ def processor(pid: int) -> float:
 
 
 def _await(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(300):
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
         if server.poll() is not None:
             raise SageError(f"sage serve ended: {log.read_text(encoding='utf-8')[-500:]}")
         try:
@@ -188,8 +189,9 @@ def _await(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
             connection.request("GET", "/health")
             if connection.getresponse().status == 200:
                 return
-        except OSError:
-            time.sleep(0.1)
+        except (OSError, http.client.HTTPException):
+            pass
+        time.sleep(0.1)
     raise SageError("sage serve does not answer")
 
 

@@ -45,7 +45,8 @@ def url_of(app: CommandLine, url: str = "") -> str:
     table = app.config.gateway
     host = str(table.get("host", "127.0.0.1"))
     shown = f"[{host}]" if ":" in host else host
-    found = url or str(table.get("url", "")) or f"http://{shown}:{SagePorts(app.config.ports)['gateway']}"
+    given = url or os.environ.get("SAGE_GATEWAY_URL", "") or str(table.get("url", ""))
+    found = given or f"http://{shown}:{SagePorts(app.config.ports)['gateway']}"
     if not found.startswith(("http://", "https://")):
         raise UsageError(f"{found!r} is no address of a gateway", "write http://HOST:PORT")
     return found.rstrip("/").removesuffix("/v1")
@@ -59,7 +60,7 @@ def ask(app: CommandLine, url: str, method: str, path: str, body: object = None)
 
     base = url_of(app, url)
     headers = {"content-type": "application/json"}
-    if key := os.environ.get("SAGE_API_KEY"):
+    if key := os.environ.get("SAGE_GATEWAY_KEY"):
         headers["authorization"] = f"Bearer {key}"
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(base + urllib.parse.quote(path), data=data, headers=headers, method=method)
@@ -71,7 +72,7 @@ def ask(app: CommandLine, url: str, method: str, path: str, body: object = None)
             problem = json.load(error)["error"]["message"]
         except (ValueError, LookupError, TypeError):
             problem = f"status {error.code}"
-        help = "set SAGE_API_KEY to an admin key: sage keys add --admin" if error.code in (401, 403) else ""
+        help = "set SAGE_GATEWAY_KEY to an admin key: sage keys add --admin" if error.code in (401, 403) else ""
         raise GatewayError(base, problem, help) from None
     except OSError as error:
         reason = getattr(error, "reason", error)

@@ -11,7 +11,9 @@ import click
 from sage_gateway.command_line import CommandLine, ask
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
-_url = click.option("--url", default="", metavar="URL", help="The gateway; [gateway] url, or this machine's.")
+_url = click.option(
+    "--url", default="", metavar="URL", help="The gateway; SAGE_GATEWAY_URL, [gateway] url, or this machine's."
+)
 _COLUMNS = ("model", "engine", "state", "backend", "where")
 
 
@@ -20,7 +22,7 @@ def engines() -> None:
     """List, add, drain and remove the engines of a running gateway.
 
     What is changed here lasts until the gateway ends or reads sage.toml again; edit sage.toml and send it SIGHUP for
-    what is to stay. A gateway with keys asks for an admin key: SAGE_API_KEY.
+    what is to stay. A gateway with keys asks for an admin key: SAGE_GATEWAY_KEY.
 
     \b
     Examples:

@@ -8,11 +8,11 @@ from sage_hybrid.order import Order
 from sage_hybrid.overload import Overload
 from sage_hybrid.placing import Placing
 from sage_hybrid.release import Release
-from sage_hybrid.tenants import Tenants
+from sage_hybrid.tenants import Skipped, Tenants
 
-#: Works that fit nowhere and are passed before a class is given up for this instant, and of them, how many in all are
-#: held against all engines: the others are known not to fit, being no smaller than one that did not.
-LOOK_AHEAD, PROBES = 8, 3
+#: Works that fit nowhere and are passed before a class is given up for this instant; one that is no smaller than
+#: another that fitted nowhere is passed without a look at the engines.
+LOOK_AHEAD = 8
 #: Doomed works put back in one call, so that a call stays short.
 PURGED_AT_ONCE = 16
 
@@ -64,11 +64,10 @@ class HybridLane:
         purge = PURGED_AT_ONCE
         deferred = self._overload.defers(self._name, self.queues, fleet)
         stuck: Work | None = None
-        probes = PROBES
         for queue, floor in self.queues.turns():
-            passed: list[Work] = []
-            found = None
-            while found is None and probes and len(passed) < LOOK_AHEAD and (work := queue.head()) is not None:
+            passed: list[Skipped] = []
+            found: tuple[Work, Place] | None = None
+            while found is None and len(passed) < LOOK_AHEAD and (work := queue.head()) is not None:
                 late = work.id in self._late
                 if purge and not late and self._order.lost(work, now):
                     purge -= 1
@@ -84,18 +83,16 @@ class HybridLane:
                 place = self._placing.choose(work, admitted, fleet, now) if admitted else None
                 if place is None:
                     if probed and not open_to:
-                        probes, stuck = probes - 1, work
-                    queue.discard(work)
-                    passed.append(work)
+                        stuck = work
+                    passed.append(queue.skip())
                 elif purge and not late and self._order.doomed(work, place, fleet, now):
                     purge -= 1
                     self._relegate(work, queue)
                 else:
-                    found = self._send(work, place, late=late, floor=floor)
-            for each in passed:
-                queue.push(each, self._rank(each))
+                    found = work, place
+            queue.restore(passed)
             if found is not None:
-                return found
+                return self._send(*found, late=found[0].id in self._late, floor=floor)
         return None
 
     def _send(self, work: Work, place: Place, *, late: bool, floor: bool) -> Dispatch:

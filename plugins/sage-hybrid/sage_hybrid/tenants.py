@@ -5,13 +5,15 @@ from __future__ import annotations
 import heapq
 
 from sage_core import Work
-from sage_hybrid.heap import WorkHeap
+from sage_hybrid.heap import Entry, WorkHeap
 
 #: Counters kept for tenants who have nothing queued, beside as many again as have.
 REMEMBERED = 1_024
 
 #: Counter in quanta, rank, arrival, tenant.
 _Stand = tuple[int, float, int, str]
+#: A tenant and an entry of its queue.
+Skipped = tuple[str, Entry]
 
 
 class Tenants:
@@ -62,15 +64,34 @@ class Tenants:
     def move(self, work: Work, rank: float) -> None:
         """Give a work that is here another rank."""
         name = self._name(work)
-        queue = self._queues[name]
-        queue.push(work, rank)
-        self._refresh(name, queue)
+        self._queues[name].push(work, rank)
+        self._refresh(name, self._queues[name])
 
     def head(self) -> Work | None:
         """The work to serve first."""
         least = self._least()
         entry = self._queues[least[3]].head() if least is not None else None
         return entry[3] if entry is not None else None
+
+    def skip(self) -> Skipped:
+        """Look past the head, until `restore`; cheaper than to take it out and in again."""
+        stand = heapq.heappop(self._heap)
+        queue = self._queues[stand[3]]
+        entry = queue.pop()
+        after = queue.head()
+        if after is not None:
+            stand = self._stands[stand[3]] = (stand[0], after[0], after[1], stand[3])
+            heapq.heappush(self._heap, stand)
+        else:
+            del self._stands[stand[3]]
+        return stand[3], entry
+
+    def restore(self, skipped: list[Skipped]) -> None:
+        """Return what was skipped, before anything else is done with it."""
+        for name, entry in skipped:
+            self._queues[name].put_back(entry)
+        for name in dict(skipped):
+            self._refresh(name, self._queues[name])
 
     def discard(self, work: Work) -> bool:
         """Let a work go; false for one that is not here."""

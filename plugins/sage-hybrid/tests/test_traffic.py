@@ -114,3 +114,23 @@ def test_engines_closed_to_batch_keep_people_as_they_were() -> None:
     ratio, answers = isolation(HybridSchedulingPolicy, 1, reserve=1)
     assert ratio <= 1.2
     assert all(each.met for each in answers)
+
+
+def test_what_fits_nowhere_is_passed_and_keeps_its_place() -> None:
+    fleet = FakeFleet({"chat": {"gpu": 9}}, tokens={"gpu": 1_000})
+    policy = HybridSchedulingPolicy()
+    sizes = {"runs": 600, "large0": 900, "large1": 800, "large2": 700, "small": 300}
+    for n, (id, tokens) in enumerate(sizes.items()):
+        asked = Work(
+            id=id, lane="chat", kind="generate", arrival=SECOND + n, tenant=id[:5], tokens_in=tokens, cost=0.01
+        )
+        policy.submit(asked, fleet, SECOND + n)
+    sent = []
+    for done in ("", "", "small", "runs", "large0", "large1"):
+        if done:
+            fleet.give_back(Work(id=done, lane="chat", kind="generate", arrival=0))
+        decision = policy.next(fleet, 2 * SECOND)
+        if isinstance(decision, Dispatch):
+            fleet.take(decision.work, decision.place)
+            sent.append(decision.work.id)
+    assert sent == ["runs", "small", "large0", "large1", "large2"]

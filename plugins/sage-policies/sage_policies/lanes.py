@@ -18,9 +18,9 @@ from sage_core import (
 )
 from sage_policies.heap import Entry, WorkHeap
 
-#: Heads that fit nowhere and are passed before a lane is given up for this instant, and of them, how many are held
-#: against all engines: the others are known not to fit, being no smaller than one that did not.
-LOOK_AHEAD, PROBES = 8, 3
+#: Heads that fit nowhere and are passed before a lane is given up for this instant; one that is no smaller than another
+#: that fitted nowhere is passed without a look at the engines.
+LOOK_AHEAD = 8
 
 
 class Queue:
@@ -104,8 +104,7 @@ class LaneScheduler:
         passed: list[Entry] = []
         found = None
         least: Work | None = None
-        probes = PROBES
-        while probes and len(passed) < LOOK_AHEAD and heap.head() is not None:
+        while len(passed) < LOOK_AHEAD and heap.head() is not None:
             entry = heap.pop()
             work = entry[3]
             probed = least is None or smaller(work, least)
@@ -116,7 +115,6 @@ class LaneScheduler:
                 break
             passed.append(entry)
             if probed and not places:
-                probes -= 1
                 least = work
         for entry in passed:
             heap.put_back(entry)

@@ -20,7 +20,7 @@ from sage_core import (
 )
 from sage_policies.counters import REMEMBERED, Counters
 from sage_policies.heap import WorkHeap
-from sage_policies.lanes import LOOK_AHEAD, PROBES, smaller
+from sage_policies.lanes import LOOK_AHEAD, smaller
 
 
 class VirtualTokenCounter:
@@ -82,8 +82,8 @@ class VirtualTokenCounter:
 
     def _release(self, lane: Counters, fleet: Fleet) -> Dispatch | None:
         passed: list[tuple[float, str]] = []
-        stuck, found, probes = None, None, PROBES
-        while found is None and probes and len(passed) < LOOK_AHEAD and lane.least() is not None:
+        stuck, found = None, None
+        while found is None and len(passed) < LOOK_AHEAD and lane.least() is not None:
             entry = heapq.heappop(lane.heap)
             passed.append(entry)
             head = lane.queues[entry[1]].head()
@@ -94,7 +94,7 @@ class VirtualTokenCounter:
             if place is not None:
                 found = Dispatch(work=head[3], place=place, why=f"{entry[1]} is at {entry[0]:.0f} tokens")
             else:
-                probes, stuck = probes - 1, head[3]
+                stuck = head[3]
         for entry in passed:
             heapq.heappush(lane.heap, entry)
         if found is not None:

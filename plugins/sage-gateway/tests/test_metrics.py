@@ -49,7 +49,7 @@ def test_requests_engines_and_queues_are_counted(serve: Callable[..., Running]) 
     assert found["gen_ai_server_time_to_first_token_seconds_count", "echo"] == 3
     assert found["vllm:e2e_request_latency_seconds_count", "echo"] == 3
     decided = {key[2:]: value for key, value in found.items() if key[:2] == ("sage_decisions_total", "echo")}
-    assert decided == {("done", "default", "standard"): 3}
+    assert decided == {("done", "fifo", "standard"): 3}
     assert found["sage_ttft_missed_total", "echo", "standard"] == 3
     assert found["sage_cold_start_seconds_count", "echo"] == 1
     assert found["sage_engines", "echo", "up"] == 1

@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from sage_core.common.records import Verdict as Verdict
     from sage_core.common.records import Withdrawn as Withdrawn
     from sage_core.common.records import Work as Work
+    from sage_core.common.telemetry import log as log
     from sage_core.kernel.dataflow.stream import Value as Value
     from sage_core.kernel.dataflow.stream import Workflow as Workflow
 
@@ -114,6 +115,7 @@ _OWNERS = {
     "common.records": "Attempt Caller Candidate Capacity Chunk Decision Dispatch EngineDown EngineInfo EngineUp "
     "Event Finished First Idle Kind Lane ModelSpec Needs Node Place PoolSpec Progress Queued QueueLimits Rejected "
     "Request Run ServiceClass Shed StepTime Token Verdict Withdrawn Work",
+    "common.telemetry": "log",
     "kernel.dataflow.stream": "Value Workflow",
 }
 _MODULES = {name: f"sage_core.{module}" for module, names in _OWNERS.items() for name in names.split()}

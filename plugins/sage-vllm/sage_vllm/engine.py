@@ -11,10 +11,10 @@ from sage_openai.engine import OpenAIEngine
 from sage_openai.options import Options as ServerOptions
 from sage_openai.server import Server
 
-from sage_core import Capacity, ModelError, ModelSpec
+from sage_core import Capacity, ModelError, ModelSpec, log
 from sage_vllm.figures import Limits, read_figures
 from sage_vllm.options import Options
-from sage_vllm.process import VllmProcess, log
+from sage_vllm.process import VllmProcess
 
 
 class VllmEngine(OpenAIEngine):
@@ -55,14 +55,14 @@ class VllmEngine(OpenAIEngine):
                 self.figures = {**read_figures(await process.get("/metrics")), "at": time.time()}
             if self.figures.get("preemptions", 0.0) > preempted:
                 preempted = self.figures["preemptions"]
-                log("vllm_preempts", model=process.name, port=process.port, **self.figures)
+                log("vllm_preempts", model=process.name, port=process.port, figures=dict(self.figures))
 
 
 def server_options(spec: ModelSpec, options: Options, url: str, key: str, capacity: Capacity) -> ServerOptions:
     """What sage-openai is told about a server."""
     pooling = options.kinds != ("generate",)
     # vLLM refuses a text that is too long for an embedder unless it is told to cut it.
-    extra = {"truncate_prompt_tokens": -1, **options.extra} if pooling else options.extra
+    cut = {"truncate_prompt_tokens": -1} if pooling else {}
     return ServerOptions(
         base_url=url,
         model=options.model or spec.name,
@@ -78,7 +78,7 @@ def server_options(spec: ModelSpec, options: Options, url: str, key: str, capaci
         timeout=options.timeout,
         stall=options.stall,
         health=options.health,
-        extra=extra,
+        extra={**cut, **options.extra},
     )
 
 

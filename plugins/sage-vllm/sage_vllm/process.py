@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import secrets
 import signal
@@ -17,11 +16,9 @@ from pathlib import Path
 
 import aiohttp
 
-from sage_core import ModelError
+from sage_core import ModelError, log
 from sage_vllm import keeper
 from sage_vllm.inside import sage_vllm_guard
-
-_LOGGER = logging.getLogger("sage")
 
 #: Seconds between two looks at a server that starts, or at whether one lives; and between two words about it.
 LOOK, WORD = 0.25, 10.0
@@ -31,12 +28,6 @@ GRACE = 10.0
 MOVE = 120.0
 #: The last lines of a log that an error quotes.
 _QUOTED = 4
-
-
-def log(action: str, **fields: object) -> None:
-    """Log one record in the form of SAGE's own."""
-    shown = " ".join(f"{key}={value}" for key, value in fields.items())
-    _LOGGER.info("%s", f"{action} {shown}", extra={"action": action, "sage": fields})
 
 
 class VllmProcess:

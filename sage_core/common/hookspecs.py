@@ -51,11 +51,6 @@ def sage_commands() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 
 @hookspec
-def sage_routes() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """ASGI applications that the gateway serves, by the path they are mounted at."""
-
-
-@hookspec
 def sage_on_run_finished(run: Run) -> None:
     """A run ended, in any status; called at least once a session, after the commit."""
 

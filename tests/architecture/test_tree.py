@@ -19,7 +19,7 @@ CODE += sorted(ROOT.glob("plugins/*/tests/**/*.py")) + sorted(ROOT.glob("benchma
 
 #: Lines of the core beside its test kit and its command line. The design aims at 6,000, which docs/layers.md says is
 #: missed and by how much. The bound is what the core has, rounded up: it stops growth by accident and proves no more.
-CORE_BUDGET = 22_700
+CORE_BUDGET = 26_200
 FILE_BUDGET = 400
 
 #: Source modules that no test file is named after, and where they are tested instead. The test kit is not

@@ -59,6 +59,8 @@ if __name__ == "__main__":
     with contextlib.suppress(BaseException):
         status = keep(float(sys.argv[1]), sys.argv[2:])
     if status:
-        print(f"the program ended with status {status}", file=sys.stderr, flush=True)  # noqa: T201 - it is a log
+        # Standard error is the engine's log file.
+        sys.stderr.write(f"the program ended with status {status}\n")
+        sys.stderr.flush()
     # The program's children, and at last this process.
     os.killpg(0, signal.SIGKILL)

@@ -60,7 +60,7 @@ COMMANDS = {
         "explain": Entry("sage_core.cli.explain:explain", "Tell what the control plane decided, and why."),
         "replay": Entry(
             "sage_core.cli.replay:replay",
-            "Decide again, with a fresh control plane, everything in the recording FILE, and compare with the decision log.",
+            "Decide again, with a fresh control plane, all of the recording FILE, and compare with the decision log.",
         ),
     },
     "This installation": {

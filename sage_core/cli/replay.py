@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @json_option
 @pass_app
 def replay(app: App, file: Path, logs: tuple[Path, ...], as_json: bool) -> None:
-    """Decide again, with a fresh control plane, everything in the recording FILE, and compare with the decision log.
+    """Decide again, with a fresh control plane, all of the recording FILE, and compare with the decision log.
 
     The exit code is 1 when one decision differs or is not in the log: then a policy or a selector read a clock, drew
     random numbers of its own, or followed the order of a set; or this is not the code, or the log, of the recording.

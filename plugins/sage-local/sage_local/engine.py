@@ -61,7 +61,8 @@ class LlamaEngine:
                     raise _refusal(self._name, chunk["error"])
                 for choice in chunk["choices"]:
                     finish = choice.get("finish_reason") or finish
-                    if text := choice["delta"].get("content"):
+                    # A continued text comes as it is, an answer as what it adds.
+                    if text := choice.get("text") or choice.get("delta", {}).get("content"):
                         yield Token(text=text)
                 if usage := chunk.get("usage"):
                     yield Token(
@@ -98,7 +99,8 @@ class LlamaEngine:
             return not _STOP
 
         if not gone.is_set():
-            self._server.handle_chat_completions(body, receive)
+            ask = self._server.handle_completions if "prompt" in body else self._server.handle_chat_completions
+            ask(body, receive)
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
         question = urllib.request.Request(
@@ -162,7 +164,7 @@ def _serve(name: str, weights: Weights, options: Options, key: str) -> Any:
 
 def _body(request: Request) -> dict[str, object]:
     body: dict[str, object] = {
-        "messages": list(request.messages),
+        **({"prompt": request.prompt} if request.prompt else {"messages": list(request.messages)}),
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
         "stream": True,

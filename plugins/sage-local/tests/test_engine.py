@@ -63,6 +63,18 @@ def test_tokens_arrive_one_by_one_and_the_last_one_counts() -> None:
 
 
 @needs_weights
+def test_a_plain_prompt_is_continued_and_not_answered() -> None:
+    async def body() -> None:
+        async with opened() as engine:
+            tokens = await answer(engine, messages=(), prompt="One, two, three, four, five,", max_tokens=8)
+            chat = await answer(engine, messages=({"role": "user", "content": "One, two, three, four, five,"},))
+            # A chat's template adds tokens around the text; a continued text has none.
+            assert tokens[-1].prompt_tokens < chat[-1].prompt_tokens
+            assert " six," in "".join(token.text for token in tokens)
+
+    run(body())
+
+
 def test_stop_ends_the_answer_before_the_stop_text() -> None:
     async def body() -> None:
         async with opened() as engine:

@@ -27,6 +27,8 @@ Counts = tuple[int, int, int]
 #: Asks an engine; returns its result and its counts.
 Work = Callable[[], Coroutine[Any, Any, tuple[Any, Counts]]]
 _UNCOUNTED = (0, 0, 0)
+#: What the content type of a stream of events begins with.
+EVENTS = "text/event-stream"
 #: What a user may do about an engine that broke.
 CLOSED = "it was closed, and the next request opens another one; run again"
 
@@ -165,7 +167,7 @@ class Dispatches:
         began = self._clock.now()
         async with aclosing(engine.generate(call.request)) as stream:  # type: ignore[type-var]  # generators by contract
             async for token in stream:
-                began = self._streamed(action, call, began, 1)
+                began = self._streamed(action, call, began, 1, timed=True)
                 call.push(token)
         if not token.finish:
             raise ModelError(call.request.model, "its engine ended a stream without saying why")
@@ -177,7 +179,7 @@ class Dispatches:
         last = self._clock.now()
         async with aclosing(engine.forward(call.request)) as stream:  # type: ignore[type-var]  # as above
             async for chunk in stream:
-                last = self._streamed(action, call, last, chunk.tokens)
+                last = self._streamed(action, call, last, chunk.tokens, timed=chunk.content_type.startswith(EVENTS))
                 call.push(chunk)
                 if chunk.prompt_tokens or chunk.completion_tokens:
                     counted = chunk.prompt_tokens, chunk.completion_tokens, chunk.cached_tokens
@@ -187,11 +189,12 @@ class Dispatches:
             raise AttemptFailed(call.request.model, "its engine answered nothing")
         return None, counted
 
-    def _streamed(self, action: events.DispatchOne, call: Call, last: int, tokens: int) -> int:
+    def _streamed(self, action: events.DispatchOne, call: Call, last: int, tokens: int, *, timed: bool) -> int:
         now = self._clock.now()
         if not call.trail.first:
             call.trail.first = max(now - last, 1) / SECOND
-            self._feed(events.Started(ticket=action.ticket, seconds=call.trail.first))
+            # An answer that comes as a whole says nothing about its first token.
+            self._feed(events.Started(ticket=action.ticket, seconds=call.trail.first if timed else 0.0))
         elif tokens:
             itl = self._paces.setdefault(action.engine, Pace(now)).add(now - last, tokens, now)
             if itl is not None:

@@ -96,7 +96,7 @@ class Started(Record, tag="started"):
     """A dispatch produced its first token."""
 
     ticket: int
-    #: Since its dispatch.
+    #: Since its dispatch; 0 where that is not known, because the answer came as a whole.
     seconds: float = 0.0
 
 

@@ -280,10 +280,10 @@ class Ledger:
         return Observed(ahead, seats.context, seats.running)
 
     def first(self, seats: Seats, work: Work, met: Observed | None, seconds: float) -> None:
-        """Take a prompt off, whose first output token has come after so long."""
+        """Take a prompt off, whose first output token has come after so long; 0 where nobody saw it."""
         self._unload(seats, work)
         model = self._steps.get(seats.engine)
-        if model is not None and met is not None:
+        if seconds and model is not None and met is not None:
             seats.read += work.tokens_in
             steps = model.chunks(met.tokens)
             model.learn(seconds, steps=steps, tokens=met.tokens, context=met.context, batch=met.batch)

@@ -53,6 +53,20 @@ def test_counts_of_the_engine_enter_the_decision_record() -> None:
     assert field.decided[0].tokens == 6
 
 
+def test_an_answer_that_comes_as_a_whole_is_not_taken_for_a_first_token() -> None:
+    field = Field(ttft=0.2, tokens_per_second=10.0)
+
+    async def use(driver: Driver) -> None:
+        await read(driver.forward(field.chat("one two three"), field.spec))
+        await read(driver.forward(field.chat("one two three", stream=True), field.spec))
+
+    field.run(use)
+    whole, streamed = field.decided
+    assert whole.ttft == 0.0
+    assert 0.0 < streamed.ttft < streamed.actual
+    assert whole.actual > 0.4
+
+
 def test_documents_are_ranked_by_the_engines_own_answer() -> None:
     field = Field()
 

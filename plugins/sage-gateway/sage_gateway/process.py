@@ -104,8 +104,12 @@ async def _serve(gateway: Gateway, address: str, port: int, recorder: Recorder |
         await asyncio.wait({server, stopped}, return_when=asyncio.FIRST_COMPLETED)
         # The server keeps to the grace by itself, but for what holds it up there is an end too.
         await asyncio.wait({server, hurried}, timeout=grace + MARGIN, return_when=asyncio.FIRST_COMPLETED)
-        for task in (server, stopped, hurried):
-            task.cancel()
+        stopped.cancel()
+        hurried.cancel()
+        # A server that is cancelled before it has begun to end takes that for the beginning, and waits for the grace.
+        while not server.done():
+            server.cancel()
+            await asyncio.wait({server}, timeout=0.2)
         service.leave()
         results = await asyncio.gather(server, stopped, hurried, runs, return_exceptions=True)
         gateway.close()

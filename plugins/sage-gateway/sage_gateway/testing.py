@@ -161,7 +161,8 @@ def serving(
         finally:
             ready.set()
 
-    thread = threading.Thread(target=run, name="gateway")
+    # A daemon, so that one that does not end is an error here and not a test run without end.
+    thread = threading.Thread(target=run, name="gateway", daemon=True)
     thread.start()
     try:
         if not ready.wait(PATIENCE):
@@ -175,3 +176,6 @@ def serving(
         sock.close()
     if errors:
         raise errors[0]
+    if thread.is_alive():
+        running = [f"{task.get_name()}: {task.get_coro()}" for task in asyncio.all_tasks(loop)]
+        raise TimeoutError(f"the gateway did not end; running: {', '.join(running)}")

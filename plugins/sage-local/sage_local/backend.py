@@ -34,7 +34,13 @@ class LocalBackend:
 
     @asynccontextmanager
     async def _open(self, model: ModelSpec) -> AsyncIterator[Engine]:
-        engine = await asyncio.to_thread(_load, model)
+        loading = asyncio.ensure_future(asyncio.to_thread(_load, model))
+        try:
+            engine = await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            # A thread cannot be stopped, and what it has loaded must be freed.
+            await asyncio.to_thread((await loading).close)
+            raise
         try:
             yield engine
         finally:

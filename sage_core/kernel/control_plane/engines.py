@@ -71,6 +71,8 @@ class EnginePools:
         self._engines: dict[str, Engine] = {}
         self._infos: dict[str, EngineInfo] = {}
         self._stops: dict[str, asyncio.Event] = {}
+        #: The tasks of engines that are being opened.
+        self._opening: dict[str, asyncio.Task[None]] = {}
         self._held: dict[str, ModelSpec] = {}
         self._tell_held = held
 
@@ -106,14 +108,19 @@ class EnginePools:
         stop = self._stops[engine] = asyncio.Event()
         self._held[engine] = spec
         self._tell_held(list(self._held.values()))
-        self._tasks.create_task(self._hold(engine, spec, stop), name=f"engine {engine}")
+        task = self._tasks.create_task(self._hold(engine, spec, stop), name=f"engine {engine}")
+        self._opening[engine] = task
+        task.add_done_callback(lambda _: self._opening.pop(engine, None))
 
     def stop(self, engine: str) -> None:
-        """Begin to close an engine; unknown ones are closed already."""
+        """Begin to close an engine, or end its opening; unknown ones are closed already."""
         self._engines.pop(engine, None)
         self._infos.pop(engine, None)
         if engine in self._stops:
             self._stops.pop(engine).set()
+            # Nobody waits for what may take minutes to load.
+            if engine in self._opening:
+                self._opening[engine].cancel()
 
     def close(self) -> None:
         """Begin to close all."""
@@ -143,9 +150,14 @@ class EnginePools:
             identity = await asyncio.to_thread(backend.identify, spec)
             async with backend.open(revealed(spec, os.environ)) as running:
                 did = "lost its engine"
+                self._opening.pop(engine, None)
                 if not stop.is_set():
                     self._opened(engine, spec, identity, running)
                     await _until(stop, running, spec)
+        except asyncio.CancelledError:
+            # The opening was ended by `stop`; any other cancellation is that of the whole control plane.
+            if not stop.is_set():
+                raise
         except Exception as error:  # noqa: BLE001 - whatever a backend raises ends its requests, not the control plane
             if stop.is_set():
                 # What goes wrong while closing concerns no request.

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from sage_core.common.errors import BadValue, ModelError, PluginError
+from sage_core.common.errors import BadValue, ModelError, PluginError, RequestRejected
 from sage_core.common.records import EngineInfo, ModelSpec, Request
 from sage_core.common.registry import Registry
 from sage_core.kernel.control_plane.driver import Driver
@@ -192,3 +192,19 @@ def test_an_engine_that_is_closed_is_watched_no_longer() -> None:
     (info,) = opened("WatchedBackend", "a")
     assert isinstance(info, EngineInfo)
     assert len(WatchedEngine.gone) == 1
+
+
+def test_an_engine_that_is_still_being_opened_is_not_waited_for() -> None:
+    async def use() -> float:
+        began = asyncio.get_running_loop().time()
+        backends = Registry("backend")
+        backends.add("test", {"slow": "sage_core.testing.engines:FakeBackend"})
+        slow = ModelSpec(name="m", backend="slow", options={"open_seconds": 3_600.0})
+        async with Driver(ControlPlaneManager(), backends, clock=LoopClock()) as driver:
+            asked = asyncio.ensure_future(driver.ask(Request(id="r", kind="embed", model="m", texts=("a",)), slow))
+            await asyncio.sleep(1.0)
+        with pytest.raises(RequestRejected, match="the control plane is closing"):
+            await asked
+        return asyncio.get_running_loop().time() - began
+
+    assert run_skipping(use()) < 3_600.0

@@ -117,9 +117,8 @@ def _say_candidates(line: _Line) -> None:
         return
     count = max(line.get("open", 0), len(places))
     policy = line.get("policy") or "the policy"
-    click.echo(
-        f"\n  {policy} chose among {count} {'place' if count == 1 else 'places'}: {line.get('why') or 'it says nothing about it'}"
-    )
+    among = "1 place" if count == 1 else f"{count} places"
+    click.echo(f"\n  {policy} chose among {among}: {line.get('why') or 'it says nothing about it'}")
     scores = [f"{score:.3f}" for score in line.get("scores", ())] or [""] * len(places)
     names = ["  engine", "score", "running", "load", "prompt tokens", "context", "between tokens", "price"]
     rows = [

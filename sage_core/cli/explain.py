@@ -32,8 +32,8 @@ def explain() -> None:
 def request(app: App, request_id: str, as_json: bool) -> None:
     """Tell the life of a request that has ended: when, where, why there, and how good the estimates were.
 
-    REQUEST may be cut short as long as only one request of the log starts with it. Its id is the `x-request-id` of the
-    answer. The log is the project's: of `sage serve`, the project it was started in.
+    REQUEST may be cut short as long as only one request of the log starts with it. Its id is the `x-sage-request-id` of
+    the answer. The log is the project's: of `sage serve`, the project it was started in.
 
     \b
     Examples:

@@ -25,9 +25,12 @@ _NAMES = {
     b"x-sage-priority": "priority",
     b"x-sage-tenant": "tenant",
     b"x-llm-d-inference-fairness-id": "tenant",
+    b"x-sage-run": "run",
+    b"x-sage-step": "step",
+    b"x-sage-worker": "worker",
 }
 CLASSES = get_args(ServiceClass)
-#: Bytes of a tenant's name, and the largest priority either way.
+#: Letters of a name, where longer ones are cut, and the largest priority either way.
 LONGEST_NAME, LARGEST_PRIORITY = 128, 1_000
 
 
@@ -53,7 +56,10 @@ class ClassDefaults:
 def caller_of(
     headers: list[tuple[bytes, bytes]], account: Account, defaults: ClassDefaults, *, route: str, id: str
 ) -> Caller:
-    """The caller of a request; a header goes before the key, the key before the class."""
+    """The caller of a request; a header goes before the key, the key before the class.
+
+    Run, step and worker are what the caller says: names in the decision record, by which nothing is granted.
+    """
     given = {_NAMES[name]: value for name, value in headers if name in _NAMES}
     service_class = _class(given, account)
     found: dict[str, int | None] = {}
@@ -62,19 +68,22 @@ def caller_of(
             found[key] = _milliseconds(given, key)
         else:
             found[key] = own if own is not None else defaults.of(service_class, key)
-    tenant = account.tenant
-    if account.trusted and given.get("tenant"):
-        tenant = str(given["tenant"][:LONGEST_NAME], "latin-1")
     return Caller(
-        tenant=tenant,
+        tenant=(_name(given, "tenant") if account.trusted else "") or account.tenant,
+        run=_name(given, "run"),
+        step=_name(given, "step"),
         service_class=service_class,
         remaining=found["end_to_end"],
         ttft=found["ttft"],
         tpot=found["tpot"],
         priority=_priority(given, account),
         route=route,
-        worker=id,
+        worker=_name(given, "worker") or id,
     )
+
+
+def _name(given: Mapping[str, bytes], key: str) -> str:
+    return str(given.get(key, b""), "utf-8", "replace")[:LONGEST_NAME]
 
 
 def _class(given: Mapping[str, bytes], account: Account) -> ServiceClass:

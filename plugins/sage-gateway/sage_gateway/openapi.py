@@ -18,6 +18,7 @@ from sage_gateway.embeddings import Embedding
 from sage_gateway.exchange import Exchange
 from sage_gateway.rerank import Rerank
 from sage_gateway.responses import Wanted
+from sage_gateway.tokenize import Tokenize
 from sage_gateway.workflows import PREFIX
 
 #: What the body of a route is read as; a route that is not named takes none, or any JSON object.
@@ -28,6 +29,7 @@ BODIES: Mapping[tuple[str, str], type[msgspec.Struct]] = {
     ("POST", "/v1/rerank"): Rerank,
     ("POST", "/v1/responses"): Wanted,
     ("POST", "/v1/batches"): NewBatch,
+    ("POST", "/sage/v1/tokenize"): Tokenize,
 }
 #: Query parameters of the routes that have any.
 QUERIES: Mapping[tuple[str, str], tuple[str, ...]] = {

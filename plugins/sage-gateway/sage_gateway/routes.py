@@ -15,13 +15,28 @@ from sage_gateway import (
     responses,
     runs,
     scrape,
+    tokenize,
     triggers,
 )
 from sage_gateway.app import App
 from sage_gateway.gateway import Gateway
 
 #: Each has `ROUTES`; those of triggers take every path that is left, so they are the last.
-MODULES = (chat, completions, embeddings, rerank, responses, models, files, batches, scrape, runs, admin, triggers)
+MODULES = (
+    chat,
+    completions,
+    embeddings,
+    rerank,
+    responses,
+    models,
+    files,
+    batches,
+    scrape,
+    runs,
+    admin,
+    tokenize,
+    triggers,
+)
 
 
 def create_app(gateway: Gateway) -> App:

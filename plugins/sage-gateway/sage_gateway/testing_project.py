@@ -20,11 +20,11 @@ from sage_gateway.testing import Running
 OPERATORS = """
 import time
 from collections.abc import Mapping
-from sage_core import hookimpl, operator
+from sage_core import Context, hookimpl, operator
 
 @hookimpl
 def sage_operators() -> Mapping[str, str]:
-    return {"samples.answer": "sage_samples:answer", "samples.slow": "sage_samples:slow"}
+    return {f"samples.{name}": f"sage_samples:{name}" for name in ("answer", "slow", "say")}
 
 @operator("samples.answer", returns="text")
 def answer(question: str, *, tone: str = "plain") -> str:
@@ -36,6 +36,12 @@ def answer(question: str, *, tone: str = "plain") -> str:
 def slow(question: str, *, seconds: float = 60.0) -> str:
     time.sleep(seconds)
     return question
+
+@operator("samples.say", returns="text", models=("model",), pure=False)
+async def say(question: str, *, model: str, ctx: Context) -> str:
+    stream = ctx.client.generate(model, [{"role": "user", "content": question}])
+    spans = await ctx.client.tokenize(model, [question])
+    return f"{len(spans[0])} tokens: " + "".join([token.text async for token in stream])
 """
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from sage_gateway.accounts import Account
 from sage_gateway.callers import ClassDefaults, caller_of
@@ -90,3 +91,11 @@ def test_a_class_that_cannot_be_read_is_an_error_at_the_start() -> None:
     config: Config = parse_config('[classes.batch]\nttft = "soon"\n', "sage.toml")
     with pytest.raises(ConfigError, match=r"\[classes\.batch\]"):
         ClassDefaults(config)
+
+
+def test_run_step_and_worker_are_names_that_grant_nothing() -> None:
+    key = Account(tenant="mine", service_class="batch", priority=-5)
+    plain = made(key)
+    named = made(key, x_sage_run="r" * 200, x_sage_step="schlu\u00df", x_sage_worker="w")
+    assert (named.run, named.step, named.worker) == ("r" * 128, "schlu\u00df", "w")
+    assert msgspec.structs.replace(named, run="", step="", worker="1") == plain

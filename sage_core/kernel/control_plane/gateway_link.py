@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     Floats = numpy.typing.NDArray[numpy.float32]
 
-#: Texts in one embeddings request, and seconds to reach the gateway.
+#: Texts in one request, and seconds to reach the gateway.
 MOST_TEXTS, CONNECT = 2_048, 10.0
-#: How a header's field of `Caller` is sent: run and step, so that a decision can name them.
-_NAMED = {"x-sage-run": "run", "x-sage-step": "step", "x-sage-class": "service_class"}
+#: How a field of `Caller` is sent: run, step and worker, so that a decision can name them.
+_NAMED = {"x-sage-run": "run", "x-sage-step": "step", "x-sage-worker": "worker", "x-sage-class": "service_class"}
 _SLOS = {"x-sage-slo-e2e-ms": "remaining", "x-sage-slo-ttft-ms": "ttft", "x-sage-slo-tpot-ms": "tpot"}
 
 
@@ -54,7 +54,7 @@ class GatewayLink:
         if about:
             await self._json(request, "GET", f"/v1/models/{request.model}")
             return EngineInfo(
-                id=self.url, model=request.model, backend="gateway", kinds=("generate", "embed", "rerank"),
+                id=self.url, model=request.model, backend="gateway", kinds=("generate", "embed", "rerank", "tokenize"),
                 capacity=Capacity(), identity="",
             )  # fmt: skip
         if request.kind == "embed":
@@ -64,11 +64,11 @@ class GatewayLink:
             answer = await self._json(request, "POST", "/v1/rerank", body)
             scores = {result["index"]: float(result["relevance_score"]) for result in answer["results"]}
             return [scores[index] for index in range(len(request.texts) - 1)]
-        raise ModelError(
-            request.model,
-            f"the gateway at {self.url} does not tell where a text's tokens lie",
-            "unset SAGE_GATEWAY_URL and [gateway] url for runs that count tokens: they then use this machine's engines",
-        )
+        found: list[list[tuple[int, int]]] = []
+        for texts in _slices(request.texts):
+            answer = await self._json(request, "POST", "/sage/v1/tokenize", {"input": texts})
+            found += [[(start, end) for start, end in each["spans"]] for each in answer["data"]]
+        return found
 
     async def generate(self, request: Request, spec: ModelSpec) -> AsyncIterator[Token]:
         """Stream the answer; closing the iterator closes the connection, which cancels the request."""
@@ -99,9 +99,8 @@ class GatewayLink:
         import numpy  # noqa: PLC0415 - a client that never embeds must not pay for it
 
         rows: list[Any] = []
-        for start in range(0, len(request.texts), MOST_TEXTS):
-            body = {"input": list(request.texts[start : start + MOST_TEXTS]), "encoding_format": "base64"}
-            answer = await self._json(request, "POST", "/v1/embeddings", body)
+        for texts in _slices(request.texts):
+            answer = await self._json(request, "POST", "/v1/embeddings", {"input": texts, "encoding_format": "base64"})
             data = sorted(answer["data"], key=lambda each: int(each["index"]))
             rows += [numpy.frombuffer(base64.b64decode(each["embedding"]), "<f4") for each in data]
         return numpy.array(rows, numpy.float32) if rows else numpy.zeros((0, 0), numpy.float32)
@@ -164,6 +163,10 @@ class GatewayLink:
         if status in (401, 403):
             return ModelError(model, f"the gateway at {self.url} refuses the key: {message}", "set SAGE_GATEWAY_KEY")
         return ModelError(model, f"the gateway at {self.url} says: {message}")
+
+
+def _slices(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (texts[start : start + MOST_TEXTS] for start in range(0, len(texts), MOST_TEXTS))
 
 
 def _body_of(request: Request) -> dict[str, Any]:

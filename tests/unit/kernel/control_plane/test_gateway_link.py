@@ -55,6 +55,9 @@ class Upstream:
             return self.says()
         if incoming.method == "GET":
             return web.json_response({"id": "m"})
+        if incoming.path == "/sage/v1/tokenize":
+            spans = await self.engine.tokenize((await incoming.json())["input"])
+            return web.json_response({"data": [{"index": at, "spans": each} for at, each in enumerate(spans)]})
         request = Request(id="r", kind="generate", model="m", path=incoming.path, body=await incoming.read())
         response: web.StreamResponse | None = None
         stream: Any = self.engine.forward(request)
@@ -103,9 +106,8 @@ def test_every_kind_is_answered_over_http(tmp_path: Path) -> None:
         assert vectors.dtype == numpy.float32
         assert (vectors == await FakeEngine("m", FakeOptions()).embed(texts)).all()
         assert await client.rerank("m", "a b", ["c", "a", "a b"]) == [0.0, 1 / 3, 2 / 3]
-        assert (await client.info("m")).kinds == ("generate", "embed", "rerank")
-        with pytest.raises(ModelError, match="does not tell where a text's tokens lie\n  help: unset SAGE_GATEWAY_URL"):
-            await client.tokenize("m", ["a"])
+        assert (await client.info("m")).kinds == ("generate", "embed", "rerank", "tokenize")
+        assert await client.tokenize("m", ["a bc"] * 2_049) == [[(0, 1), (2, 4)]] * 2_049
 
     run(tmp_path, upstream, use)
     assert [len(batch) for batch in upstream.engine.batches] == [2_048, 52]
@@ -131,7 +133,7 @@ def test_who_asks_and_by_when_goes_with_the_request_and_the_environment_before_t
 
     async def use(client: UnifiedInferenceClient) -> None:
         bound = client.bound(
-            deadline=5.0, ttft=0.2, tpot=0.05, run="r1", step="ask", service_class="interactive", priority=3
+            deadline=5.0, ttft=0.2, tpot=0.05, run="r1", step="ask", worker="w", service_class="interactive", priority=3
         )
         assert [token async for token in bound.chat("m", QUESTION)]
 
@@ -144,6 +146,7 @@ def test_who_asks_and_by_when_goes_with_the_request_and_the_environment_before_t
     assert sent == {
         "x-sage-run": "r1",
         "x-sage-step": "ask",
+        "x-sage-worker": "w",
         "x-sage-class": "interactive",
         "x-sage-priority": "3",
         "x-sage-slo-ttft-ms": "200.000",

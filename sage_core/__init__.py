@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sage_core.common.errors import AttemptFailed as AttemptFailed
     from sage_core.common.errors import BadValue as BadValue
     from sage_core.common.errors import ConfigError as ConfigError
+    from sage_core.common.errors import InvalidRequest as InvalidRequest
     from sage_core.common.errors import ModelError as ModelError
     from sage_core.common.errors import NoEngine as NoEngine
     from sage_core.common.errors import OperatorError as OperatorError
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from sage_core.common.errors import SageError as SageError
     from sage_core.common.errors import UnknownName as UnknownName
     from sage_core.common.errors import UsageError as UsageError
+    from sage_core.common.heap import Ranked as Ranked
+    from sage_core.common.heap import WorkHeap as WorkHeap
     from sage_core.common.hookspecs import hookimpl as hookimpl
     from sage_core.common.host import Host as Host
     from sage_core.common.operators import Artifact as Artifact
@@ -105,8 +108,9 @@ _OWNERS = {
     "common.contracts": "Backend Embeds Engine Fleet Forwards Generates InferenceClient NodeFilter NodePicker "
     "NodeScorer Ordering Reranks Scheduler Tokenizes TriggerKind Watched",
     "common.cron": "parse_cron",
-    "common.errors": "AttemptFailed BadValue ConfigError ModelError NoEngine OperatorError PluginError RequestRejected "
-    "SageError UnknownName UsageError",
+    "common.errors": "AttemptFailed BadValue ConfigError InvalidRequest ModelError NoEngine OperatorError PluginError "
+    "RequestRejected SageError UnknownName UsageError",
+    "common.heap": "Ranked WorkHeap",
     "common.hookspecs": "hookimpl",
     "common.host": "Host",
     "common.operators": "Artifact ArtifactDir Batch Context Dataset Keep RowError Vector Vectors operator",

@@ -16,7 +16,8 @@ SageError
 ├── OperatorError          an operator broke its signature or raised
 │   └── BadSignature       an operator's annotations cannot be used (exit code 2)
 ├── UnsupportedType        an annotation that no port, option or column can have
-├── ModelError             a model is missing, or cannot do what is asked of it
+├── ModelError             a model is missing, or its engine is broken
+│   └── InvalidRequest     the request is at fault: no engine of the model can serve it
 ├── AttemptFailed          an engine failed one attempt at a request; another engine may do better
 ├── NoEngine               no engine of a model can serve at present
 ├── RequestRejected        the control plane refused or shed a request
@@ -61,7 +62,7 @@ class _Placed(SageError):
         SageError.__init__(self, where, problem, help)
 
     def __str__(self) -> str:
-        where, problem, help = self.args
+        where, problem, help, *_ = self.args
         return _with_help(f"{self.place.format(where)}: {problem}", help)
 
 
@@ -210,9 +211,23 @@ class UnsupportedType(_Placed):
 
 
 class ModelError(_Placed):
-    """A model is missing, or cannot do what is asked of it; says how to get one that can."""
+    """A model is missing, or its engine is broken; says how to get one that is not."""
 
     place = "model {!r}"
+
+
+class InvalidRequest(ModelError):
+    """The request is at fault and not the engine: no engine of the model can serve it, however often it is sent."""
+
+    def __init__(self, model: str, problem: str, help: str = "", code: str = "invalid_request") -> None:
+        """`code` is for programs: ``invalid_request``, ``context_length_exceeded`` or ``unsupported``."""
+        SageError.__init__(self, model, problem, help, code)
+
+    @property
+    def code(self) -> str:
+        """What is wrong with it, in OpenAI's words where they have one."""
+        word: str = self.args[3]
+        return word
 
 
 class AttemptFailed(SageError):

@@ -6,7 +6,16 @@ import math
 
 import msgspec
 
-from sage_core import AttemptFailed, ModelError, NoEngine, RequestRejected, SageError, UnknownName, UsageError
+from sage_core import (
+    AttemptFailed,
+    InvalidRequest,
+    ModelError,
+    NoEngine,
+    RequestRejected,
+    SageError,
+    UnknownName,
+    UsageError,
+)
 
 #: HTTP status → `type` of the error.
 TYPES = {
@@ -72,6 +81,8 @@ def explained(error: Exception) -> ApiError:
         return ApiError(503, str(error), code="no_engine", retry_after=error.retry_after)
     if isinstance(error, AttemptFailed):
         return ApiError(502, str(error), code="engine_failed")
+    if isinstance(error, InvalidRequest):
+        return ApiError(400, str(error), code=error.code)
     if isinstance(error, ModelError):
         return ApiError(502, str(error), code="engine_failed")
     if isinstance(error, UsageError | UnknownName):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import msgspec
 
-from sage_core import Chunk, ModelError, ModelSpec, Request, Token
+from sage_core import Chunk, InvalidRequest, ModelError, ModelSpec, Request, Token
 from sage_gateway.accounts import Permit
 from sage_gateway.asked import Chat, Completion
 from sage_gateway.bodies import Fields
@@ -22,7 +21,6 @@ from sage_gateway.render import Renderer
 BYTES_IN_TOKEN = 128
 #: Bytes for each token, where tokens are only booked.
 BYTES_PER_TOKEN = 4
-_CONTEXT = re.compile(r"the prompt has \d+ tokens")
 _USAGE = msgspec.Raw(b'{"include_usage":true}')
 
 
@@ -62,7 +60,7 @@ async def forwarded(exchange: Exchange, request: Request, spec: ModelSpec, permi
             await _passed(exchange, first, stream, used)
         used.settle()
     except ModelError as error:
-        if "cannot pass a request on" in str(error):
+        if isinstance(error, InvalidRequest) and error.code == "unsupported":
             raise unsupported(spec.name, param) from None
         raise told(error, exchange.trail.engine) from None
     finally:
@@ -86,13 +84,11 @@ def body_of(asked: Chat | Completion, fields: Fields, body: bytes) -> bytes:
 
 def told(error: ModelError, engine: str) -> Exception:
     """Whose fault a model's error is: nothing could be opened, the engine broke, or the request cannot be served."""
-    problem = str(error.args[1])
     if not engine:
         return ApiError(503, str(error), code="no_engine")
-    if "its engine" in problem or "the engine was closed" in problem:
-        return ApiError(502, str(error), code="engine_failed")
-    code = "context_length_exceeded" if _CONTEXT.search(problem) else "invalid_request"
-    return ApiError(400, str(error), code=code)
+    if isinstance(error, InvalidRequest):
+        return ApiError(400, str(error), code=error.code)
+    return ApiError(502, str(error), code="engine_failed")
 
 
 def request_texts(request: Request) -> list[str]:

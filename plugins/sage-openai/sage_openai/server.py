@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from sage_core import AttemptFailed, ModelError, ModelSpec
+from sage_core import AttemptFailed, InvalidRequest, ModelError, ModelSpec
 from sage_openai.connection import Connection, Lost, Silence
 from sage_openai.options import Options
 
@@ -124,11 +124,11 @@ class Server:
             yield answer
 
     async def ask(self, path: str, body: Any, kind: type[T]) -> T:
-        """Send JSON and read JSON; raises `ModelError` for what the server says against the request."""
+        """Send JSON and read JSON; raises `InvalidRequest` for what the server says against it."""
         async with self.post(path, msgspec.json.encode(body)) as answer:
             data = await answer.whole()
             if answer.status >= 400:
-                raise ModelError(self.model.name, f"the server refused the request: {self.said(data)}")
+                raise InvalidRequest(self.model.name, f"the server refused the request: {self.said(data)}")
             try:
                 return msgspec.json.decode(data, type=kind)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:

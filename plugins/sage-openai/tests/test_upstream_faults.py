@@ -11,7 +11,18 @@ import msgspec
 import pytest
 from sage_openai.backend import OpenAIBackend
 
-from sage_core import AttemptFailed, Chunk, Forwards, ModelError, ModelSpec, Request, SageError, Token, Watched
+from sage_core import (
+    AttemptFailed,
+    Chunk,
+    Forwards,
+    InvalidRequest,
+    ModelError,
+    ModelSpec,
+    Request,
+    SageError,
+    Token,
+    Watched,
+)
 from sage_core.testing import FakeOptions, FakeUpstream
 from sage_core.testing.upstream import Fault
 
@@ -147,7 +158,7 @@ def test_a_status_that_is_not_the_requests_fault_is_for_another_engine(
 def test_what_is_the_requests_fault_is_its_answer(status: int) -> None:
     async def use(upstream: FakeUpstream, engine: Any) -> list[Chunk]:
         upstream.fault, upstream.status = "status", status
-        with pytest.raises(ModelError, match=f"the server refused the request: told to answer {status}"):
+        with pytest.raises(InvalidRequest, match=f"the server refused the request: told to answer {status}"):
             await engine.embed(["a"])
         return [chunk async for chunk in engine.forward(chat())]
 

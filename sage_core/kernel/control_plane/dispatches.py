@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sage_core.common.clock import SECOND, Clock
 from sage_core.common.contracts import Embeds, Engine, Forwards, Generates, Reranks, Tokenizes
-from sage_core.common.errors import AttemptFailed, ModelError, SageError
+from sage_core.common.errors import AttemptFailed, InvalidRequest, ModelError, SageError
 from sage_core.common.records import Chunk, Lane, Request, Token
 from sage_core.kernel.control_plane import events
 from sage_core.kernel.control_plane.engines import EnginePools
@@ -150,7 +150,8 @@ class Dispatches:
             last = await self._stream(action, engine, call)
             return None, (last.prompt_tokens, last.completion_tokens, 0)
         if request.kind == "embed":
-            raise ModelError(request.model, "it cannot pass a request on", "send texts, without dimensions")
+            help = "send texts, without dimensions"
+            raise InvalidRequest(request.model, "it cannot pass a request on", help, "unsupported")
         if request.kind == "rerank":
             reranker: Reranks = engine
             scores = await reranker.rerank(request.texts[0], request.texts[1:])
@@ -208,7 +209,7 @@ class Dispatches:
         if request.kind not in running.kinds or not hasattr(running, method):
             able = ", ".join(running.kinds)
             help = f"its backend serves: {able}; name another model in this step"
-            raise ModelError(request.model, f"it cannot {request.kind}", help)
+            raise InvalidRequest(request.model, f"it cannot {request.kind}", help, "unsupported")
         return running
 
     def _broke(

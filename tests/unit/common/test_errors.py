@@ -11,6 +11,7 @@ from sage_core.common.errors import (
     CorruptArtifact,
     DuplicateName,
     Interrupted,
+    InvalidRequest,
     InvalidWorkflow,
     ModelError,
     OperatorError,
@@ -53,6 +54,8 @@ TEXTS = [
     (CorruptArtifact("a/b", "is missing"), "artifact a/b: is missing", 1),
     (OperatorError("embed", "raised", "row-1", "x"), "step 'embed' (row row-1): raised\n  help: x", 1),
     (ModelError("minilm", "is missing"), "model 'minilm': is missing", 1),
+    (InvalidRequest("chat", "no such role", "write user"), "model 'chat': no such role\n  help: write user", 1),
+    (InvalidRequest("chat", "too long", code="context_length_exceeded"), "model 'chat': too long", 1),
     (RequestRejected("full", 1.25), "request rejected: full; retry after 1.2 s", 1),
     (RequestRejected("full"), "request rejected: full", 1),
     (
@@ -76,6 +79,13 @@ def test_what_where_and_the_way_out(error: SageError, text: str, exit_code: int)
     assert error.exit_code == exit_code
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy)) == (type(error), text)
+
+
+def test_whose_fault_a_models_error_is_travels_with_it() -> None:
+    long = InvalidRequest("chat", "too long", code="context_length_exceeded")
+    copy = pickle.loads(pickle.dumps(long))
+    assert isinstance(copy, ModelError)
+    assert (copy.code, InvalidRequest("chat", "no such role").code) == ("context_length_exceeded", "invalid_request")
 
 
 def test_close_names_are_suggested_and_far_ones_not() -> None:

@@ -11,7 +11,7 @@ import numpy
 import pytest
 
 import sage_core.testing.engines as fake
-from sage_core.common.errors import ModelError, RequestRejected, UnknownName, UsageError
+from sage_core.common.errors import InvalidRequest, ModelError, RequestRejected, UnknownName, UsageError
 from sage_core.common.host import Host
 from sage_core.common.policies import KeyedScheduler
 from sage_core.common.records import Caller, ModelSpec, Request, Work
@@ -312,9 +312,10 @@ def test_an_engine_is_not_asked_for_what_it_does_not_serve() -> None:
 
     async def use(driver: Driver) -> None:
         with pytest.raises(
-            ModelError, match=r"model 'm': it cannot rerank\n  help: its backend serves: embed, tokenize;"
-        ):
+            InvalidRequest, match=r"model 'm': it cannot rerank\n  help: its backend serves: embed, tokenize;"
+        ) as caught:
             await driver.ask(bench.request("rerank", "a", "b"), bench.spec)
+        assert caught.value.code == "unsupported"
         assert (await driver.ask(bench.request("embed", "a"), bench.spec)).shape == (1, 16)
 
     run(bench, use)

@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 from sage_core.common import errors
-from sage_core.common.errors import ModelError, RequestRejected, SageError, UnknownName, UsageError
+from sage_core.common.errors import InvalidRequest, ModelError, RequestRejected, SageError, UnknownName, UsageError
 from sage_core.common.records import Capacity, EngineInfo, Kind, Request
 from sage_core.kernel.control_plane import frames
 from sage_core.kernel.control_plane.frames import (
@@ -40,6 +40,7 @@ def round_trip(frame: Frame) -> Frame | None:
     [
         UnknownName("backend", "onx", ("onnx", "local"), "install it"),
         ModelError("m", "is missing", "get it"),
+        InvalidRequest("m", "too long", "shorten it", "context_length_exceeded"),
         RequestRejected("overload", 1.5),
         errors.StaleAttempt("sqlite:///x", 1, 2),
         errors.InvalidWorkflow(["a:1:1: wrong"]),

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from sage_core.common.errors import UsageError as UsageError
     from sage_core.common.heap import Ranked as Ranked
     from sage_core.common.heap import WorkHeap as WorkHeap
+    from sage_core.common.heap import Ranked as Ranked
+    from sage_core.common.heap import WorkHeap as WorkHeap
     from sage_core.common.hookspecs import hookimpl as hookimpl
     from sage_core.common.host import Host as Host
     from sage_core.common.operators import Artifact as Artifact
@@ -110,6 +112,7 @@ _OWNERS = {
     "common.cron": "parse_cron",
     "common.errors": "AttemptFailed BadValue ConfigError InvalidRequest ModelError NoEngine OperatorError PluginError "
     "RequestRejected SageError UnknownName UsageError",
+    "common.heap": "Ranked WorkHeap",
     "common.heap": "Ranked WorkHeap",
     "common.hookspecs": "hookimpl",
     "common.host": "Host",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import inspect
 import math
 from collections.abc import Mapping
@@ -10,24 +9,12 @@ from urllib.parse import parse_qsl
 
 from sage_core.common.contracts import Fleet, Ordering, Scheduler
 from sage_core.common.errors import ConfigError, PluginError, suggest
+from sage_core.common.heap import Ranked, WorkHeap
 from sage_core.common.records import Decision, Dispatch, Event, Idle, Lane, Queued, Verdict, Withdrawn, Work
 from sage_core.common.registry import Registry
 
 #: Heads that fit nowhere and are passed before a lane is given up for this instant.
 LOOK_AHEAD = 8
-
-#: rank, arrival, sequence, work: the sequence is unique, so works are never compared.
-_Entry = tuple[float, int, int, Work]
-
-
-class _Queue:
-    """One lane's heap. Entries that left by another way stay in it, dead, until they surface or are compacted."""
-
-    __slots__ = ("heap", "live")
-
-    def __init__(self) -> None:
-        self.heap: list[_Entry] = []
-        self.live = 0
 
 
 class KeyedScheduler:
@@ -40,10 +27,7 @@ class KeyedScheduler:
     def __init__(self, ordering: Ordering, *, look_ahead: int = LOOK_AHEAD) -> None:
         self.ordering = ordering
         self._look_ahead = look_ahead
-        self._lanes: dict[Lane, _Queue] = {}
-        #: Queued work id → its one live entry; an entry of a heap that is not the same object is dead.
-        self._live: dict[str, _Entry] = {}
-        self._sequence = 0
+        self._lanes: dict[Lane, WorkHeap] = {}
 
     def submit(self, work: Work, fleet: Fleet, now: int) -> Verdict:
         """Queue the work; a second submission of a queued id takes the first one's place."""
@@ -51,22 +35,19 @@ class KeyedScheduler:
         if not math.isfinite(rank):
             name = type(self.ordering).__name__
             raise PluginError(name, f"rank of work {work.id!r} is {rank}", "a rank is a finite number")
-        self._forget(work.id)
-        self._sequence += 1
-        entry = self._live[work.id] = (rank, work.arrival, self._sequence, work)
-        queue = self._lanes.get(work.lane)
-        if queue is None:
-            queue = self._lanes[work.lane] = _Queue()
-        heapq.heappush(queue.heap, entry)
-        queue.live += 1
+        heap = self._lanes.get(work.lane)
+        if heap is None:
+            heap = self._lanes[work.lane] = WorkHeap()
+        heap.push(work, rank)
         return Queued()
 
     def next(self, fleet: Fleet, now: int) -> Decision:
         """Dispatch the first work that fits somewhere, or be idle until the next event."""
-        heads = [(self._head(queue), lane) for lane, queue in self._lanes.items() if fleet.room(lane)]
-        # Lanes rarely number more than a few, and most calls end at the first one.
-        heads.sort()
-        for _, lane in heads:
+        lanes = [lane for lane in self._lanes if fleet.room(lane)]
+        if len(lanes) > 1:
+            # Lanes rarely number more than a few, and most calls end at the first one.
+            lanes.sort(key=lambda lane: self._first(lane)[:2])
+        for lane in lanes:
             found = self._release(lane, fleet)
             if found is not None:
                 return found
@@ -75,49 +56,34 @@ class KeyedScheduler:
     def observe(self, event: Event, now: int) -> None:
         """Drop a withdrawn work; other events change nothing, because the order is fixed at submission."""
         if isinstance(event, Withdrawn):
-            self._forget(event.work.id)
+            self._forget(event.work)
 
-    def _head(self, queue: _Queue) -> _Entry:
-        # A lane without live entries is deleted at once, so there is always one to find.
-        while self._live.get(queue.heap[0][3].id) is not queue.heap[0]:
-            heapq.heappop(queue.heap)
-        return queue.heap[0]
+    def _first(self, lane: Lane) -> Ranked:
+        head = self._lanes[lane].head()
+        # A lane without works is deleted at once.
+        assert head is not None
+        return head
 
     def _release(self, lane: Lane, fleet: Fleet) -> Dispatch | None:
-        queue = self._lanes[lane]
-        passed: list[_Entry] = []
+        heap = self._lanes[lane]
+        passed: list[Ranked] = []
         decision = None
-        while queue.heap and len(passed) < self._look_ahead:
-            entry = heapq.heappop(queue.heap)
-            work = entry[3]
-            if self._live.get(work.id) is not entry:
-                continue
-            place = fleet.pick(work)
+        while len(passed) < self._look_ahead and (head := heap.head()) is not None:
+            place = fleet.pick(head[3])
             if place is not None:
-                decision = Dispatch(work=work, place=place)
-                del self._live[work.id]
-                self._shrink(lane, queue)
+                decision = Dispatch(work=head[3], place=place)
                 break
-            passed.append(entry)
+            passed.append(heap.pop())
         for entry in passed:
-            heapq.heappush(queue.heap, entry)
+            heap.put_back(entry)
+        if decision is not None:
+            self._forget(decision.work)
         return decision
 
-    def _forget(self, work_id: str) -> None:
-        entry = self._live.pop(work_id, None)
-        if entry is None:
-            return
-        lane = entry[3].lane
-        queue = self._lanes[lane]
-        self._shrink(lane, queue)
-        if len(queue.heap) > 2 * queue.live:
-            queue.heap = [entry for entry in queue.heap if self._live.get(entry[3].id) is entry]
-            heapq.heapify(queue.heap)
-
-    def _shrink(self, lane: Lane, queue: _Queue) -> None:
-        queue.live -= 1
-        if not queue.live:
-            del self._lanes[lane]
+    def _forget(self, work: Work) -> None:
+        heap = self._lanes.get(work.lane)
+        if heap is not None and heap.discard(work.id) is not None and not heap:
+            del self._lanes[work.lane]
 
 
 # ---------------------------------------------------------------- policies by name

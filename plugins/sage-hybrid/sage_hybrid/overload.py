@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from sage_core import SECOND, Fleet, Lane, Shed, Work
+from sage_core import SECOND, Fleet, Lane, Shed, Work, WorkHeap
 from sage_hybrid.allocate import CLASSES, Allocate
-from sage_hybrid.heap import WorkHeap
 
 #: Seconds told to those who are shed, at most.
 LONGEST_WAIT = 3_600.0

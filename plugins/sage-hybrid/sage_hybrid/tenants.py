@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import heapq
 
-from sage_core import Work
-from sage_hybrid.heap import Entry, WorkHeap
+from sage_core import Ranked, Work, WorkHeap
 
 #: Counters kept for tenants who have nothing queued, beside as many again as have.
 REMEMBERED = 1_024
@@ -13,7 +12,7 @@ REMEMBERED = 1_024
 #: Counter in quanta, rank, arrival, tenant.
 _Stand = tuple[int, float, int, str]
 #: A tenant and an entry of its queue.
-Skipped = tuple[str, Entry]
+Skipped = tuple[str, Ranked]
 
 
 class Tenants:

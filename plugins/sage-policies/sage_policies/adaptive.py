@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from sage_core import Fleet, Lane, Work
-from sage_policies.heap import WorkHeap
+from sage_core import Fleet, Lane, Work, WorkHeap
 from sage_policies.lanes import LaneScheduler, Queue
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 
-from sage_policies.heap import WorkHeap
+from sage_core import WorkHeap
 
 #: Counters kept for tenants who have nothing queued, beside as many again as have.
 REMEMBERED = 1_024

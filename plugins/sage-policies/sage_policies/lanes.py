@@ -12,11 +12,12 @@ from sage_core import (
     Lane,
     Place,
     Queued,
+    Ranked,
     Verdict,
     Withdrawn,
     Work,
+    WorkHeap,
 )
-from sage_policies.heap import Entry, WorkHeap
 
 #: Heads that fit nowhere and are passed before a lane is given up for this instant; one that is no smaller than another
 #: that fitted nowhere is passed without a look at the engines.
@@ -101,7 +102,7 @@ class LaneScheduler:
     def _release(self, lane: Lane, fleet: Fleet, now: int) -> Dispatch | None:
         queue = self._lanes[lane]
         heap = self.order(queue, lane, fleet, now)
-        passed: list[Entry] = []
+        passed: list[Ranked] = []
         found = None
         least: Work | None = None
         while len(passed) < LOOK_AHEAD and heap.head() is not None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sage_core import SECOND, Decision, Dispatch, Event, Fleet, Place, Verdict, Withdrawn, Work
-from sage_policies.heap import WorkHeap
+from sage_core import SECOND, Decision, Dispatch, Event, Fleet, Place, Verdict, Withdrawn, Work, WorkHeap
 from sage_policies.lanes import LaneScheduler, Queue
 
 #: Doomed works put back in one call, so that a call stays short.

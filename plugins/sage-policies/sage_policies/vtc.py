@@ -17,9 +17,9 @@ from sage_core import (
     Verdict,
     Withdrawn,
     Work,
+    WorkHeap,
 )
 from sage_policies.counters import REMEMBERED, Counters
-from sage_policies.heap import WorkHeap
 from sage_policies.lanes import LOOK_AHEAD, smaller
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 from sage_policies.adaptive import Adaptive
 from sage_policies.cost_optimized import CostOptimized
-from sage_policies.heap import WorkHeap
 from sage_policies.lanes import LaneScheduler
 from sage_policies.sjf import ShortestFirst
 from sage_policies.slo_aware import SloAware
@@ -153,27 +152,6 @@ def test_what_fits_nowhere_does_not_hold_up_what_does() -> None:
         fleet.take(decision.work, decision.place)
         sent.append(decision.work.id)
     assert sent == ["runs", "small"]
-
-
-class TestWorkHeap:
-    def test_ties_fall_by_arrival_and_then_by_entry(self) -> None:
-        heap = WorkHeap()
-        for id, at in (("late", 2.0), ("second", 1.0), ("third", 1.0)):
-            heap.push(work(id, at=at), 7.0)
-        found = []
-        while (entry := heap.head()) is not None:
-            found.append(entry[3].id)
-            heap.discard(entry[3].id)
-        assert found == ["second", "third", "late"]
-
-    def test_a_second_entry_of_an_id_takes_the_place_of_the_first(self) -> None:
-        heap = WorkHeap()
-        heap.push(work("a"), 1.0)
-        heap.push(work("a", cost=9.0), 5.0)
-        heap.push(work("b"), 2.0)
-        head = heap.head()
-        assert head is not None
-        assert (len(heap), head[3].id) == (2, "b")
 
 
 def test_the_same_traffic_gives_the_same_decisions() -> None:

@@ -1,13 +1,13 @@
-"""A queue ordered by rank from which any work can leave at any time."""
+"""A queue ordered by rank from which any work can leave at any time: what policies keep their works in."""
 
 from __future__ import annotations
 
 import heapq
 
-from sage_core import Work
+from sage_core.common.records import Work
 
 #: rank, arrival, sequence, work: the sequence is unique, so works are never compared.
-Entry = tuple[float, int, int, Work]
+Ranked = tuple[float, int, int, Work]
 
 
 class WorkHeap:
@@ -19,8 +19,8 @@ class WorkHeap:
     __slots__ = ("_heap", "_live", "_sequence")
 
     def __init__(self) -> None:
-        self._heap: list[Entry] = []
-        self._live: dict[str, Entry] = {}
+        self._heap: list[Ranked] = []
+        self._live: dict[str, Ranked] = {}
         self._sequence = 0
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ class WorkHeap:
             heapq.heapify(self._heap)
         return found[3]
 
-    def head(self) -> Entry | None:
+    def head(self) -> Ranked | None:
         """The first entry, which stays."""
         while self._heap:
             entry = self._heap[0]
@@ -60,10 +60,13 @@ class WorkHeap:
             heapq.heappop(self._heap)
         return None
 
-    def pop(self) -> Entry:
-        """Take the first entry out, which `put_back` may return; it counts as gone only after `discard`."""
+    def pop(self) -> Ranked:
+        """Take the first entry out, which `put_back` may return; it counts as gone only after `discard`.
+
+        Only after `head` has shown that there is one that lives.
+        """
         return heapq.heappop(self._heap)
 
-    def put_back(self, entry: Entry) -> None:
+    def put_back(self, entry: Ranked) -> None:
         """Return what `pop` took out."""
         heapq.heappush(self._heap, entry)

@@ -60,6 +60,9 @@ class Accounts(Protocol):
     def keep(self) -> None:
         """Write down what has been used, for the next process."""
 
+    async def tend(self) -> None:
+        """Until cancelled: write it down every few seconds, for a process that is killed."""
+
     def admit(self, account: Account, model: str, tokens: int) -> Permit:
         """Book a request of about so many tokens; raises `ApiError` 403 or 429."""
 
@@ -93,6 +96,9 @@ class Open:
 
     def keep(self) -> None:
         """Nothing was used."""
+
+    async def tend(self) -> None:
+        """Nothing is used."""
 
     def admit(self, account: Account, model: str, tokens: int) -> Permit:
         return self._permit

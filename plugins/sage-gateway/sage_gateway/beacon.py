@@ -37,6 +37,11 @@ def light(path: Path, url: str) -> Beacon:
     return beacon
 
 
+def put_out(path: Path) -> None:
+    """Take it away: whoever gets the port next must not be sent what was meant for the gateway."""
+    path.unlink(missing_ok=True)
+
+
 def seen(path: Path) -> Beacon | None:
     """The gateway that was started last, or None."""
     try:

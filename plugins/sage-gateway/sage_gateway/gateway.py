@@ -26,7 +26,7 @@ from sage_core.serving import (
 )
 from sage_gateway.accounts import Account, Accounts
 from sage_gateway.batching import Batches
-from sage_gateway.beacon import beacon_path, light
+from sage_gateway.beacon import beacon_path, light, put_out
 from sage_gateway.cabinet import Cabinet
 from sage_gateway.callers import ClassDefaults
 from sage_gateway.errors import ApiError
@@ -73,7 +73,7 @@ class Gateway:
         self.desk = Desk(host, Project(folder=paths.project.parent, paths=paths, config=config))
         self.files = Cabinet(paths.project / "files")
         self.batches = Batches(self.desk, self.files, paths)
-        self._tending: asyncio.Task[None] | None = None
+        self._tending: list[asyncio.Task[None]] = []
         #: Lines of the decision log by request, the latest last.
         self.decisions: OrderedDict[str, list[Decided]] = OrderedDict()
         self._prefix = f"req-{os.getpid():x}{uuid.uuid4().hex[:8]}"
@@ -129,7 +129,8 @@ class Gateway:
         """Tell the jobs of this gateway where it is, and look after those that another one left."""
         beacon = light(beacon_path(self.paths), url)
         self.accounts.trust(beacon.secret)
-        self._tending = asyncio.get_running_loop().create_task(self.batches.tend(), name="batches")
+        make = asyncio.get_running_loop().create_task
+        self._tending = [make(self.batches.tend(), name="batches"), make(self.accounts.tend(), name="accounts")]
 
     def recorded(self, record: Callable[[Instant], None] | None) -> Callable[[Instant], None]:
         """What the driver is to call with each instant: the metrics, and a recorder where there is one."""
@@ -144,10 +145,11 @@ class Gateway:
 
     def close(self) -> None:
         """Let go of the store, and keep what was spent."""
-        if self._tending is not None:
-            self._tending.cancel()
+        for task in self._tending:
+            task.cancel()
         self.desk.close()
         self.accounts.keep()
+        put_out(beacon_path(self.paths))
 
     def next_id(self) -> str:
         """An id for a request, unique on this machine."""

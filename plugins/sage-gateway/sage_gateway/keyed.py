@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hmac
+import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,14 +14,15 @@ from pathlib import Path
 import msgspec
 
 from sage_core import SECOND
+from sage_core.serving import log
 from sage_gateway.accounts import Account, Permit
 from sage_gateway.beacon import INTERNAL
 from sage_gateway.errors import ApiError
 from sage_gateway.keys import Key, KeyFile, Keyring
 from sage_gateway.limits import Charge, Limits, OverLimit, Price, read_spending, write_spending
 
-#: Nanoseconds for which what was spent is not yet on the disk: what a killed gateway forgets at most.
-KEEP = 5 * SECOND
+#: Seconds for which what was spent is not yet on the disk: what a killed gateway forgets at most.
+KEEP = 5.0
 
 
 class _Permit:
@@ -57,16 +61,14 @@ class KeyedAccounts:
         used: Callable[[str, str, int, int], None] = lambda tenant, model, tokens_in, tokens_out: None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._ring = Keyring(file)
+        self._ring = Keyring(file, lambda error: log("keys_not_read", level=logging.ERROR, error=error))
         self._clock = clock
         self._secret = ""
         self._used = used
-        self._spending = spending
         self._prices = dict(prices or {})
         self._limits = Limits(self._prices, read_spending(spending))
         self._keys: dict[str, Key] = {}
-        self._kept = self._limits.spent()
-        self._kept_at = clock()
+        self._book = _Book(spending, self._limits.spent())
 
     @property
     def open_to_all(self) -> bool:
@@ -121,26 +123,58 @@ class KeyedAccounts:
         dearer = price.output > price.input
         try:
             charge = self._limits.admit(
-                key, model, now, tokens_in=0 if dearer else tokens, tokens_out=tokens if dearer else 0
+                key,
+                model,
+                now,
+                tokens_in=0 if dearer else tokens,
+                tokens_out=tokens if dearer else 0,
+                account=account.key,
             )
         except OverLimit as over:
             code = "insufficient_quota" if over.limit == "budget" else "rate_limit_exceeded"
             raise ApiError(429, str(over), code=code, retry_after=over.retry_after) from None
-        if now - self._kept_at > KEEP:
-            self.keep()
         return _Permit(charge, functools.partial(self._used, account.tenant, model))
 
     def usage(self, account: Account) -> dict[str, float]:
         """What an account's key has used."""
         return self._limits.usage(self._keys[account.key], self._clock())
 
+    async def tend(self) -> None:
+        while True:
+            await asyncio.sleep(KEEP)
+            # A disk takes its time, in which requests are answered.
+            await asyncio.to_thread(self._book.write, *self._book.page(self._limits.spent()))
+
     def keep(self) -> None:
-        """Write down what has been spent, if that has changed."""
-        self._kept_at = self._clock()
-        spent = self._limits.spent()
-        if spent != self._kept:
-            write_spending(self._spending, spent)
-            self._kept = spent
+        self._book.write(*self._book.page(self._limits.spent()))
+
+
+class _Book:
+    """What has been spent, on the disk; pages are written from any thread, and an older one never over a later."""
+
+    def __init__(self, path: Path, kept: Mapping[str, int]) -> None:
+        self._path = path
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._pages = 0
+        self._written = 0
+
+    def page(self, spent: Mapping[str, int]) -> tuple[int, Mapping[str, int]]:
+        """What is to be written, and its number."""
+        self._pages += 1
+        return self._pages, spent
+
+    def write(self, number: int, spent: Mapping[str, int]) -> None:
+        """Write a page, if it says something else; a disk that is full is told of, and tried again with the next."""
+        with self._lock:
+            if number <= self._written or spent == self._kept:
+                return
+            try:
+                write_spending(self._path, spent)
+            except OSError as error:
+                log("spending_not_kept", level=logging.ERROR, path=self._path, error=error)
+                return
+            self._written, self._kept = number, spent
 
 
 def _ns(seconds: float | None) -> int | None:

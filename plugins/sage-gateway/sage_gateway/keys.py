@@ -6,14 +6,17 @@ a request costs one microsecond instead of a hundred milliseconds.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -26,6 +29,13 @@ LOOK = 1.0
 #: Characters of a key's digest that name it.
 _NAME = 10
 
+#: Seconds, and money: what is without end cannot be written as JSON, nor counted in whole numbers.
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+#: Goes into labels, logs and headers.
+Tenant = Annotated[str, msgspec.Meta(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one API key may do; 0 and empty are without bound."""
@@ -34,24 +44,24 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     id: str
     #: SHA-256 of the key, as hexadecimal digits.
     digest: str
-    tenant: str
+    tenant: Tenant
     #: May change what is served, and see what every tenant does.
     admin: bool = False
     #: Of its requests that name none.
     service_class: ServiceClass | None = None
     priority: int = 0
     #: Seconds: what its requests ask for that say nothing themselves.
-    ttft: float | None = None
-    tpot: float | None = None
-    end_to_end: float | None = None
+    ttft: Seconds | None = None
+    tpot: Seconds | None = None
+    end_to_end: Seconds | None = None
     #: Names or patterns of models, such as ``workflow/*``.
     models: tuple[str, ...] = ()
-    requests_per_minute: int = 0
-    tokens_per_minute: int = 0
+    requests_per_minute: Count = 0
+    tokens_per_minute: Count = 0
     #: Requests in flight.
-    concurrency: int = 0
+    concurrency: Count = 0
     #: What it may spend in all, in the unit of ``[gateway.prices]``.
-    budget: float = 0.0
+    budget: Amount = 0.0
     #: Epoch seconds.
     created_at: int = 0
 
@@ -103,30 +113,45 @@ class KeyFile:
         try:
             key = msgspec.convert(made, Key)
         except msgspec.ValidationError as error:
-            raise UsageError(f"no such key can be made: {error}") from None
-        self._write((*self.read(), key))
+            raise UsageError(f"no such key can be made: {error}".replace("`", "'")) from None
+        with self._changing():
+            self._write((*self.read(), key))
         return text, key
 
     def revoke(self, id: str) -> Key:
         """Remove a key by its id or the start of it."""
-        keys = self.read()
-        found = [key for key in keys if id and key.id.startswith(id)]
-        if len(found) != 1:
-            known = ", ".join(key.id for key in keys) or "there are none"
-            problem = f"{id!r} is the start of several keys" if found else f"no key has the id {id!r}"
-            raise UsageError(problem, f"known: {known}; see: sage keys list")
-        self._write(tuple(key for key in keys if key is not found[0]))
+        with self._changing():
+            keys = self.read()
+            found = [key for key in keys if id and key.id.startswith(id)]
+            if len(found) != 1:
+                known = ", ".join(key.id for key in keys) or "there are none"
+                problem = f"{id!r} is the start of several keys" if found else f"no key has the id {id!r}"
+                raise UsageError(problem, f"known: {known}; see: sage keys list")
+            self._write(tuple(key for key in keys if key is not found[0]))
         return found[0]
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One change at a time: of two at once, one would bring back what the other has revoked."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path.with_suffix(".lock"), "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _write(self, keys: tuple[Key, ...]) -> None:
         write_private(self.path, msgspec.json.format(msgspec.json.encode(_File(keys=keys)), indent=2) + b"\n")
 
 
 class Keyring:
-    """Knows a key by its text; looks at the file again when it has changed."""
+    """Knows a key by its text; looks at the file again when it has changed.
 
-    def __init__(self, file: KeyFile) -> None:
+    Args:
+        unread: told why a changed file could not be read; the keys that were known go on.
+    """
+
+    def __init__(self, file: KeyFile, unread: Callable[[ConfigError], None] = lambda error: None) -> None:
         self._file = file
+        self._unread = unread
         self._looked = float("-inf")
         self._stamp: tuple[int, int, int] | None = None
         self._by_digest: Mapping[str, Key] = {}
@@ -154,7 +179,7 @@ class Keyring:
     def _look(self, now: float) -> None:
         if now - self._looked < LOOK:
             return
-        self._looked = now
+        self._looked, first = now, self._looked == float("-inf")
         try:
             found = os.stat(self._file.path)
             stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
@@ -162,12 +187,18 @@ class Keyring:
             stamp = None
         if stamp == self._stamp:
             return
+        self._stamp = stamp
         if stamp is None and self._by_digest:
             # A file that vanishes must not open the gateway to everybody.
             self._by_digest = {"": ANYBODY_ELSE}
-        else:
+            return
+        try:
             self._by_digest = {key.digest: key for key in self._file.read()} or self._none_left()
-        self._stamp = stamp
+        except ConfigError as error:
+            if first:
+                raise
+            # Somebody's slip of the pen must not end the service of those who have keys.
+            self._unread(error)
 
     def _none_left(self) -> Mapping[str, Key]:
         # The last key was revoked while the gateway may be bound to more than loopback: it stays shut.

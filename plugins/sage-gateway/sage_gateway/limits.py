@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from sage_core import SECOND, ConfigError, Paths
-from sage_gateway.keys import Key, write_private
+from sage_gateway.keys import Amount, Key, write_private
 
 #: Seconds of a minute, each with its own sum: a refund finds the second its charge was made in.
 WINDOW = 60
@@ -26,8 +26,8 @@ Limit = Literal["requests", "tokens", "concurrency", "budget"]
 class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[gateway.prices.MODEL]``: what a million tokens cost."""
 
-    input: float = 1.0
-    output: float = 1.0
+    input: Amount = 1.0
+    output: Amount = 1.0
 
     def parts(self, tokens_in: int, tokens_out: int) -> int:
         """What these tokens cost, in whole parts."""
@@ -81,25 +81,34 @@ class _Minute:
 
 
 class _Account:
-    """What one key has used."""
+    """What has been asked for in a key's name within the last minute, and what is in flight."""
 
-    __slots__ = ("inflight", "requests", "spent", "tokens")
+    __slots__ = ("inflight", "requests", "tokens")
 
-    def __init__(self, spent: int) -> None:
+    def __init__(self) -> None:
         self.requests = _Minute()
         self.tokens = _Minute()
         self.inflight = 0
-        #: In parts of the unit.
+
+
+class _Purse:
+    """A key's money, in parts of the unit: spent for good, and held for requests in flight."""
+
+    __slots__ = ("held", "spent")
+
+    def __init__(self, spent: int = 0) -> None:
         self.spent = spent
+        self.held = 0
 
 
 class Charge:
     """What a request has taken from its key; it is settled once, by what the request really used."""
 
-    __slots__ = ("_account", "_parts", "_price", "_second", "_tokens", "open")
+    __slots__ = ("_account", "_parts", "_price", "_purse", "_second", "_tokens", "open")
 
-    def __init__(self, account: _Account, second: int, tokens: int, parts: int, price: Price) -> None:
+    def __init__(self, account: _Account, purse: _Purse, second: int, tokens: int, parts: int, price: Price) -> None:
         self._account = account
+        self._purse = purse
         self._second = second
         self._tokens = tokens
         self._parts = parts
@@ -122,7 +131,8 @@ class Charge:
         self.open = False
         self._account.inflight -= 1
         self._account.tokens.add(self._second, tokens - self._tokens)
-        self._account.spent += parts - self._parts
+        self._purse.held -= self._parts
+        self._purse.spent += parts
 
 
 class Limits:
@@ -135,28 +145,30 @@ class Limits:
 
     def __init__(self, prices: Mapping[str, Price] | None = None, spent: Mapping[str, int] | None = None) -> None:
         self._prices = dict(prices or {})
-        self._accounts = {id: _Account(parts) for id, parts in (spent or {}).items()}
+        self._accounts: dict[str, _Account] = {}
+        self._purses = {id: _Purse(parts) for id, parts in (spent or {}).items()}
 
-    def admit(self, key: Key, model: str, now: int, *, tokens_in: int, tokens_out: int) -> Charge:
+    def admit(self, key: Key, model: str, now: int, *, tokens_in: int, tokens_out: int, account: str = "") -> Charge:
         """Charge a request that may use so many tokens; raises `OverLimit`, and then has charged nothing.
 
         Args:
             now: integer ns on a clock that only moves on.
+            account: whose minute and places it takes, where they are not the key's own; the money always is.
         """
-        account = self._account(key)
+        taken, purse = self._account(account or key.id), self._purse(key)
         second, tokens = now // SECOND, tokens_in + tokens_out
         price = self._prices.get(model, _DEFAULT)
         parts = price.parts(tokens_in, tokens_out)
-        for minute in (account.requests, account.tokens):
+        for minute in (taken.requests, taken.tokens):
             minute.move(second)
-        self._check(key, account, tokens, parts)
-        account.requests.add(second, 1)
-        account.tokens.add(second, tokens)
-        account.inflight += 1
-        account.spent += parts
-        return Charge(account, second, tokens, parts, price)
+        self._check(key, taken, purse, tokens, parts)
+        taken.requests.add(second, 1)
+        taken.tokens.add(second, tokens)
+        taken.inflight += 1
+        purse.held += parts
+        return Charge(taken, purse, second, tokens, parts, price)
 
-    def _check(self, key: Key, account: _Account, tokens: int, parts: int) -> None:
+    def _check(self, key: Key, account: _Account, purse: _Purse, tokens: int, parts: int) -> None:
         if key.concurrency and account.inflight >= key.concurrency:
             raise OverLimit("concurrency", f"{account.inflight} requests of this key are in flight already", 1.0)
         limit = key.requests_per_minute
@@ -168,34 +180,40 @@ class Limits:
             problem = f"this key may use {limit} tokens a minute, and the request may need {tokens}"
             later = None if tokens > limit else float(max(1, account.tokens.room_in(tokens, limit)))
             raise OverLimit("tokens", problem, later)
-        if key.budget and account.spent + parts > round(key.budget * PARTS):
-            spent = account.spent / PARTS
+        if key.budget and purse.spent + purse.held + parts > round(key.budget * PARTS):
+            taken = (purse.spent + purse.held) / PARTS
             problem = (
-                f"this key may spend {key.budget:g}, has spent {spent:g}, and the request may cost {parts / PARTS:g}"
+                f"this key may spend {key.budget:g}, has spent {taken:g}, and the request may cost {parts / PARTS:g}"
             )
             raise OverLimit("budget", problem, None)
 
     def usage(self, key: Key, now: int) -> dict[str, float]:
-        """What a key has used in the last minute, has in flight and has spent, for people."""
-        account = self._account(key)
+        """What a key has used in the last minute, has in flight and has spent or may still, for people."""
+        account, purse = self._account(key.id), self._purse(key)
         for minute in (account.requests, account.tokens):
             minute.move(now // SECOND)
         return {
             "requests": account.requests.total,
             "tokens": account.tokens.total,
             "in_flight": account.inflight,
-            "spent": account.spent / PARTS,
+            "spent": (purse.spent + purse.held) / PARTS,
         }
 
     def spent(self) -> dict[str, int]:
-        """What each key has spent for good or may still have to, in parts: what outlives the process."""
-        return {id: account.spent for id, account in self._accounts.items() if id and account.spent}
+        """What each key has spent for good, in parts: what outlives the process."""
+        return {id: purse.spent for id, purse in self._purses.items() if id and purse.spent}
 
-    def _account(self, key: Key) -> _Account:
-        account = self._accounts.get(key.id)
+    def _account(self, id: str) -> _Account:
+        account = self._accounts.get(id)
         if account is None:
-            account = self._accounts[key.id] = _Account(0)
+            account = self._accounts[id] = _Account()
         return account
+
+    def _purse(self, key: Key) -> _Purse:
+        purse = self._purses.get(key.id)
+        if purse is None:
+            purse = self._purses[key.id] = _Purse()
+        return purse
 
 
 _DEFAULT = Price()

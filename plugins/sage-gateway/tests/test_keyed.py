@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sage_gateway.beacon import Beacon
 from sage_gateway.errors import ApiError
-from sage_gateway.keyed import KEEP, KeyedAccounts
+from sage_gateway.keyed import KeyedAccounts
 from sage_gateway.keys import KeyFile
 from sage_gateway.limits import PARTS, Price, read_spending
 
-from sage_core import SECOND
 from sage_core.testing import FakeClock
 
 
@@ -76,7 +76,74 @@ def test_the_dearer_tokens_are_held_and_what_was_used_is_kept_on_the_disk(file: 
     with pytest.raises(ApiError) as refused:
         book.admit(book.known(text), "m", 1)
     assert refused.value.code == "insufficient_quota"
+    # What is only held is not spent: a gateway that is killed has not charged for answers that nobody got.
+    book.keep()
+    path = file.path.with_name("spending.json")
+    assert read_spending(path) == {}
     held.settle(500_000, 100_000)
-    clock.advance(KEEP / SECOND + 1)
-    book.admit(book.known(text), "m", 0).refund()
-    assert read_spending(file.path.with_name("spending.json")) == {key.id: PARTS * 8 // 10}
+    book.admit(book.known(text), "m", 1_000)
+    book.keep()
+    assert read_spending(path) == {key.id: PARTS * 8 // 10}
+    # The next process knows it.
+    left = accounts(file)
+    with pytest.raises(ApiError, match=r"has spent 0\.8"):
+        left.admit(left.known(text), "m", 1_000_000)
+
+
+def test_a_disk_that_is_full_costs_no_request_and_is_tried_again(file: KeyFile) -> None:
+    text, key = file.add(tenant="search", budget=3.0)
+    book = accounts(file)
+    path = file.path.with_name("spending.json")
+    path.mkdir()
+    book.admit(book.known(text), "m", 10).settle(10, 0)
+    book.keep()
+    path.rmdir()
+    book.keep()
+    assert read_spending(path) == {key.id: PARTS * 10 // 10**6}
+
+
+def test_an_older_page_is_not_written_over_a_later_one(file: KeyFile) -> None:
+    text, key = file.add(tenant="search")
+    book = accounts(file)
+    book.admit(book.known(text), "m", 10).settle(10, 0)
+    late = book._book.page(book._limits.spent())
+    book.admit(book.known(text), "m", 10).settle(10, 0)
+    book.keep()
+    book._book.write(*late)
+    assert read_spending(file.path.with_name("spending.json")) == {key.id: PARTS * 20 // 10**6}
+
+
+def test_a_batch_takes_the_money_of_its_key_and_nothing_else(file: KeyFile) -> None:
+    text, key = file.add(tenant="search", requests_per_minute=1, concurrency=1, tokens_per_minute=20, budget=0.000_05)
+    book = accounts(file)
+    book.trust("s")
+    job = book.known(Beacon(url="", secret="s").token(key.id))
+    lines = [book.admit(job, "m", 10) for _ in range(1)]
+    # A client's own request finds its minute and its place free.
+    book.admit(book.known(text), "m", 5).refund()
+    with pytest.raises(ApiError) as poor:
+        book.admit(job, "m", 10)
+    assert poor.value.code == "insufficient_quota"
+    lines[0].settle(1, 0)
+    assert book.usage(book.known(text)) == {"requests": 0, "tokens": 0, "in_flight": 0, "spent": 1e-6}
+    for secret in ("", "t", "s\u00e9"):
+        with pytest.raises(ApiError, match="is not known"):
+            book.known(Beacon(url="", secret=secret).token(key.id))
+
+
+def test_a_key_that_is_revoked_ends_with_its_next_request(file: KeyFile) -> None:
+    text, key = file.add(tenant="search")
+    file.add(tenant="other")
+    clock = FakeClock()
+    book = accounts(file, clock)
+    book.trust("s")
+    running = book.admit(book.known(text), "m", 10)
+    file.revoke(key.id)
+    clock.advance(1.0)
+    for token in (text, Beacon(url="", secret="s").token(key.id)):
+        with pytest.raises(ApiError, match="is not known"):
+            book.known(token)
+    # What runs goes on, and is charged.
+    running.settle(4, 2)
+    book.keep()
+    assert read_spending(file.path.with_name("spending.json")) == {key.id: PARTS * 10 // 10**6}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,46 @@ def test_an_id_that_names_no_single_key_is_refused(file: KeyFile) -> None:
         file.revoke("zz")
     with pytest.raises(UsageError, match="no key has the id ''"):
         file.revoke("")
+
+
+def test_of_changes_at_once_none_is_lost(file: KeyFile) -> None:
+    _, old = file.add(tenant="old")
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda number: file.add(tenant=f"t{number}")[1], range(24)))
+        pool.submit(file.revoke, old.id).result()
+        made += pool.map(lambda number: file.add(tenant=f"u{number}")[1], range(8))
+    assert {key.id for key in file.read()} == {key.id for key in made}
+
+
+def test_a_file_that_breaks_while_it_serves_leaves_the_keys_as_they_were(file: KeyFile) -> None:
+    told: list[ConfigError] = []
+    text, key = file.add(tenant="a")
+    ring = Keyring(file, told.append)
+    assert ring.find(text, 0.0) == key
+    whole = file.path.read_bytes()
+    file.path.write_text("{")
+    assert ring.find(text, LOOK) == ring.find(text, 2 * LOOK) == key
+    assert ring.find("sk-sage-other", 3 * LOOK) is None
+    assert len(told) == 1
+    file.path.write_bytes(whole)
+    file.revoke(key.id)
+    assert ring.find(text, 4 * LOOK) is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"budget": float("nan")},
+        {"budget": float("inf")},
+        {"ttft": float("inf")},
+        {"tpot": float("nan")},
+        {"end_to_end": 0.0},
+        {"concurrency": -1},
+        {"tenant": "a\r\nx-sage-class: interactive"},
+        {"tenant": "t" * 129},
+    ],
+)
+def test_what_cannot_be_counted_or_written_makes_no_key(file: KeyFile, fields: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="no such key can be made"):
+        file.add(**{"tenant": "t", **fields})
+    assert file.read() == ()

@@ -20,6 +20,9 @@ def test_the_defaults() -> None:
         ({"grace": "10"}, "[gateway] grace: '10' is not a duration"),
         ({"queue": {"wait": "long"}}, "[gateway.queue]: 'long' is not a duration"),
         ({"queue": {"requests": 0}}, "Expected 'int' >= 1"),
+        ({"prices": {"m": {"input": float("nan")}}}, "Expected 'float' >= 0"),
+        ({"prices": {"m": {"output": -1.0}}}, "Expected 'float' >= 0"),
+        ({"prices": {"m": {"output": float("inf")}}}, "Expected 'float' <= 1"),
         ({"server": "apache"}, "Invalid enum value 'apache'"),
     ],
 )

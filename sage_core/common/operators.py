@@ -131,6 +131,8 @@ class OperatorInfo(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     #: Options and ports that are file system paths (relative ones start at the workflow's folder).
     paths: tuple[str, ...] = ()
+    #: The column that is, word for word, what the call's one generation wrote: it may be shown while it is written.
+    streamed: str = ""
 
 
 def operator(
@@ -142,11 +144,13 @@ def operator(
     version: str | None = None,
     models: Sequence[str] = (),
     paths: Sequence[str] = (),
+    streamed: str = "",
 ) -> Callable[[F], F]:
     """Make an operator of a typed function or class; the object itself stays what it was, and testable as such."""
     info = OperatorInfo(
-        name=name, returns=returns, pure=pure, memo=memo, version=version, models=tuple(models), paths=tuple(paths)
-    )
+        name=name, returns=returns, pure=pure, memo=memo, version=version, models=tuple(models), paths=tuple(paths),
+        streamed=streamed,
+    )  # fmt: skip
 
     def mark(target: F) -> F:
         setattr(target, MARK, info)

@@ -24,7 +24,7 @@ from sage_core import Context, hookimpl, operator
 
 @hookimpl
 def sage_operators() -> Mapping[str, str]:
-    return {f"samples.{name}": f"sage_samples:{name}" for name in ("answer", "slow", "say")}
+    return {f"samples.{name}": f"sage_samples:{name}" for name in ("answer", "slow", "say", "write")}
 
 @operator("samples.answer", returns="text")
 def answer(question: str, *, tone: str = "plain") -> str:
@@ -36,6 +36,11 @@ def answer(question: str, *, tone: str = "plain") -> str:
 def slow(question: str, *, seconds: float = 60.0) -> str:
     time.sleep(seconds)
     return question
+
+@operator("samples.write", returns="text", models=("model",), pure=False, streamed="text")
+async def write(question: str, *, model: str, ctx: Context) -> str:
+    stream = ctx.client.generate(model, [{"role": "user", "content": question}])
+    return "".join([token.text async for token in stream])
 
 @operator("samples.say", returns="text", models=("model",), pure=False)
 async def say(question: str, *, model: str, ctx: Context) -> str:

@@ -18,6 +18,7 @@ from sage_gateway.bodies import Fields
 from sage_gateway.callers import caller_of
 from sage_gateway.errors import ApiError
 from sage_gateway.exchange import Exchange
+from sage_gateway.following import Piece, followed, writer_of
 from sage_gateway.gateway import Gateway
 from sage_gateway.render import Renderer
 
@@ -58,7 +59,7 @@ async def chat(exchange: Exchange, asked: Chat, fields: Fields, path: str) -> No
     run_id = ""
     try:
         run_id = await gateway.desk.invoke(deployed.name, params, caller, priority=caller.priority)
-        report = await _followed(exchange, asked, run_id)
+        report = await _answered(exchange, asked, deployed, run_id)
         permit.settle(report.tokens.get("prompt", 0), report.tokens.get("completion", 0))
     except BaseException:
         permit.refund()
@@ -67,17 +68,21 @@ async def chat(exchange: Exchange, asked: Chat, fields: Fields, path: str) -> No
         raise
 
 
-async def _followed(exchange: Exchange, asked: Chat, run_id: str) -> Report:
-    renderer = Renderer(exchange.id, asked.model, chat=True)
+async def _answered(exchange: Exchange, asked: Chat, deployed: DeployedGraph, run_id: str) -> Report:
+    renderer, shown = Renderer(exchange.id, asked.model, chat=True), ""
     named = [(b"x-sage-run", run_id.encode())]
     if asked.stream:
         await exchange.begin(headers=named)
         await exchange.write(renderer.begin())
-    async with aclosing(exchange.gateway.desk.follow(run_id)) as steps:
+    writer = writer_of(deployed.graph, answering(deployed.graph.outputs)) if asked.stream else ""
+    async with aclosing(followed(exchange.gateway, run_id, writer)) as steps:
         async for told in steps:
             if isinstance(told, Report):
                 break
-            if asked.stream:
+            if isinstance(told, Piece):
+                shown += told.text
+                await exchange.write(renderer.piece(told.text))
+            elif asked.stream:
                 # A comment: shows whoever looks how far the run is, and keeps the connection alive.
                 await exchange.write(f": step {told}\n\n".encode())
     assert isinstance(told, Report)
@@ -87,7 +92,11 @@ async def _followed(exchange: Exchange, asked: Chat, run_id: str) -> Report:
     read, written = told.tokens.get("prompt", 0), told.tokens.get("completion", 0)
     last = Token(text=text, finish="stop", prompt_tokens=read, completion_tokens=written)
     if asked.stream:
-        await exchange.write(renderer.piece(text) + renderer.end(last, with_usage=asked.wants_usage))
+        if not text.startswith(shown):
+            problem = f"run {run_id} ended with another text than was streamed: step {writer!r} was done again"
+            raise ApiError(502, problem, code="run_answer_changed")
+        rest = text[len(shown) :]
+        await exchange.write((renderer.piece(rest) if rest else b"") + renderer.end(last, with_usage=asked.wants_usage))
         await exchange.end()
     else:
         await exchange.reply(renderer.whole(text, last), headers=named)
@@ -107,13 +116,17 @@ def question_of(deployed: DeployedGraph) -> str:
     raise ApiError(400, message, code="no_question", param="model")
 
 
-def answer_of(outputs: Mapping[str, Any]) -> str:
-    """The text of a run's answer: the output ``answer``, else the only output; what is no text is written as JSON."""
-    value: object = outputs
+def answering(outputs: Mapping[str, object]) -> str:
+    """The output that answers: ``answer``, else the only one; empty where it takes all of them."""
     if ANSWER in outputs:
-        value = outputs[ANSWER]
-    elif len(outputs) == 1:
-        value = next(iter(outputs.values()))
+        return ANSWER
+    return next(iter(outputs)) if len(outputs) == 1 else ""
+
+
+def answer_of(outputs: Mapping[str, Any]) -> str:
+    """The text of a run's answer; what is no text is written as JSON."""
+    name = answering(outputs)
+    value: object = outputs[name] if name else outputs
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

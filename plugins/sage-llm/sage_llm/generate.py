@@ -6,7 +6,7 @@ from sage_core import Context, operator
 from sage_llm.stream import Generation, messages, read
 
 
-@operator("llm.generate", pure=False, models=("model",))
+@operator("llm.generate", pure=False, models=("model",), streamed="text")
 async def generate(
     prompt: str,
     *,

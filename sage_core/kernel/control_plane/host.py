@@ -20,7 +20,7 @@ from sage_core.common.config import Config, load_config
 from sage_core.common.errors import EngineHostError, ModelError, SageError
 from sage_core.common.host import Host
 from sage_core.common.paths import Paths
-from sage_core.common.records import ModelSpec, Request
+from sage_core.common.records import ModelSpec, Request, Token
 from sage_core.common.telemetry import log, log_to_stderr
 from sage_core.kernel.control_plane import events, frames
 from sage_core.kernel.control_plane.decisions import DecisionLog
@@ -50,6 +50,8 @@ class EngineHost:
         self._log_of: dict[str, DecisionLog] = {}
         self._leave = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        #: Told of each piece that the calls of a run's step are answered with, and of the request it belongs to.
+        self.listeners: dict[tuple[str, str], Callable[[str, Token], object]] = {}
 
     def log_of(self, request: Request) -> DecisionLog:
         """The decision log of the project that a request came from."""
@@ -174,9 +176,12 @@ class _Connection:
         if request.kind != "generate" or ask.about:
             self._write(frames.answered(request.id, await driver.ask(request, spec, about=ask.about)))
             return
+        listener = self._host.listeners.get((request.caller.run, request.caller.step))
         async with contextlib.aclosing(driver.generate(request, spec)) as stream:
             async for token in stream:
                 self._write(frames.Piece(id=request.id, token=token))
+                if listener is not None:
+                    listener(request.id, token)
                 # A slow reader holds up its own stream only.
                 await self._writer.drain()
         self._write(frames.Answer(id=request.id))

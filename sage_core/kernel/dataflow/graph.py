@@ -95,6 +95,8 @@ class Signature(Record):
     record_port: str = ""
     pure: bool = True
     memo: bool = False
+    #: The column that may be shown while its call writes it; empty is none.
+    streamed: str = ""
     doc: str = ""
 
 

@@ -39,7 +39,7 @@ def of(target: object) -> Signature:
         raise BadSignature(info.name, f"{target!r} is neither a function nor a class", "mark a `def` or a `class`")
     _check_names(info, signature)
     doc = (getattr(target, "__doc__", None) or "").strip().partition("\n")[0]
-    return msgspec.structs.replace(signature, pure=info.pure, memo=info.memo, doc=doc)
+    return msgspec.structs.replace(signature, pure=info.pure, memo=info.memo, streamed=info.streamed, doc=doc)
 
 
 def record_class(target: object) -> type | None:
@@ -247,6 +247,7 @@ def _check_names(info: OperatorInfo, signature: Signature) -> None:
     for table, names, known, noun in (
         ("models", info.models, options, "option"),
         ("paths", info.paths, options + ports, "option or port"),
+        ("streamed", (info.streamed,) if info.streamed else (), list(signature.columns), "column"),
     ):
         for name in names:
             if name not in known:

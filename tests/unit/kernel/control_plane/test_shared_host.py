@@ -76,6 +76,33 @@ def test_a_server_is_the_engine_host_of_runs_that_attach_and_each_is_logged_wher
     assert not socket_path(paths).exists()
 
 
+def test_who_listens_to_a_step_hears_what_its_calls_are_answered_with(paths: Paths) -> None:
+    spec = ModelSpec(name="m", backend="fake")
+    paths.runtime.mkdir(parents=True)
+    release = elected(socket_path(paths).with_suffix(".lock"))
+    assert release is not None
+    heard: list[str] = []
+
+    async def main() -> None:
+        async with engine_host(Host({"fake": fake}, builtins=builtins), paths, idle=None, config=Config()) as service:
+            serving = asyncio.create_task(service.serve(socket_path(paths)))
+            service.listeners["r1", "reply"] = lambda request, token: heard.append(token.text)
+            async with UnifiedInferenceClient.create(
+                {"m": spec}, paths=paths, caller=Caller(run="r1"), host=Host({})
+            ) as run:
+                for step, said in (("other", "not me"), ("reply", "one two")):
+                    stream = run.bound(step=step).chat("m", [{"role": "user", "content": said}])
+                    assert "".join([token.text async for token in stream]) == said
+            service.leave()
+            await serving
+
+    try:
+        asyncio.run(main())
+    finally:
+        release()
+    assert heard == ["one", " two", ""]
+
+
 def log_lines(project: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (project / "logs" / "decisions.jsonl").read_text().splitlines()]
 

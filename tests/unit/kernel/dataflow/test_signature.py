@@ -346,6 +346,12 @@ def test_the_decorators_own_words_are_checked() -> None:
     def returns(text: str) -> Chunk:
         return {"text": text, "start": 0}
 
+    @operator("t.streamed", streamed="text", returns="txt")
+    def streamed(text: str) -> str:
+        return text
+
+    with pytest.raises(BadSignature, match=r"streamed= names 'text', which is no column\n.*Did you mean 'txt'\?"):
+        signature.of(streamed)
     with pytest.raises(BadSignature, match=r"models= names 'modle'.*\n.*Did you mean 'model'\?"):
         signature.of(models)
     with pytest.raises(BadSignature, match="leave `returns` out"):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sage_core.common.contracts import Ordering as Ordering
     from sage_core.common.contracts import Reranks as Reranks
     from sage_core.common.contracts import Scheduler as Scheduler
+    from sage_core.common.contracts import Shared as Shared
     from sage_core.common.contracts import Tokenizes as Tokenizes
     from sage_core.common.contracts import TriggerKind as TriggerKind
     from sage_core.common.contracts import Watched as Watched
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from sage_core.common.errors import SageError as SageError
     from sage_core.common.errors import UnknownName as UnknownName
     from sage_core.common.errors import UsageError as UsageError
-    from sage_core.common.heap import Ranked as Ranked
-    from sage_core.common.heap import WorkHeap as WorkHeap
     from sage_core.common.heap import Ranked as Ranked
     from sage_core.common.heap import WorkHeap as WorkHeap
     from sage_core.common.hookspecs import hookimpl as hookimpl
@@ -82,6 +81,7 @@ if TYPE_CHECKING:
     from sage_core.common.records import ModelSpec as ModelSpec
     from sage_core.common.records import Needs as Needs
     from sage_core.common.records import Node as Node
+    from sage_core.common.records import Occupancy as Occupancy
     from sage_core.common.records import Place as Place
     from sage_core.common.records import PoolSpec as PoolSpec
     from sage_core.common.records import Progress as Progress
@@ -108,11 +108,10 @@ _OWNERS = {
     "api": "run",
     "common.clock": "MILLISECOND SECOND Clock",
     "common.contracts": "Backend Embeds Engine Fleet Forwards Generates InferenceClient NodeFilter NodePicker "
-    "NodeScorer Ordering Reranks Scheduler Tokenizes TriggerKind Watched",
+    "NodeScorer Ordering Reranks Scheduler Shared Tokenizes TriggerKind Watched",
     "common.cron": "parse_cron",
     "common.errors": "AttemptFailed BadValue ConfigError InvalidRequest ModelError NoEngine OperatorError PluginError "
     "RequestRejected SageError UnknownName UsageError",
-    "common.heap": "Ranked WorkHeap",
     "common.heap": "Ranked WorkHeap",
     "common.hookspecs": "hookimpl",
     "common.host": "Host",
@@ -120,8 +119,8 @@ _OWNERS = {
     "common.paths": "Paths find_paths",
     "common.policies": "KeyedScheduler prefer_low",
     "common.records": "Attempt Caller Candidate Capacity Chunk Decision Dispatch EngineDown EngineInfo EngineUp "
-    "Event Finished First Idle Kind Lane ModelSpec Needs Node Place PoolSpec Progress Queued QueueLimits Rejected "
-    "Request Run ServiceClass Shed StepTime Token Verdict Withdrawn Work",
+    "Event Finished First Idle Kind Lane ModelSpec Needs Node Occupancy Place PoolSpec Progress Queued QueueLimits "
+    "Rejected Request Run ServiceClass Shed StepTime Token Verdict Withdrawn Work",
     "common.telemetry": "log",
     "kernel.dataflow.stream": "Value Workflow",
 }

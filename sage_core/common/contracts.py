@@ -21,6 +21,7 @@ from sage_core.common.records import (
     Lane,
     ModelSpec,
     Needs,
+    Occupancy,
     Place,
     Request,
     Token,
@@ -225,6 +226,15 @@ class Watched(Protocol):
 
     async def watch(self) -> None:
         """Return or raise when the engine is gone; its requests then go to another. Cancelled when it is closed."""
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """A `Watched` engine that others may use too, past this control plane."""
+
+    def occupancies(self) -> AsyncIterator[Occupancy]:
+        """Tell now and then what the engine holds; what is not ours takes room. Closed with the engine."""
+        ...
 
 
 # ---------------------------------------------------------------- the client a step sees

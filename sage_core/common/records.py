@@ -77,6 +77,15 @@ class EngineInfo(Record):
     price: float = 1.0
 
 
+class Occupancy(Record):
+    """What an engine says that it holds in all, whoever asked for it."""
+
+    #: Running or waiting inside it.
+    requests: int
+    #: Tokens of context in its memory; 0 where it does not say.
+    kv_tokens: int = 0
+
+
 class QueueLimits(Record):
     """How much of a pool's work may wait; 0 and None are without bound."""
 

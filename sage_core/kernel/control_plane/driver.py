@@ -13,7 +13,17 @@ import msgspec
 
 from sage_core.common.clock import SECOND, Clock, SystemClock
 from sage_core.common.errors import ModelError, NoEngine, RequestRejected, UsageError
-from sage_core.common.records import Chunk, EngineInfo, Lane, ModelSpec, PoolSpec, QueueLimits, Request, Token
+from sage_core.common.records import (
+    Chunk,
+    EngineInfo,
+    Lane,
+    ModelSpec,
+    Occupancy,
+    PoolSpec,
+    QueueLimits,
+    Request,
+    Token,
+)
 from sage_core.common.registry import Registry
 from sage_core.common.telemetry import log
 from sage_core.kernel.control_plane import events
@@ -276,9 +286,11 @@ class Driver:
 
     # ------------------------------------------------------------ engines
 
-    def _engine_changed(self, engine: str, what: EngineInfo | Exception) -> None:
+    def _engine_changed(self, engine: str, what: EngineInfo | Occupancy | Exception) -> None:
         if isinstance(what, EngineInfo):
             self._feed(events.EngineOpened(engine=engine, info=what))
+        elif isinstance(what, Occupancy):
+            self._feed(events.Scraped(engine=engine, occupancy=what))
         else:
             self._dispatches.errors[engine] = what
             self._feed(events.EngineLost(engine=engine, reason=str(what)))

@@ -6,21 +6,22 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from sage_core.common.contracts import Backend, Engine
+from sage_core.common.contracts import Backend, Engine, Shared
 from sage_core.common.errors import ModelError, PluginError, SageError
 from sage_core.common.host import Host
-from sage_core.common.records import EngineInfo, Lane, ModelSpec
+from sage_core.common.records import EngineInfo, Lane, ModelSpec, Occupancy
 from sage_core.common.registry import Registry
 from sage_core.common.telemetry import log
 from sage_core.kernel.control_plane.pool_specs import members_of
 from sage_core.kernel.dataflow.expressions import fill
 
-#: Told of an engine: its info when it opened, the error when it did not.
-Report = Callable[[str, EngineInfo | Exception], None]
+#: Told of an engine: its info when it opened, what it says that it holds, the error when it is gone.
+Report = Callable[[str, EngineInfo | Occupancy | Exception], None]
 Held = Callable[[Sequence[ModelSpec]], None]
 
 
@@ -153,7 +154,7 @@ class EnginePools:
                 self._opening.pop(engine, None)
                 if not stop.is_set():
                     self._opened(engine, spec, identity, running)
-                    await _until(stop, running, spec)
+                    await _until(stop, running, spec, partial(self._report, engine))
         except asyncio.CancelledError:
             # The opening was ended by `stop`; any other cancellation is that of the whole control plane.
             if not stop.is_set():
@@ -185,7 +186,7 @@ class EnginePools:
         self._report(engine, info)
 
 
-async def _until(stop: asyncio.Event, running: Engine, spec: ModelSpec) -> None:
+async def _until(stop: asyncio.Event, running: Engine, spec: ModelSpec, told: Callable[[Occupancy], None]) -> None:
     """Wait for `stop`. Raises what an engine that watches itself says before, when it is gone."""
     watch: Callable[[], Coroutine[Any, Any, None]] | None = getattr(running, "watch", None)
     if watch is None:
@@ -194,11 +195,19 @@ async def _until(stop: asyncio.Event, running: Engine, spec: ModelSpec) -> None:
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(watch())
         stopping = tasks.create_task(stop.wait())
+        telling = tasks.create_task(_tell(running, told)) if isinstance(running, Shared) else None
         await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
         watching.cancel()
         stopping.cancel()
+        if telling is not None:
+            telling.cancel()
     if not stop.is_set():
         raise ModelError(spec.name, "its engine is gone", "the next request opens another one")
+
+
+async def _tell(running: Shared, told: Callable[[Occupancy], None]) -> None:
+    async for occupancy in running.occupancies():
+        told(occupancy)
 
 
 def _explained(spec: ModelSpec, did: str, error: Exception) -> Exception:

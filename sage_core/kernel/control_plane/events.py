@@ -7,7 +7,18 @@ from typing import Literal
 
 import msgspec
 
-from sage_core.common.records import Caller, EngineInfo, Kind, Lane, ModelSpec, Place, PoolSpec, Record, Request
+from sage_core.common.records import (
+    Caller,
+    EngineInfo,
+    Kind,
+    Lane,
+    ModelSpec,
+    Occupancy,
+    Place,
+    PoolSpec,
+    Record,
+    Request,
+)
 
 #: ``rejected``: not taken in; ``shed``: taken in and given up later, both under load; ``unavailable``: no engine.
 Outcome = Literal["done", "failed", "cancelled", "rejected", "shed", "unavailable"]
@@ -153,6 +164,13 @@ class Paced(Record, tag="paced"):
     itl: float
 
 
+class Scraped(Record, tag="scraped"):
+    """What a shared engine said that it holds."""
+
+    engine: str
+    occupancy: Occupancy
+
+
 class PoolSet(Record, tag="pool_set"):
     """A pool is there, or its settings have changed."""
 
@@ -192,6 +210,7 @@ Input = (
     | EngineOpened
     | EngineLost
     | Paced
+    | Scraped
     | PoolSet
     | PoolGone
     | PolicySet

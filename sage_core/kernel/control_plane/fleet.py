@@ -254,6 +254,7 @@ class Ledger:
     def take(self, seats: Seats, cost: float) -> None:
         """Move one credit to a dispatch."""
         seats.running += 1
+        seats.peak = max(seats.peak, seats.running)
         seats.load += cost
         self.refresh(seats)
 
@@ -276,8 +277,8 @@ class Ledger:
 
     def meets(self, seats: Seats, work: Work) -> Observed:
         """What a work meets that is about to be reserved for."""
-        ahead = seats.prefill + work.tokens_in - self.cached(work, seats.place)
-        return Observed(ahead, seats.context, seats.running)
+        place = seats.place
+        return Observed(place.prefill + work.tokens_in - self.cached(work, place), place.context, place.running)
 
     def first(self, seats: Seats, work: Work, met: Observed | None, seconds: float) -> None:
         """Take a prompt off, whose first output token has come after so long; 0 where nobody saw it."""
@@ -311,7 +312,8 @@ class Ledger:
             seats.itl = itl
             if seats.running:
                 read = prompts_per_step(seats.read, itl, now - seats.paced_at) if seats.paced_at else 0.0
-                self._steps[engine].learn(itl, steps=1, tokens=read, context=seats.context, batch=seats.running)
+                place = seats.place
+                self._steps[engine].learn(itl, steps=1, tokens=read, context=place.context, batch=place.running)
             seats.read, seats.paced_at = 0, now
             seats.changed()
 
@@ -364,8 +366,9 @@ class Ledger:
         steps, read = max(0, tokens - 1), 0
         if not first:
             steps, read = steps + model.chunks(met.tokens), met.tokens
-        context = seats.context + work.tokens_in + work.tokens_out
-        model.learn(seconds - first, steps=steps, tokens=read, context=context, batch=seats.running + 1)
+        place = seats.place
+        context = place.context + work.tokens_in + work.tokens_out
+        model.learn(seconds - first, steps=steps, tokens=read, context=context, batch=place.running + 1)
 
     def _step_time(self, engine: str) -> StepTime:
         return self._steps.get(engine) or _UNKNOWN

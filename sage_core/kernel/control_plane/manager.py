@@ -60,6 +60,7 @@ class ControlPlaneManager(Lifecycle):
             events.EngineOpened: self._engine_opened,
             events.EngineLost: self._engine_lost,
             events.Paced: self._paced,
+            events.Scraped: self._scraped,
             events.PoolSet: self._pool_set,
             events.PoolGone: self._pool_gone,
             events.PolicySet: self._policy_set,
@@ -257,6 +258,13 @@ class ControlPlaneManager(Lifecycle):
         if pool is not None:
             self._ledger.pace(event.engine, event.itl, now)
             pool.backlog.observe(Progress(engine=event.engine, itl=event.itl), now)
+            self._pools.touch(pool)
+
+    def _scraped(self, event: events.Scraped, now: int) -> None:
+        pool = self._pools.by_engine.get(event.engine)
+        seats = self._ledger.seats(event.engine, pool.lane) if pool is not None else None
+        if pool is not None and seats is not None and seats.share(event.occupancy):
+            self._ledger.refresh(seats)
             self._pools.touch(pool)
 
     def _pool_set(self, event: events.PoolSet, now: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from sage_core.common.clock import SECOND
-from sage_core.common.records import EngineInfo, Lane, Place, Work
+from sage_core.common.records import EngineInfo, Lane, Occupancy, Place, Work
 from sage_core.kernel.control_plane.embedding_executor import OpenBatch
 from sage_core.kernel.control_plane.request_classifier import tokenizing
 
@@ -21,6 +21,7 @@ class Seats:
     """Credits of one engine in one lane."""
 
     __slots__ = (
+        "_beyond",
         "_place",
         "batch",
         "capacity",
@@ -32,7 +33,10 @@ class Seats:
         "lane",
         "limit",
         "load",
+        "others",
+        "others_context",
         "paced_at",
+        "peak",
         "prefill",
         "price",
         "probing",
@@ -61,6 +65,10 @@ class Seats:
         #: Nothing is sent to it: it drains, or is left alone for a while; `probing`: one dispatch, to see.
         self.closed = False
         self.probing = False
+        #: Requests that others have in it, and tokens of context that these hold.
+        self.others = self.others_context = 0
+        #: The most dispatches at once since it said last what it holds, and by how much it said more than that.
+        self.peak = self._beyond = 0
         self._place: Place | None = None
         #: Dispatches in the engine, an open batch included.
         self.running = 0
@@ -75,7 +83,8 @@ class Seats:
     @property
     def free(self) -> bool:
         """Whether a dispatch may take a seat."""
-        return not self.closed and self.running < (1 if self.probing else self.limit)
+        # One place is ours whatever others do: the engine lets it wait in its own queue, and nobody starves.
+        return not self.closed and self.running < (1 if self.probing else max(1, self.limit - self.others))
 
     @property
     def place(self) -> Place:
@@ -83,10 +92,10 @@ class Seats:
         if self._place is None:
             self._place = Place(
                 engine=self.engine,
-                running=self.running,
+                running=self.running + self.others,
                 load=self.load,
                 prefill=self.prefill,
-                context=self.context,
+                context=self.context + self.others_context,
                 itl=self.itl if self.running else 0.0,
                 tpot=min(self.slos) / SECOND if self.slos else 0.0,
                 price=self.price,
@@ -100,7 +109,22 @@ class Seats:
         limits = self.capacity
         bound = limits.prefill_tokens and self.prefill
         self.prompt_room = (limits.prefill_tokens - self.prefill if bound else sys.maxsize) if self.free else -1
-        self.context_room = limits.kv_tokens - self.context if limits.kv_tokens and self.context else sys.maxsize
+        left = limits.kv_tokens - self.others_context - self.context
+        self.context_room = left if limits.kv_tokens and self.context else sys.maxsize
+
+    def share(self, held: Occupancy) -> bool:
+        """Take in what the engine says that it holds; true when the room for ours has changed.
+
+        Others' is what goes beyond the most that was ours since the last time, twice in a row: an engine that nobody
+        else uses is behind by one step at most, and never gives anything away.
+        """
+        before = self.others, self.others_context
+        beyond = max(0, held.requests - self.peak)
+        self.others, self._beyond, self.peak = min(beyond, self._beyond), beyond, self.running
+        # Ours is reserved for what has not been written yet, too: what exceeds that is others' for certain.
+        shared = held.kv_tokens * self.others // max(1, held.requests)
+        self.others_context = max(shared, held.kv_tokens - self.context) if self.others else 0
+        return before != (self.others, self.others_context)
 
     def fits(self, work: Work) -> bool:
         """Whether the engine has a seat and the tokens for it."""

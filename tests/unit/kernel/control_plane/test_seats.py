@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sage_core.common.records import Capacity, EngineInfo, Work
+from sage_core.common.records import Capacity, EngineInfo, Occupancy, Work
 from sage_core.kernel.control_plane.seats import REMEMBERED_BLOCKS, Member, Prefixes, Rate
 
 
@@ -33,6 +33,42 @@ def test_an_empty_engine_takes_any_prompt_and_a_busy_one_what_fits() -> None:
     assert seats.fits(work(40, 460))
     assert not seats.fits(work(41))
     assert not seats.fits(work(40, 461))
+
+
+def test_what_goes_twice_beyond_the_most_that_was_ours_is_others() -> None:
+    seats = member(sequences=8, kv_tokens=1_000).main
+    seats.running, seats.context, seats.peak = 2, 100, 4
+    # Four were ours a while ago, and the engine may not have noticed that two of them have left.
+    assert not seats.share(Occupancy(requests=4, kv_tokens=900))
+    # A single look may have met what was just leaving.
+    assert not seats.share(Occupancy(requests=5, kv_tokens=500))
+    assert seats.others == 0
+    assert seats.share(Occupancy(requests=6, kv_tokens=600))
+    # Three went beyond, and then four: three were there both times. Of 600 tokens ours is what is reserved, 100.
+    assert (seats.others, seats.others_context) == (3, 500)
+    seats.changed()
+    assert (seats.place.running, seats.place.context) == (5, 600)
+    assert not seats.fits(work(200, 201))
+    assert seats.fits(work(200, 200))
+    assert seats.share(Occupancy(requests=2))
+    assert (seats.others, seats.others_context) == (0, 0)
+
+
+def test_others_hold_their_share_where_ours_is_reserved_for_more_than_there_is_yet() -> None:
+    seats = member(sequences=8, kv_tokens=1_000).main
+    seats.running, seats.context, seats.peak = 1, 900, 1
+    for _ in range(2):
+        seats.share(Occupancy(requests=4, kv_tokens=400))
+    assert (seats.others, seats.others_context) == (3, 300)
+
+
+def test_one_place_is_ours_however_many_others_there_are() -> None:
+    seats = member(sequences=4).main
+    for _ in range(2):
+        seats.share(Occupancy(requests=50))
+    assert seats.free
+    seats.running = 1
+    assert not seats.free
 
 
 def test_a_place_is_made_once_for_each_change() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import logging
 import signal
@@ -35,6 +36,9 @@ from sage_gateway.settings import read_settings
 TAKE_OVER = 15.0
 #: Seconds beyond the grace after which the server is not waited for.
 MARGIN = 2.0
+#: Objects that may come up before a garbage collection looks for cycles among them; Python's own 700 are reached every
+#: few dozen requests, and each collection of all then holds every stream up for 40 ms.
+YOUNG = 5_000
 
 Say = Callable[[str], object]
 
@@ -98,6 +102,7 @@ async def _serve(gateway: Gateway, address: str, port: int, recorder: Recorder |
             say(f"  {name}  ({gateway.models[name].backend})")
         if not gateway.models:
             say("  no model yet: add [models.NAME] to sage.toml, or: sage models add")
+        _settle_memory()
         server = asyncio.create_task(listen(create_app(gateway), sock, stop, gateway.settings), name="http")
         stopped = asyncio.create_task(stop.wait(), name="first signal")
         hurried = asyncio.create_task(hurry.wait(), name="second signal")
@@ -117,6 +122,13 @@ async def _serve(gateway: Gateway, address: str, port: int, recorder: Recorder |
         if isinstance(result, Exception):
             raise result
     say("sage serve: ended")
+
+
+def _settle_memory() -> None:
+    """Let no garbage collection look again at what is there from the start, and collect less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG, *gc.get_threshold()[1:])
 
 
 def reload(gateway: Gateway, say: Say) -> None:

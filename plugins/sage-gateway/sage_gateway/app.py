@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Literal
+from typing import Literal, NoReturn
 
 import msgspec
 from starlette.routing import Route as PatternRoute
@@ -59,7 +59,12 @@ class App:
             return
         exchange = Exchange(self.gateway, scope, receive, send, scope.get("path_params", {}))
         try:
-            await _route(methods, scope)(exchange)
+            route = methods.get(scope["method"]) or _refused(methods, scope)
+            if route.access != "anyone":
+                exchange.account = self.gateway.accounts.known(exchange.token)
+                if route.access == "admin" and not exchange.account.admin:
+                    raise ApiError(403, "this needs an admin key", code="admin_only")
+            await route.handler(exchange)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not exchange.gone or task is None:
@@ -84,20 +89,8 @@ class _Endpoint:
         await self._app.serve(self._methods, scope, receive, send)
 
 
-def _route(methods: Mapping[str, Route], scope: Message) -> Handler:
-    route = methods.get(scope["method"])
-    if route is None:
-        if not methods:
-            raise ApiError(404, f"no route is {scope['path']!r}", code="unknown_url")
-        allowed = ", ".join(sorted(methods))
-        raise ApiError(405, f"{scope['path']} takes {allowed}", code="method_not_allowed")
-    if route.access == "anyone":
-        return route.handler
-
-    async def guarded(exchange: Exchange) -> None:
-        exchange.account = exchange.gateway.accounts.known(exchange.token)
-        if route.access == "admin" and not exchange.account.admin:
-            raise ApiError(403, "this needs an admin key", code="admin_only")
-        await route.handler(exchange)
-
-    return guarded
+def _refused(methods: Mapping[str, Route], scope: Message) -> NoReturn:
+    if not methods:
+        raise ApiError(404, f"no route is {scope['path']!r}", code="unknown_url")
+    allowed = ", ".join(sorted(methods))
+    raise ApiError(405, f"{scope['path']} takes {allowed}", code="method_not_allowed")

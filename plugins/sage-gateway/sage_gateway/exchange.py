@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from sage_core import SECOND
-from sage_core.serving import Trail, log, seconds
+from sage_core.serving import Trail, log
 from sage_gateway.accounts import Account
 from sage_gateway.errors import ApiError, explained
 from sage_gateway.gateway import Gateway
@@ -25,6 +25,10 @@ JSON = b"application/json"
 SSE = b"text/event-stream; charset=utf-8"
 
 
+#: Seconds after which a request that is still being answered is worth watching its client: most are over by then.
+LOOK_AFTER = 0.05
+
+
 class Gone(Exception):
     """The client has closed its connection."""
 
@@ -32,14 +36,15 @@ class Gone(Exception):
 class Exchange:
     """A request being answered; a route's handler gets one and awaits what it needs.
 
-    After the body is read, a client that goes away cancels the handler's task: whatever it awaits is cleaned up by the
-    ordinary rules of asyncio, and so is its request in the control plane.
+    After the body is read, a client that goes away cancels the handler's task, `LOOK_AFTER` later at most: whatever it
+    awaits is cleaned up by the ordinary rules of asyncio, and so is its request in the control plane.
     """
 
     __slots__ = (
         "_receive",
         "_send",
         "_task",
+        "_timer",
         "_watch",
         "account",
         "began",
@@ -77,6 +82,7 @@ class Exchange:
         self.streaming = False
         self.gone = False
         self._task = asyncio.current_task()
+        self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------ the request
@@ -105,9 +111,8 @@ class Exchange:
         limit = self.gateway.max_body
         parts: list[bytes] = []
         total = 0
-        declared = self.header(b"content-length")
         try:
-            async with asyncio.timeout(seconds(self.gateway.settings.body_timeout)):
+            async with asyncio.timeout(self.gateway.body_timeout):
                 while True:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
@@ -117,7 +122,7 @@ class Exchange:
                     total += len(part)
                     if total <= limit:
                         parts.append(part)
-                    elif total > 2 * limit or int(declared or 0) > 2 * limit:
+                    elif total > 2 * limit or int(self.header(b"content-length") or 0) > 2 * limit:
                         # Up to here it is read and dropped: a client that still sends would not see the answer.
                         raise self._too_large()
                     if not message.get("more_body", False):
@@ -126,12 +131,15 @@ class Exchange:
             raise ApiError(408, "the request's body did not arrive in time", code="body_timeout") from None
         if total > limit:
             raise self._too_large()
-        self._watch = asyncio.get_running_loop().create_task(self._watched())
+        self._timer = asyncio.get_running_loop().call_later(LOOK_AFTER, self._look)
         return b"".join(parts)
 
     def _too_large(self) -> ApiError:
         message = f"the request's body is larger than {self.gateway.max_body} bytes, the limit of [gateway] max_body"
         return ApiError(413, message, code="body_too_large")
+
+    def _look(self) -> None:
+        self._watch = asyncio.get_running_loop().create_task(self._watched())
 
     async def _watched(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -214,6 +222,8 @@ class Exchange:
 
     def close(self) -> None:
         """Stop watching the client."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self._watch is not None:
             self._watch.cancel()
 

@@ -21,6 +21,7 @@ from sage_core.serving import (
     pool_of,
     resolve_models,
     scheduler_named,
+    seconds,
     size,
     suggest,
 )
@@ -65,6 +66,8 @@ class Gateway:
             KeyFile(keys_path(paths)), spending=spending_path(paths), prices=settings.prices, used=self.metrics.used
         )
         self.max_body = size(settings.max_body)
+        #: Seconds.
+        self.body_timeout = seconds(settings.body_timeout)
         self.classes = ClassDefaults(config)
         self.models: Mapping[str, ModelSpec] = resolve_models({}, config.models, paths)
         #: The pool of each model.
@@ -72,7 +75,7 @@ class Gateway:
         #: Runs, deployments and queues of the project.
         self.desk = Desk(host, Project(folder=paths.project.parent, paths=paths, config=config))
         self.files = Cabinet(paths.project / "files")
-        self.batches = Batches(self.desk, self.files, paths)
+        self.batches = Batches(self.desk, self.files, paths, keep=settings.files.seconds)
         self._tending: list[asyncio.Task[None]] = []
         #: Lines of the decision log by request, the latest last.
         self.decisions: OrderedDict[str, list[Decided]] = OrderedDict()

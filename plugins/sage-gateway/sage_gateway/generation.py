@@ -29,9 +29,10 @@ async def answer(
 ) -> None:
     """Send the request and pass its answer on; the permit is settled or refunded, whatever happens."""
     gateway = exchange.gateway
-    used = Used(permit, sum(map(len, request_texts(request))) // BYTES_PER_TOKEN)
+    size = len(request.prompt) + sum(len(message["content"]) for message in request.messages)
+    used = Used(permit, size // BYTES_PER_TOKEN)
     try:
-        _fits(gateway, request)
+        _fits(gateway, request.model, size)
         async with aclosing(gateway.driver.forward(request, spec, trail=exchange.trail)) as stream:
             first = await anext(stream, None)
             if first is None:
@@ -91,17 +92,9 @@ def told(error: ModelError, engine: str) -> Exception:
     return ApiError(502, str(error), code="engine_failed")
 
 
-def request_texts(request: Request) -> list[str]:
-    """Everything that a request says."""
-    return [request.prompt, *(message["content"] for message in request.messages), *request.texts]
-
-
-def _fits(gateway: Gateway, request: Request) -> None:
-    info = gateway.info(request.model)
-    if info is None:
-        return
-    size = sum(map(len, request_texts(request)))
-    if size > info.capacity.context * BYTES_IN_TOKEN:
+def _fits(gateway: Gateway, model: str, size: int) -> None:
+    info = gateway.info(model)
+    if info is not None and size > info.capacity.context * BYTES_IN_TOKEN:
         context = info.capacity.context
         message = f"the prompt has {size} letters, more than the model's context of {context} tokens can hold"
         raise ApiError(400, message, code="context_length_exceeded", param="messages")

@@ -6,6 +6,7 @@ decision. Where vLLM has a metric, its name is used, so that dashboards made for
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -55,12 +56,18 @@ class Metrics:
         self._text = prometheus.generate_latest
         self._driver: Driver | None = None
         self._model, self._tenant = Capped(), Capped()
+        #: Histograms that are shown under a second name too.
+        self._named_twice: list[Any] = []
 
+        # Each is the function from labels to what is counted, which takes longer to find than to count.
         def counter(name: str, about: str, *labels: str) -> Any:
-            return prometheus.Counter(name, about, labels, registry=self._registry)
+            return functools.cache(prometheus.Counter(name, about, labels, registry=self._registry).labels)
 
         def histogram(name: str, about: str, *labels: str, buckets: Sequence[float] = _SECONDS) -> Any:
-            return prometheus.Histogram(name, about, labels, registry=self._registry, buckets=buckets)
+            made = prometheus.Histogram(name, about, labels, registry=self._registry, buckets=buckets)
+            if name in _GEN_AI:
+                self._named_twice.append(made)
+            return functools.cache(made.labels)
 
         self._ttft = histogram("vllm:time_to_first_token_seconds", "From arrival to the first token.", "model_name")
         self._itl = histogram(
@@ -109,32 +116,32 @@ class Metrics:
 
     def _line(self, line: Decided) -> None:
         model, service = self._model(line.model), line.service_class
-        self._decisions.labels(model, service, line.policy or "default", line.outcome).inc()
+        self._decisions(model, service, line.policy or "default", line.outcome).inc()
         if line.outcome in ("rejected", "shed", "unavailable"):
-            self._sheds.labels(model, service, line.outcome).inc()
+            self._sheds(model, service, line.outcome).inc()
         if line.attempts:
-            self._retries.labels(model).inc(line.attempts)
+            self._retries(model).inc(line.attempts)
         if not line.engine:
             return
         wait = line.wait / SECOND
-        self._queued.labels(model).observe(wait)
+        self._queued(model).observe(wait)
         if line.ttft:
-            self._ttft.labels(model).observe(wait + line.ttft)
+            self._ttft(model).observe(wait + line.ttft)
             if line.deadline is not None and line.kind == "generate" and (wait + line.ttft) * SECOND > line.deadline:
-                self._missed.labels(model, service).inc()
+                self._missed(model, service).inc()
         if line.outcome == "done":
-            self._success.labels(model).inc()
-            self._e2e.labels(model).observe(wait + line.actual)
+            self._success(model).inc()
+            self._e2e(model).observe(wait + line.actual)
             if line.predicted:
-                self._error.labels(model).observe(line.actual / line.predicted)
+                self._error(model).observe(line.actual / line.predicted)
 
     def used(self, tenant: str, model: str, tokens_in: int, tokens_out: int) -> None:
         """Count the tokens of an answer."""
         name, who = self._model(model), self._tenant(tenant)
-        self._prompt.labels(name).inc(tokens_in)
-        self._generation.labels(name).inc(tokens_out)
-        self._tokens.labels(who, "input").inc(tokens_in)
-        self._tokens.labels(who, "output").inc(tokens_out)
+        self._prompt(name).inc(tokens_in)
+        self._generation(name).inc(tokens_out)
+        self._tokens(who, "input").inc(tokens_in)
+        self._tokens(who, "output").inc(tokens_out)
 
     def record(self, instant: Instant) -> None:
         """Count what engines did; called with each instant before it is applied."""
@@ -145,18 +152,18 @@ class Metrics:
 
     def _event(self, kind: str, event: Any, now: int) -> None:
         if kind == "Broke":
-            self._broken.labels("fatal" if event.fatal else "again" if event.again else "request").inc()
+            self._broken("fatal" if event.fatal else "again" if event.again else "request").inc()
             return
         pool = next((pool for pool in self._pools() if event.engine in pool.engines), None)
         if pool is None:
             return
         model = self._model(pool.spec.model)
         if kind == "Paced":
-            self._itl.labels(model).observe(event.itl)
+            self._itl(model).observe(event.itl)
         elif kind == "EngineLost":
-            self._lost.labels(model).inc()
+            self._lost(model).inc()
         else:
-            self._cold.labels(model).observe(max(0, now - pool.engines[event.engine].since) / SECOND)
+            self._cold(model).observe(max(0, now - pool.engines[event.engine].since) / SECOND)
 
     # ------------------------------------------------------------ read when asked
 
@@ -211,7 +218,7 @@ class Metrics:
         for (name, labels), value in sums.items():
             by_name[name].add_metric(labels, value)
         yield from families
-        for histogram in (self._ttft, self._itl, self._e2e):
+        for histogram in self._named_twice:
             for family in histogram.collect():
                 yield _renamed(core, family)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -117,25 +116,24 @@ class OpenAIEngine:
 
     async def forward(self, request: Request) -> AsyncGenerator[Chunk]:
         path = request.path.removeprefix("/v1")
-        async with self._server.post(path, self._addressed(request)) as answer:
+        with await self._server.post(path, self._addressed(request)) as answer:
             if not answer.streams:
                 data = await answer.whole()
                 yield self._whole(answer.status, answer.content_type, data)
                 return
             tail, written, first, told = Tail(), 0, True, False
-            async with aclosing(answer.pieces()) as pieces:
-                async for data in pieces:
-                    if first and not begins(data):
-                        raise self._server.failed("its stream does not begin like one of events")
-                    tail.add(data)
-                    tokens = data.count(b"data:")
-                    written += tokens
-                    first = False
-                    if data.endswith(b"[DONE]\n\n"):
-                        told = True
-                        yield self._last(answer.status, answer.content_type, data, tail, written - 1)
-                    else:
-                        yield Chunk(data=data, status=answer.status, content_type=answer.content_type, tokens=tokens)
+            while data := await answer.piece():
+                if first and not begins(data):
+                    raise self._server.failed("its stream does not begin like one of events")
+                tail.add(data)
+                tokens = data.count(b"data:")
+                written += tokens
+                first = False
+                if data.endswith(b"[DONE]\n\n"):
+                    told = True
+                    yield self._last(answer.status, answer.content_type, data, tail, written - 1)
+                else:
+                    yield Chunk(data=data, status=answer.status, content_type=answer.content_type, tokens=tokens)
             if not tail.ended:
                 raise self._server.failed("its stream ended in the middle")
             if not told:
@@ -187,20 +185,19 @@ class OpenAIEngine:
         path = "/completions" if request.prompt else "/chat/completions"
         finish, counts, written = "", None, 0
         events = Events()
-        async with self._server.post(path, msgspec.json.encode(self._asked(request))) as answer:
+        with await self._server.post(path, msgspec.json.encode(self._asked(request))) as answer:
             if not answer.streams:
                 raise self._refusal(answer.status, await answer.whole())
-            async with aclosing(answer.pieces()) as pieces:
-                async for data in pieces:
-                    for event in events.feed(data):
-                        if event == DONE:
-                            continue
-                        piece = self._read(event)
-                        finish = piece.finish or finish
-                        counts = piece.usage or counts
-                        if text := piece.text:
-                            written += 1
-                            yield Token(text=text)
+            while data := await answer.piece():
+                for event in events.feed(data):
+                    if event == DONE:
+                        continue
+                    piece = self._read(event)
+                    finish = piece.finish or finish
+                    counts = piece.usage or counts
+                    if text := piece.text:
+                        written += 1
+                        yield Token(text=text)
         if not finish or events.half:
             raise self._server.failed("its stream ended in the middle")
         yield Token(

@@ -6,8 +6,6 @@ import asyncio
 import email.utils
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -35,15 +33,24 @@ _PAUSES = (429, 503)
 
 
 class Answer:
-    """The beginning of an answer, and the pieces that follow as they come."""
+    """The beginning of an answer, and the pieces that follow as they come; leaving it gives the connection back."""
 
-    __slots__ = ("_connection", "_server", "content_type", "status")
+    __slots__ = ("_begun", "_connection", "_server", "content_type", "status")
 
     def __init__(self, server: Server, connection: Connection) -> None:
         self._server = server
         self._connection = connection
+        self._begun = False
         self.status = connection.status
         self.content_type = connection.content_type
+
+    def __enter__(self) -> Answer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.rest(self._connection)
 
     @property
     def retry_after(self) -> str:
@@ -58,30 +65,29 @@ class Answer:
     async def whole(self, limit: int = LONGEST) -> bytes:
         """All of it, at once."""
         parts, length = [], 0
-        async with aclosing(self.pieces()) as pieces:
-            async for piece in pieces:
-                length += len(piece)
-                if length > limit:
-                    raise self._server.failed(f"its answer is longer than {limit >> 20} MiB")
-                parts.append(piece)
+        while piece := await self.piece():
+            length += len(piece)
+            if length > limit:
+                raise self._server.failed(f"its answer is longer than {limit >> 20} MiB")
+            parts.append(piece)
         return b"".join(parts)
 
-    async def pieces(self) -> AsyncGenerator[bytes]:
-        """Whatever has come, as soon as it is there."""
+    async def piece(self) -> bytes:
+        """Whatever has come, as soon as it is there; empty at the end."""
         server, connection = self._server, self._connection
-        first = True
         try:
-            while piece := await connection.piece():
-                server.heard = time.monotonic()
-                if first and not connection.complete:
-                    connection.wait(server.options.stall)
-                first = False
-                yield piece
+            piece = await connection.piece()
         except Silence as silence:
-            what = f"it sent nothing for {silence}" if first else f"its answer stalled for {silence}"
+            what = f"its answer stalled for {silence}" if self._begun else f"it sent nothing for {silence}"
             raise server.failed(what) from None
         except Lost as error:
             raise server.failed(f"its answer broke off: {error}") from None
+        server.heard = time.monotonic()
+        if not self._begun:
+            self._begun = True
+            if not connection.complete:
+                connection.wait(server.options.stall)
+        return piece
 
 
 class Server:
@@ -113,19 +119,19 @@ class Server:
         for connection in self._idle:
             connection.close()
 
-    @asynccontextmanager
-    async def post(self, path: str, body: bytes) -> AsyncIterator[Answer]:
+    async def post(self, path: str, body: bytes) -> Answer:
         """Send JSON; raises `AttemptFailed` where the answer is not about the request."""
         start = f"POST {self._path}{path} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        async with self._asked(start.encode(), body, self.options.timeout) as answer:
-            status = answer.status
-            if not (200 <= status < 300 or 400 <= status < 500) or status in _NOT_THE_CLIENTS:
+        answer = await self._asked(start.encode(), body, self.options.timeout)
+        status = answer.status
+        if not (200 <= status < 300 or 400 <= status < 500) or status in _NOT_THE_CLIENTS:
+            with answer:
                 raise await self._refused(answer)
-            yield answer
+        return answer
 
     async def ask(self, path: str, body: Any, kind: type[T]) -> T:
         """Send JSON and read JSON; raises `InvalidRequest` for what the server says against it."""
-        async with self.post(path, msgspec.json.encode(body)) as answer:
+        with await self.post(path, msgspec.json.encode(body)) as answer:
             data = await answer.whole()
             if answer.status >= 400:
                 raise InvalidRequest(self.model.name, f"the server refused the request: {self.said(data)}")
@@ -136,7 +142,7 @@ class Server:
 
     async def models(self) -> tuple[int, bytes]:
         """What the server says it serves: the status of its answer, and its body; raises `AttemptFailed`."""
-        async with self._asked(f"GET {self._path}/models HTTP/1.1\r\n".encode(), b"", CONNECT) as answer:
+        with await self._asked(f"GET {self._path}/models HTTP/1.1\r\n".encode(), b"", CONNECT) as answer:
             return answer.status, await answer.whole(4 * 1024 * 1024)
 
     async def watch(self) -> None:
@@ -163,16 +169,17 @@ class Server:
         """The error for an attempt that another engine may do better."""
         return AttemptFailed(self.model.name, f"the server at {self.url} failed: {problem}", pause)
 
-    @asynccontextmanager
-    async def _asked(self, start: bytes, body: bytes, patience: float) -> AsyncIterator[Answer]:
+    def rest(self, connection: Connection) -> None:
+        """Keep a connection whose answer is over, if it can be used again."""
+        if connection.rest():
+            self._idle.append(connection)
+
+    async def _asked(self, start: bytes, body: bytes, patience: float) -> Answer:
         connection = await self._answering(start + self._head + b"\r\n" + body, patience)
-        try:
-            if connection.packed:
-                raise self.failed(f"it packs its answer with {connection.packed}, which it was asked not to do")
-            yield Answer(self, connection)
-        finally:
-            if connection.rest():
-                self._idle.append(connection)
+        if connection.packed:
+            self.rest(connection)
+            raise self.failed(f"it packs its answer with {connection.packed}, which it was asked not to do")
+        return Answer(self, connection)
 
     async def _answering(self, request: bytes, patience: float) -> Connection:
         while True:
@@ -217,8 +224,7 @@ class Server:
 
     async def _refused(self, answer: Answer) -> AttemptFailed:
         try:
-            async with aclosing(answer.pieces()) as pieces:
-                said = self.said(await anext(pieces, b""))
+            said = self.said(await answer.piece())
         except AttemptFailed as error:
             said = error.args[1]
         if answer.status in (401, 403):

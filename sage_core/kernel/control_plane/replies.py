@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 
 from sage_core.common.records import Chunk, Token
@@ -14,41 +15,40 @@ UNREAD, UNREAD_BYTES = 256, 2**20
 class Reply:
     """One future, and for a stream the tokens before it; what comes after the end is dropped."""
 
-    __slots__ = ("_bytes", "_read", "_tokens", "done")
+    __slots__ = ("_loop", "_pieces", "_reader", "_writer", "done", "unread_bytes")
 
     def __init__(self) -> None:
-        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._tokens: asyncio.Queue[Any] = asyncio.Queue()
-        self._bytes = 0
-        self._read = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[Any] = self._loop.create_future()
+        self._pieces: deque[Any] = deque()
+        #: What the one who reads waits for, and what the one who writes.
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        #: What the pieces that lie unread hold of chunks.
+        self.unread_bytes = 0
 
     def push(self, piece: Token | Chunk) -> None:
         """Hand over the next piece of a stream."""
         if isinstance(piece, Chunk):
-            self._bytes += len(piece.data)
-        self._tokens.put_nowait(piece)
+            self.unread_bytes += len(piece.data)
+        self._put(piece)
 
     @property
     def unread(self) -> int:
         """Pieces that lie unread."""
-        return self._tokens.qsize()
-
-    @property
-    def unread_bytes(self) -> int:
-        """What they hold of chunks."""
-        return self._bytes
+        return len(self._pieces)
 
     async def room(self) -> None:
         """Wait until a slow reader has caught up."""
-        while self._tokens.qsize() > UNREAD or self._bytes > UNREAD_BYTES:
-            self._read.clear()
-            await self._read.wait()
+        while len(self._pieces) > UNREAD or self.unread_bytes > UNREAD_BYTES:
+            self._writer = self._loop.create_future()
+            await self._writer
 
     def give(self, answer: Any) -> None:
         """End the request well; a stream's answer is nothing more than its end."""
         if not self.done.done():
             self.done.set_result(answer)
-        self._tokens.put_nowait(None)
+        self._put(None)
 
     def fail(self, error: Exception) -> None:
         """End the request with an error."""
@@ -56,14 +56,26 @@ class Reply:
             self.done.set_exception(error)
             # A caller that was cancelled does not look at the error any more.
             self.done.exception()
-        self._tokens.put_nowait(None)
+        self._put(None)
 
     async def token(self) -> Any:
         """Wait for the next piece; None at the end. Raises the error that ended the stream."""
-        piece = await self._tokens.get()
-        self._read.set()
+        while not self._pieces:
+            self._reader = self._loop.create_future()
+            await self._reader
+        piece = self._pieces.popleft()
+        _wake(self._writer)
         if piece is None:
             await self.done
         elif isinstance(piece, Chunk):
-            self._bytes -= len(piece.data)
+            self.unread_bytes -= len(piece.data)
         return piece
+
+    def _put(self, piece: Any) -> None:
+        self._pieces.append(piece)
+        _wake(self._reader)
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)

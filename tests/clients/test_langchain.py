@@ -7,6 +7,7 @@ from typing import Any
 
 import openai
 import pytest
+from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
@@ -48,6 +49,15 @@ def test_a_stream_without_blocking(url: str) -> None:
 def test_a_tool_is_asked_for(url: str) -> None:
     answer = chat(url).bind_tools([weather]).invoke("Bern")
     assert [(call["name"], call["args"]) for call in answer.tool_calls] == [("weather", {"text": "Bern"})]
+
+
+def test_the_newer_protocol_with_a_tool_and_its_result(url: str) -> None:
+    model = chat(url, use_responses_api=True)
+    assert "".join(chunk.text for chunk in model.stream("one two")) == "one two"
+    answer = model.bind_tools([weather]).invoke("Bern")
+    assert [(call["name"], call["args"]) for call in answer.tool_calls] == [("weather", {"text": "Bern"})]
+    result = ToolMessage("rain", tool_call_id=answer.tool_calls[0]["id"])
+    assert "rain" in model.invoke([HumanMessage("Bern"), answer, result]).text
 
 
 def test_a_batch_of_prompts(url: str) -> None:

@@ -12,14 +12,13 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
+from openai.types.responses import FunctionToolParam, ResponseFunctionToolCall
 
 from tests.clients.conftest import Upstream
 
 FOX: list[ChatCompletionMessageParam] = [{"role": "user", "content": "the quick brown fox jumps"}]
-TOOL: ChatCompletionToolParam = {
-    "type": "function",
-    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
-}
+CITY: dict[str, object] = {"type": "object", "properties": {"city": {"type": "string"}}}
+TOOL: ChatCompletionToolParam = {"type": "function", "function": {"name": "weather", "parameters": CITY}}
 
 
 @pytest.fixture
@@ -202,3 +201,23 @@ def test_a_response_in_a_stream(client: OpenAI) -> None:
     assert kinds[0] == "response.created"
     assert kinds[-1] == "response.completed"
     assert "response.output_text.delta" in kinds
+
+
+def test_a_function_over_responses(client: OpenAI) -> None:
+    function: FunctionToolParam = {"type": "function", "name": "weather", "parameters": CITY, "strict": False}
+    asked: list[Any] = [{"role": "user", "content": "the quick brown fox"}]
+    with client.responses.stream(model="chat", input=asked, tools=[function]) as stream:
+        kinds = {event.type for event in stream}
+        (call,) = stream.get_final_response().output
+    assert "response.function_call_arguments.delta" in kinds
+    assert isinstance(call, ResponseFunctionToolCall)
+    assert (call.name, json.loads(call.arguments)) == ("weather", {"text": "the quick brown fox"})
+    asked += [call, {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}]
+    answer = client.responses.create(model="chat", input=asked)
+    assert "rain" in answer.output_text
+
+
+def test_a_conversation_is_not_kept_and_the_answer_says_so(client: OpenAI) -> None:
+    first = client.responses.create(model="chat", input="the quick brown fox")
+    with pytest.raises(openai.BadRequestError, match="send the earlier items"):
+        client.responses.create(model="chat", input="and then?", previous_response_id=first.id)

@@ -17,7 +17,7 @@ from sage_gateway.batching import NewBatch
 from sage_gateway.embeddings import Embedding
 from sage_gateway.exchange import Exchange
 from sage_gateway.rerank import Rerank
-from sage_gateway.responses import Wanted
+from sage_gateway.response_input import Wanted
 from sage_gateway.tokenize import Tokenize
 from sage_gateway.workflows import PREFIX
 

@@ -8,10 +8,18 @@ from typing import Any
 
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
-from openai.types.responses import Response
+from openai.types.responses import Response, ResponseFunctionToolCall
 from sage_gateway.testing import Running
 
 MODELS = {"echo": {"backend": "fake"}, "plain": {"backend": "plain"}}
+
+SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+TOOLS: Any = [{"type": "function", "name": "look", "description": "Look it up.", "parameters": SCHEMA}]
+
+
+@pytest.fixture
+def tooled(serve: Callable[..., Running]) -> Running:
+    return serve(MODELS)
 
 
 @pytest.fixture
@@ -79,6 +87,13 @@ def test_a_schema_reaches_the_engine(client: OpenAI) -> None:
         ({"store": True}, "store"),
         ({"background": True}, "background"),
         ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"tools": [{"type": "function", "name": ""}]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": "sometimes"}, "tool_choice"),
+        ({"tool_choice": {"type": "web_search_preview"}}, "tool_choice"),
+        ({"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]}, "input"),
+        ({"input": [{"type": "function_call", "call_id": "c", "arguments": "{}"}]}, "input"),
+        ({"input": [{"type": "function_call_output", "output": "x"}]}, "input"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input"),
         ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://x/y"}]}]}, "input"),
         ({"input": [{"role": "boss", "content": "x"}]}, "input"),
@@ -97,3 +112,73 @@ def test_what_is_not_served_is_refused_by_name(client: OpenAI, fields: dict[str,
 def test_an_unknown_model_is_named(client: OpenAI) -> None:
     with pytest.raises(NotFoundError, match="Did you mean 'echo'"):
         client.responses.create(model="ecko", input="x")
+
+
+def test_a_conversation_that_is_not_kept_says_what_to_send_instead(client: OpenAI) -> None:
+    with pytest.raises(BadRequestError, match="send the earlier items, the output of earlier responses among them"):
+        client.responses.create(model="echo", input="x", previous_response_id="resp_1")
+
+
+def test_a_function_is_called_and_what_it_gave_goes_back(tooled: Running) -> None:
+    with OpenAI(base_url=f"{tooled.url}/v1", api_key="any", max_retries=0, timeout=20) as client:
+        items: list[Any] = [{"role": "user", "content": "one two"}]
+        first = client.responses.create(
+            model="echo", input=items, tools=TOOLS, tool_choice={"type": "function", "name": "look"}
+        )
+        (call,) = first.output
+        assert isinstance(call, ResponseFunctionToolCall)
+        assert (first.status, call.name, json.loads(call.arguments)) == ("completed", "look", {"text": "one two"})
+        assert [tool.name for tool in first.tools if tool.type == "function"] == ["look"]
+        # As the client's own documentation does it: the output, unchanged, and the result behind it.
+        items += [*first.output, {"type": "function_call_output", "call_id": call.call_id, "output": "found it"}]
+        second = client.responses.create(model="echo", input=items, tools=TOOLS, tool_choice="none")
+        assert second.usage is not None
+    bodies = [json.loads(body) for body in tooled.engine("echo").bodies]
+    assert bodies[0]["tools"] == [
+        {"type": "function", "function": {"name": "look", "description": "Look it up.", "parameters": SCHEMA}}
+    ]
+    assert bodies[0]["tool_choice"] == {"type": "function", "function": {"name": "look"}}
+    function = {"name": "look", "arguments": call.arguments}
+    assert bodies[1]["messages"] == [
+        {"role": "user", "content": "one two"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": call.call_id, "type": "function", "function": function}],
+        },
+        {"role": "tool", "tool_call_id": call.call_id, "content": "found it"},
+    ]
+    assert tooled.settled()
+
+
+def test_a_call_comes_in_events(tooled: Running) -> None:
+    with (
+        OpenAI(base_url=f"{tooled.url}/v1", api_key="any", max_retries=0, timeout=20) as client,
+        client.responses.stream(model="echo", input="one two", tools=TOOLS, parallel_tool_calls=False) as stream,
+    ):
+        events = list(stream)
+        whole = stream.get_final_response()
+    kinds = [event.type for event in events]
+    assert kinds[2] == "response.output_item.added"
+    assert kinds[-3:] == ["response.function_call_arguments.done", "response.output_item.done", "response.completed"]
+    assert set(kinds[3:-3]) == {"response.function_call_arguments.delta"}
+    assert len(kinds[3:-3]) > 1
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    (call,) = whole.output
+    assert isinstance(call, ResponseFunctionToolCall)
+    assert json.loads(call.arguments) == {"text": "one two"}
+    assert not whole.parallel_tool_calls
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": TOOLS}, "tools"),
+        ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input"),
+    ],
+)
+def test_an_engine_that_only_writes_refuses_functions(client: OpenAI, fields: dict[str, Any], param: str) -> None:
+    asked: dict[str, Any] = {"model": "plain", "input": "x", **fields}
+    with pytest.raises(BadRequestError, match=f"cannot serve '{param}'"):
+        client.responses.create(**asked)
+    assert client.responses.create(model="plain", input="x", tools=TOOLS, tool_choice="none").output_text == "x"

@@ -7,6 +7,7 @@ and written once: what is written are the rows of finished jobs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,12 @@ from pathlib import Path
 import msgspec
 
 from sage_core import Artifact, ArtifactDir, Batch, operator
-from sage_gateway.batch_records import AWAY, CANCELLED, EXPIRED, Counts, read_record
+from sage_gateway.batch_records import CANCELLED, EXPIRED, Counts, Progress, read_record
 from sage_gateway.beacon import seen
 from sage_gateway.posting import Posted, post
 
-#: Seconds between two looks at whether a batch was cancelled, and for which a gateway that is away is waited for.
-LOOK, PATIENCE = 1.0, 600.0
+#: Seconds between two looks at whether a batch was cancelled.
+LOOK = 1.0
 #: Seconds before a line is sent again: the first time, and at most.
 SOON, LATER = 0.2, 20.0
 #: Answers after which a line is sent again: refused under load, or no engine; and how often where an engine failed.
@@ -78,6 +79,7 @@ def lines(*, path: str) -> Iterator[Line]:
 async def ask(number: int, custom_id: str, body: str, *, endpoint: str, record: str, beacon: str) -> Answered:
     """Send a line to the gateway, at class batch, until it is answered, or the batch is cancelled or expires."""
     sent = await _Sender(endpoint, Path(record), Path(beacon)).send(body.encode())
+    Progress(Path(record)).add(number, good=_good(sent.status))
     return Answered(
         number=number,
         custom_id=custom_id,
@@ -97,18 +99,14 @@ class _Sender:
         self._beacon = beacon
 
     async def send(self, body: bytes) -> Posted:
-        wait, tries, away_since = SOON, 0, None
+        wait, tries = SOON, 0
         while not (code := self._stopped()):
-            try:
+            # A gateway that is away is waited for: the window of the batch ends the wait.
+            with contextlib.suppress(OSError):
                 answer = await self._once(body)
-            except OSError as error:
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > PATIENCE:
-                    return Posted(code=AWAY, body=str(error).encode())
-            else:
                 if answer.code:
                     return answer
-                away_since, tries = None, tries + 1
+                tries += 1
                 broken = answer.status in _BROKEN and tries < _TRIES
                 # A budget that is spent does not come back.
                 busy = answer.status in _AGAIN and b"insufficient_quota" not in answer.body
@@ -157,8 +155,8 @@ class Write:
 
     def finish(self, out: ArtifactDir) -> BatchFiles:
         rows = sorted(self._rows, key=lambda row: row.number)
-        good = [row for row in rows if 200 <= row.status < 300]
-        bad = [row for row in rows if not 200 <= row.status < 300]
+        good = [row for row in rows if _good(row.status)]
+        bad = [row for row in rows if not _good(row.status)]
         for name, chosen in (("output.jsonl", good), ("error.jsonl", bad)):
             with open(out.path / name, "wb") as file:
                 file.writelines(_line(row) for row in chosen)
@@ -175,8 +173,11 @@ class Write:
 _MESSAGES = {
     CANCELLED: "the batch was cancelled before this line was answered",
     EXPIRED: "the batch's completion window ended before this line was answered",
-    AWAY: "no gateway could be reached",
 }
+
+
+def _good(status: int) -> bool:
+    return 200 <= status < 300
 
 
 def _line(row: Answered) -> bytes:

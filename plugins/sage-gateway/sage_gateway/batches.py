@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 
 from sage_gateway.app import Route
 from sage_gateway.batch_records import BatchRecord
-from sage_gateway.batching import ENDPOINTS, NewBatch
+from sage_gateway.batching import ENDPOINTS, NewBatch, no_file
 from sage_gateway.bodies import fields_of, read
 from sage_gateway.errors import ApiError
 from sage_gateway.exchange import Exchange
@@ -31,7 +31,7 @@ async def created(exchange: Exchange) -> None:
             raise ApiError(400, f"metadata holds texts of up to {_LONGEST} letters", param="metadata")
     record = await asyncio.to_thread(gateway.files.find, asked.input_file_id)
     if record is None or seen_by(account) not in (None, record.tenant):
-        raise ApiError(400, f"no file has the id {asked.input_file_id!r}", code="file_not_found", param="input_file_id")
+        raise no_file(asked.input_file_id)
     if record.purpose != "batch":
         raise ApiError(400, f"the file was uploaded for {record.purpose!r}, not for 'batch'", param="input_file_id")
     # Shielded: a client that goes away now has a batch that it does not know of, but never half of one.
@@ -65,8 +65,7 @@ async def cancelled(exchange: Exchange) -> None:
 async def own(exchange: Exchange) -> BatchRecord:
     """The batch of the path, which the account may see; raises `ApiError` 404 for any other as for none."""
     id = exchange.path["batch"]
-    plain = id.startswith("batch_") and "/" not in id and "\0" not in id and len(id) < 100
-    batch = await asyncio.to_thread(exchange.gateway.batches.shelf.read, id) if plain else None
+    batch = await asyncio.to_thread(exchange.gateway.batches.shelf.read, id)
     if batch is None or seen_by(exchange.account) not in (None, batch.tenant):
         raise ApiError(404, f"no batch has the id {id!r}", code="batch_not_found")
     return batch

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import shutil
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
-from sage_core import BadValue, Caller, Paths, SageError, UsageError
+from sage_core import BadValue, Caller, Paths, UsageError
 from sage_core.serving import ENDED, Desk, StoredRun, log, new_run_id, seconds
 from sage_gateway.batch_operators import InputLine
-from sage_gateway.batch_records import BatchRecord, Counts, LineError, Shelf
+from sage_gateway.batch_records import BatchRecord, Counts, Ending, LineError, Progress, Shelf
 from sage_gateway.beacon import beacon_path
-from sage_gateway.cabinet import Cabinet
+from sage_gateway.cabinet import Cabinet, share
 from sage_gateway.errors import ApiError
 
 #: Where a batch's lines may go.
@@ -28,9 +27,11 @@ MOST_LINES, MOST_ERRORS = 50_000, 100
 PART = 32
 #: Where the jobs wait, and their priority among others.
 QUEUE, PRIORITY = "batches", -10
-#: Seconds between two looks at whether a batch needs anything.
-TEND = 5.0
+#: Seconds between two looks at whether a batch needs anything, and at what is too old to be kept.
+TEND, PRUNE = 5.0, 3_600.0
 _METADATA = 16
+#: How runs end that leave nothing.
+_UNDONE = ("failed", "cancelled")
 
 WORKFLOW: dict[str, Any] = {
     "name": "sage-batch",
@@ -61,22 +62,32 @@ class NewBatch(msgspec.Struct, kw_only=True):
 
 
 class Batches:
-    """The batches of a project, and what looks after them."""
+    """The batches of a project, and what looks after them.
 
-    def __init__(self, desk: Desk, cabinet: Cabinet, paths: Paths) -> None:
+    Args:
+        keep: seconds that files, and batches that are over, are kept; None keeps them.
+    """
+
+    def __init__(self, desk: Desk, cabinet: Cabinet, paths: Paths, *, keep: float | None = None) -> None:
         self._desk = desk
         self._cabinet = cabinet
         self._paths = paths
+        self._keep = keep
         self.shelf = Shelf(paths.project / "batches")
-        #: Ids of those that are over and have their files.
-        self._over: set[str] = set()
+        #: Held by whoever changes a record: clients cancel while what looks after them ends.
+        self._changing = asyncio.Lock()
 
     async def create(self, asked: NewBatch, *, tenant: str, key: str) -> BatchRecord:
         """Check the lines and queue the run; wrong lines make a batch that has failed."""
         now, run = int(time.time()), new_run_id()
-        id = f"batch_{run}"
-        source = self.shelf.input(id)
-        total, errors = await asyncio.to_thread(self._take, self._cabinet.data(asked.input_file_id), source, asked)
+        expires, id = now + _window(asked.completion_window), f"batch_{run}"
+        try:
+            total, errors = await asyncio.to_thread(self._take, id, asked)
+        except OSError as error:
+            await asyncio.to_thread(self.shelf.delete, id)
+            if isinstance(error, FileNotFoundError):
+                raise no_file(asked.input_file_id) from None
+            raise
         batch = BatchRecord(
             id=id,
             run=run,
@@ -86,43 +97,55 @@ class Batches:
             input_file_id=asked.input_file_id,
             completion_window=asked.completion_window,
             created_at=now,
-            expires_at=now + _window(asked.completion_window),
+            expires_at=expires,
             total=total,
             metadata=asked.metadata,
             errors=errors,
         )
         # Before its run: a gateway that dies in between starts it when it is there again.
         await asyncio.to_thread(self.shelf.write, batch)
-        if not errors:
-            await self._submit(batch)
-        return batch
+        return batch if errors else await self._queued(batch)
 
-    def _take(self, file: Path, source: Path, asked: NewBatch) -> tuple[int, tuple[LineError, ...]]:
+    def _take(self, id: str, asked: NewBatch) -> tuple[int, tuple[LineError, ...]]:
+        source = self.shelf.input(id)
         source.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(file, source)
-        except OSError:
-            shutil.copyfile(file, source)
+        share(self._cabinet.data(asked.input_file_id), source)
         return checked(source, asked.endpoint)
 
-    async def _submit(self, batch: BatchRecord) -> None:
-        params = {
-            "input": str(self.shelf.input(batch.id)),
-            "endpoint": batch.endpoint,
-            "record": str(self.shelf.record(batch.id)),
-            "beacon": str(beacon_path(self._paths)),
-        }
-        caller = Caller(tenant=batch.tenant, service_class="batch")
-        await self._desk.submit(WORKFLOW, params, caller, queue=QUEUE, priority=PRIORITY, run_id=batch.run)
+    async def _queued(self, batch: BatchRecord) -> BatchRecord:
+        """Queue the run of a batch, once."""
+        async with self._changing:
+            batch = await self._read(batch)
+            if batch.queued:
+                return batch
+            if await self._run(batch) is None:
+                params = {
+                    "input": str(self.shelf.input(batch.id)),
+                    "endpoint": batch.endpoint,
+                    "record": str(self.shelf.record(batch.id)),
+                    "beacon": str(beacon_path(self._paths)),
+                }
+                caller = Caller(tenant=batch.tenant, service_class="batch")
+                await self._desk.submit(WORKFLOW, params, caller, queue=QUEUE, priority=PRIORITY, run_id=batch.run)
+            return await self._written(batch, queued=True)
+
+    async def _read(self, batch: BatchRecord) -> BatchRecord:
+        return await asyncio.to_thread(lambda: self.shelf.read(batch.id) or batch)
+
+    async def _written(self, batch: BatchRecord, **changed: Any) -> BatchRecord:
+        batch = msgspec.structs.replace(batch, **changed)
+        await asyncio.to_thread(self.shelf.write, batch)
+        return batch
 
     async def cancel(self, batch: BatchRecord) -> BatchRecord:
         """Send no more of its lines; what was answered is kept."""
         run = await self._run(batch)
-        if batch.errors or batch.cancelling_at is not None or (run is not None and run.status in ENDED):
-            return batch
-        batch = msgspec.structs.replace(batch, cancelling_at=int(time.time()))
-        await asyncio.to_thread(self.shelf.write, batch)
-        return batch
+        async with self._changing:
+            batch = await self._read(batch)
+            over = batch.errors or batch.ended is not None or (run is not None and run.status in ENDED)
+            if over or batch.cancelling_at is not None:
+                return batch
+            return await self._written(batch, cancelling_at=int(time.time()))
 
     async def _run(self, batch: BatchRecord) -> StoredRun | None:
         try:
@@ -134,96 +157,169 @@ class Batches:
 
     async def shown(self, batch: BatchRecord) -> dict[str, Any]:
         """A batch as it stands."""
-        run = None if batch.errors else await self._run(batch)
-        counts, files = Counts(), dict[str, str]()
-        status = _status(batch, run, counts)
-        if run is not None and run.status in ("succeeded", "partial"):
-            counts, files = await asyncio.to_thread(self._collect, batch, run)
-            status = _status(batch, run, counts)
-        elif run is not None and run.status == "running":
-            view = await self._desk.view(run)
-            done = view.steps["ask"].rows_out if "ask" in view.steps else 0
-            counts = Counts(completed=done)
-            if done == batch.total and status == "in_progress":
-                status = "finalizing"
-        ended = None if run is None or run.finished_at is None else run.finished_at // 1000
-        started = None if run is None or run.started_at is None else run.started_at // 1000
-        return {
-            "id": batch.id,
-            "object": "batch",
-            "endpoint": batch.endpoint,
-            "errors": self._errors(batch, run),
-            "input_file_id": batch.input_file_id,
-            "completion_window": batch.completion_window,
-            "status": status,
-            "output_file_id": files.get("output"),
-            "error_file_id": files.get("error"),
-            "created_at": batch.created_at,
-            "in_progress_at": started,
-            "expires_at": batch.expires_at,
-            "finalizing_at": ended,
-            "completed_at": ended if status == "completed" else None,
-            "failed_at": (batch.created_at if batch.errors else ended) if status == "failed" else None,
-            "expired_at": ended if status == "expired" else None,
-            "cancelling_at": batch.cancelling_at,
-            "cancelled_at": ended if status == "cancelled" else None,
-            "request_counts": {"total": batch.total, "completed": counts.completed, "failed": counts.failed},
-            "metadata": batch.metadata,
-        }
+        if batch.errors or batch.ended is not None:
+            return describe(batch, None, Counts())
+        run = await self._run(batch)
+        batch = await self._ended(batch, run)
+        counts = await asyncio.to_thread(Progress(self.shelf.record(batch.id)).read)
+        return describe(batch, run, counts)
 
-    def _errors(self, batch: BatchRecord, run: StoredRun | None) -> dict[str, Any] | None:
-        errors = [msgspec.structs.asdict(error) for error in batch.errors]
-        if run is not None and run.status == "failed":
-            errors = [{"code": "run_failed", "message": run.error, "line": None, "param": None}]
-        return {"object": "list", "data": errors} if errors else None
+    # ------------------------------------------------------------ the end of one
 
-    def _collect(self, batch: BatchRecord, run: StoredRun) -> tuple[Counts, dict[str, str]]:
-        """Make files of what a run has left; a second time finds them."""
+    async def _ended(self, batch: BatchRecord, run: StoredRun | None) -> BatchRecord:
+        """Make files of what a run has left, once, and keep what it came to."""
+        waits = not batch.queued if run is None else run.status not in ENDED
+        # A run that failed or was stopped may be taken up again within the window.
+        if waits or (run is not None and run.status in _UNDONE and time.time() < batch.expires_at):
+            return batch
+        async with self._changing:
+            batch = await self._read(batch)
+            if batch.ended is not None:
+                return batch
+            try:
+                ending = await asyncio.to_thread(self._collected, batch, run)
+            except FileNotFoundError as error:
+                ending = _lost(f"what its run has left is gone: {error}")
+            except OSError as error:
+                # A disk that is full will have room again: tried at the next look.
+                log("batch_not_ended", level=logging.WARNING, batch=batch.id, error=error)
+                return batch
+            return await self._written(batch, ended=ending)
+
+    def _collected(self, batch: BatchRecord, run: StoredRun | None) -> Ending:
+        if run is None:
+            return _lost("its run was removed before it had ended")
+        if run.status in _UNDONE:
+            return msgspec.structs.replace(_lost(run.error or ""), status=run.status)
         outputs = msgspec.msgpack.decode(run.outputs) if run.outputs else {}
         folder = Path(outputs["files"]["path"])
-        kept = self.shelf.folder / batch.id / "counts.json"
-        counted = msgspec.json.decode((kept if kept.exists() else folder / "counts.json").read_bytes(), type=Counts)
-        found = {}
-        for name, many in (("output", counted.completed), ("error", counted.failed)):
-            if not many:
-                continue
-            id = f"file-{batch.run}-{name}"
-            if batch.id not in self._over:
+        counts = msgspec.json.decode((folder / "counts.json").read_bytes(), type=Counts)
+        files = {}
+        for name, many in (("output", counts.completed), ("error", counts.failed)):
+            if many:
+                files[name] = id = f"file-{batch.run}-{name}"
                 source, filename = folder / f"{name}.jsonl", f"{batch.id}_{name}.jsonl"
                 self._cabinet.adopt(source, id, filename=filename, purpose="batch_output", tenant=batch.tenant)
-            found[name] = id
-        if batch.id not in self._over and not kept.exists():
-            # Runs and what they leave are pruned one day; a batch is not.
-            shutil.copyfile(folder / "counts.json", kept)
-        self._over.add(batch.id)
-        return counted, found
+        stopped = "cancelled" if batch.cancelling_at is not None else "completed"
+        return Ending(
+            status="expired" if counts.expired else stopped,
+            started_at=_second(run.started_at),
+            finished_at=_second(run.finished_at) or int(time.time()),
+            counts=counts,
+            files=files,
+        )
 
     # ------------------------------------------------------------ looking after them
 
     async def tend(self) -> None:
         """Until cancelled: start runs that a killed gateway left unstarted, and workers where killed ones left work."""
+        pruned = float("-inf")
         while True:
-            try:
-                await self._tend()
-            except (SageError, OSError) as error:
-                log("batches_not_tended", level=logging.WARNING, error=error)
+            waiting = False
+            for batch in await asyncio.to_thread(lambda: list(self.shelf.all())):
+                if not batch.errors and batch.ended is None:
+                    waiting |= await self._attempt(batch.id, self._tended(batch))
+            if waiting:
+                await self._attempt("", self._woken())
+            if time.monotonic() - pruned > PRUNE:
+                pruned = time.monotonic()
+                await self._attempt("", self._pruned())
             await asyncio.sleep(TEND)
 
-    async def _tend(self) -> None:
-        waiting = False
-        for batch in await asyncio.to_thread(lambda: list(self.shelf.all())):
-            if batch.errors or batch.id in self._over:
-                continue
-            run = await self._run(batch)
-            if run is None:
-                await self._submit(batch)
-            elif run.status in ("succeeded", "partial"):
-                await asyncio.to_thread(self._collect, batch, run)
-            elif run.status in ENDED:
-                self._over.add(batch.id)
-            waiting |= run is None or run.status not in ENDED
-        if waiting:
-            await self._desk.wake()
+    async def _attempt(self, batch: str, work: Coroutine[Any, Any, bool]) -> bool:
+        """One thing of many, which must not keep the others from being done."""
+        try:
+            return await work
+        except Exception as error:  # noqa: BLE001 - see above; it is tried again at the next look
+            log("batches_not_tended", level=logging.WARNING, batch=batch, error=error)
+            return True
+
+    async def _tended(self, batch: BatchRecord) -> bool:
+        """Give a batch what it needs; whether it waits for workers."""
+        if not batch.queued:
+            await self._queued(batch)
+            return True
+        run = await self._run(batch)
+        await self._ended(batch, run)
+        return run is not None and run.status not in ENDED
+
+    async def _woken(self) -> bool:
+        await self._desk.wake()
+        return True
+
+    async def _pruned(self) -> bool:
+        await asyncio.to_thread(self.shelf.sweep)
+        if self._keep is not None:
+            before = time.time() - self._keep
+            for batch in await asyncio.to_thread(lambda: list(self.shelf.all())):
+                if batch.over_since is not None and batch.over_since < before:
+                    await asyncio.to_thread(self.shelf.delete, batch.id)
+            await asyncio.to_thread(self._cabinet.prune, before)
+        return True
+
+
+def describe(batch: BatchRecord, run: StoredRun | None, counts: Counts) -> dict[str, Any]:
+    """A batch as clients read it; `run` and `counts` say how far one is that has not ended."""
+    end = batch.ended
+    status, counts = (end.status, end.counts) if end is not None else (_status(batch, run, counts), counts)
+    started = end.started_at if end is not None else run and _second(run.started_at)
+    ended = end.finished_at if end is not None else run and _second(run.finished_at)
+    files = end.files if end is not None else {}
+    return {
+        "id": batch.id,
+        "object": "batch",
+        "endpoint": batch.endpoint,
+        "errors": _errors(batch, run),
+        "input_file_id": batch.input_file_id,
+        "completion_window": batch.completion_window,
+        "status": status,
+        "output_file_id": files.get("output"),
+        "error_file_id": files.get("error"),
+        "created_at": batch.created_at,
+        "in_progress_at": started,
+        "expires_at": batch.expires_at,
+        "finalizing_at": ended,
+        "completed_at": ended if status == "completed" else None,
+        "failed_at": (batch.created_at if batch.errors else ended) if status == "failed" else None,
+        "expired_at": ended if status == "expired" else None,
+        "cancelling_at": batch.cancelling_at,
+        "cancelled_at": ended if status == "cancelled" else None,
+        "request_counts": {"total": batch.total, "completed": counts.completed, "failed": counts.failed},
+        "metadata": batch.metadata,
+    }
+
+
+def _errors(batch: BatchRecord, run: StoredRun | None) -> dict[str, Any] | None:
+    errors = [msgspec.structs.asdict(error) for error in batch.errors]
+    problem = batch.ended.problem if batch.ended is not None else run.error if run is not None else None
+    if problem:
+        errors = [{"code": "run_failed", "message": problem, "line": None, "param": None}]
+    return {"object": "list", "data": errors} if errors else None
+
+
+def _status(batch: BatchRecord, run: StoredRun | None, counts: Counts) -> str:
+    if batch.errors:
+        return "failed"
+    if run is not None and run.status in _UNDONE:
+        return run.status
+    if batch.cancelling_at is not None:
+        return "cancelling"
+    if run is None or run.status not in ("running", "succeeded", "partial"):
+        return "validating"
+    return "finalizing" if counts.completed + counts.failed >= batch.total else "in_progress"
+
+
+def _lost(problem: str) -> Ending:
+    return Ending(status="failed", started_at=None, finished_at=int(time.time()), problem=problem)
+
+
+def _second(ms: int | None) -> int | None:
+    return None if ms is None else ms // 1000
+
+
+def no_file(id: str) -> ApiError:
+    """That an id names no file which may be the input of a batch."""
+    return ApiError(400, f"no file has the id {id!r}", code="file_not_found", param="input_file_id")
 
 
 def checked(path: Path, endpoint: str) -> tuple[int, tuple[LineError, ...]]:
@@ -268,20 +364,6 @@ def _wrong(data: bytes, line: int, endpoint: str, seen: set[str]) -> LineError |
     if body.get("stream", b"false") not in (b"false", b"null"):
         return error("invalid_request", "an answer in a batch cannot be streamed", "body.stream")
     return None
-
-
-def _status(batch: BatchRecord, run: StoredRun | None, counts: Counts) -> str:
-    if batch.errors:
-        return "failed"
-    if run is not None and run.status in ("failed", "cancelled"):
-        return run.status
-    if run is not None and run.status in ENDED:
-        if counts.expired:
-            return "expired"
-        return "cancelled" if batch.cancelling_at is not None else "completed"
-    if batch.cancelling_at is not None:
-        return "cancelling"
-    return "in_progress" if run is not None and run.status == "running" else "validating"
 
 
 def _window(text: str) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import secrets
 import shutil
 import time
@@ -15,6 +17,9 @@ import msgspec
 from sage_gateway.keys import write_private
 
 LONGEST_NAME = 255
+#: Seconds after which a folder without a record is nobody's any more.
+ABANDONED = 86_400.0
+_REST = re.compile(r"[0-9A-Za-z-]{1,100}")
 
 
 class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,8 +58,13 @@ class Cabinet:
     def keep(self, data: bytes, *, filename: str, purpose: str, tenant: str) -> FileRecord:
         """Keep an uploaded file."""
         id = f"file-{time.time_ns():x}{secrets.token_hex(6)}"
-        write_private(self.data(id), data)
-        return self._list(id, len(data), filename=filename, purpose=purpose, tenant=tenant)
+        try:
+            write_private(self.data(id), data)
+            return self._list(id, len(data), filename=filename, purpose=purpose, tenant=tenant)
+        except OSError:
+            # Half a file on a full disk would only keep it full.
+            self.delete(id)
+            raise
 
     def adopt(self, path: Path, id: str, *, filename: str, purpose: str, tenant: str) -> FileRecord:
         """Keep a file that is there already, under an id of the caller's choice; a second time changes nothing."""
@@ -63,9 +73,7 @@ class Cabinet:
             return found
         self.data(id).parent.mkdir(parents=True, exist_ok=True)
         if not self.data(id).exists():
-            beside = self.data(id).with_name(f"data.{secrets.token_hex(4)}")
-            shutil.copyfile(path, beside)
-            os.replace(beside, self.data(id))
+            share(path, self.data(id))
         return self._list(id, self.data(id).stat().st_size, filename=filename, purpose=purpose, tenant=tenant)
 
     def _list(self, id: str, size: int, *, filename: str, purpose: str, tenant: str) -> FileRecord:
@@ -78,7 +86,7 @@ class Cabinet:
 
     def find(self, id: str) -> FileRecord | None:
         """A file by its id, or None."""
-        if not id.startswith("file-") or "/" in id or "\0" in id or len(id) > LONGEST_NAME:
+        if not is_id(id, "file-"):
             return None
         try:
             return msgspec.json.decode((self.folder / id / "file.json").read_bytes(), type=FileRecord)
@@ -95,3 +103,35 @@ class Cabinet:
         """Forget a file."""
         (self.folder / id / "file.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder / id, ignore_errors=True)
+
+    def prune(self, before: float) -> list[str]:
+        """Forget files that were made before an epoch second, and what was left half made; returns their ids."""
+        gone = [record.id for record in self.all() if record.created_at < before]
+        for id in gone:
+            self.delete(id)
+        for each in self.folder.iterdir() if self.folder.is_dir() else ():
+            with contextlib.suppress(OSError):
+                if each.stat().st_mtime < time.time() - ABANDONED and not (each / "file.json").exists():
+                    shutil.rmtree(each)
+        return gone
+
+
+def is_id(text: str, kind: str) -> bool:
+    """Whether a text is an id as they are made here, which names one folder and no other place."""
+    return text.startswith(kind) and _REST.fullmatch(text, len(kind)) is not None
+
+
+def share(path: Path, to: Path) -> None:
+    """Give a file that does not change a second name; a copy where the system has no such names."""
+    beside = to.with_name(f"{to.name}.{secrets.token_hex(4)}")
+    try:
+        try:
+            os.link(path, beside)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            shutil.copyfile(path, beside)
+        os.replace(beside, to)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise

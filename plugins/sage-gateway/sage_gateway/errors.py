@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 
 import msgspec
@@ -29,6 +30,9 @@ TYPES = {
     413: "invalid_request_error",
     429: "rate_limit_error",
 }
+
+#: What the system says when nothing more can be written.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ApiError(Exception):
@@ -89,4 +93,6 @@ def explained(error: Exception) -> ApiError:
         return ApiError(400, str(error))
     if isinstance(error, SageError):
         return ApiError(500, str(error))
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return ApiError(507, "the gateway's disk has no room for this", code="storage_full")
     return ApiError(500, "an error of the server; its log says more", code="internal_error")

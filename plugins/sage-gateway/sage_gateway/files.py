@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -37,6 +38,9 @@ async def _form(exchange: Exchange) -> tuple[bytes, str, str]:
     if not kind.lower().startswith("multipart/form-data") or "boundary=" not in kind:
         raise ApiError(400, "a file is sent as multipart/form-data, with the fields 'file' and 'purpose'", param="file")
     body = await exchange.body()
+    boundary = parse_options_header(kind)[1].get(b"boundary", b"")
+    if b"--" + boundary + b"--" not in body:
+        raise ApiError(400, "the form cannot be read: it does not end with its boundary", code="invalid_form")
 
     async def stream() -> AsyncIterator[bytes]:
         yield body
@@ -52,7 +56,9 @@ async def _form(exchange: Exchange) -> tuple[bytes, str, str]:
             raise ApiError(400, "the form has no file in its field 'file'", param="file")
         if not isinstance(purpose, str):
             raise ApiError(400, "the form has no field 'purpose'", param="purpose")
-        return await file.read(), (file.filename or "file")[:LONGEST_NAME], purpose
+        # A charset of the client's choice can make half characters, which no JSON holds.
+        name = (file.filename or "file")[:LONGEST_NAME].encode("utf-8", "replace").decode()
+        return await file.read(), name, purpose
     finally:
         await form.close()
 

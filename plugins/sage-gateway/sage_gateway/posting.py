@@ -38,6 +38,9 @@ async def post(url: str, headers: Mapping[str, str], body: bytes) -> Posted:
         head = await reader.readuntil(b"\r\n\r\n")
         first, *rest = head.decode("latin-1").split("\r\n")
         found = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
+        if found.get("transfer-encoding") == "chunked":
+            # A stream, where a whole answer was asked for: an engine's fault, and not the end of the connection.
+            return Posted(status=502, body=b"the answer is a stream", request=found.get("x-sage-request-id", ""))
         data = await reader.readexactly(int(found["content-length"]))
         return Posted(
             status=int(first.split()[1]),

@@ -23,6 +23,18 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     wait: str = "120s"
 
 
+class FileSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[gateway.files]``: how long uploaded files, and batches and what they left, are kept."""
+
+    #: From when a file was made and a batch has ended; empty is for ever.
+    keep: str = "30d"
+
+    @property
+    def seconds(self) -> float | None:
+        """The same as a number; None is for ever."""
+        return seconds(self.keep) if self.keep else None
+
+
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole table."""
 
@@ -43,6 +55,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     #: Requests whose decisions are kept in memory for ``/sage/v1/requests/{id}``.
     decisions: Annotated[int, msgspec.Meta(ge=0)] = 10_000
     queue: QueueSettings = QueueSettings()
+    files: FileSettings = FileSettings()
     #: What a million tokens of a model cost, against the budgets of keys; 1 in and 1 out where a model is not named.
     prices: dict[str, Price] = {}
 
@@ -63,6 +76,7 @@ def read_settings(table: Mapping[str, Any]) -> GatewaySettings:
     for name in ("body_timeout", "idle", "write_timeout", "grace"):
         _checked(f"[gateway] {name}", partial(seconds, getattr(settings, name)))
     _checked("[gateway.queue]", lambda: settings.queue_limits)
+    _checked("[gateway.files] keep", lambda: settings.files.seconds)
     return settings
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 from sage_gateway import batch_operators
 from sage_gateway.batch_operators import Answered, BatchFiles, Write
-from sage_gateway.batch_records import CANCELLED, EXPIRED, BatchRecord, Shelf
+from sage_gateway.batch_records import CANCELLED, EXPIRED, BatchRecord, Counts, Progress, Shelf
 
 from sage_core import Batch
 
@@ -78,3 +78,4 @@ def test_a_line_of_a_batch_that_is_over_is_not_sent(tmp_path: Path) -> None:
     assert sent(None) == CANCELLED
     assert sent(replace(BATCH, cancelling_at=1)) == CANCELLED
     assert sent(replace(BATCH, expires_at=int(time.time()) - 1)) == EXPIRED
+    assert Progress(shelf.record("batch_1")).read() == Counts(failed=1)

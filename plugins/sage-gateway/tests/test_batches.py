@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
 
+import httpx
+import msgspec
 import pytest
 import sage_gateway
 import sage_gateway.testing as gateways
@@ -21,13 +24,15 @@ import sage_core.testing.engines as fake
 from sage_core.serving import default_host
 
 QUEUES = {"queues": {"batches": {"idle": 1, "max": 1}}}
+CHATS: Any = "/v1/chat/completions"
 
 
 @pytest.fixture
 def start(project: ProjectFolder) -> Callable[..., Any]:
-    def serving(**options: object) -> Any:
+    def serving(*, gateway: dict[str, Any] | None = None, **options: object) -> Any:
         host = default_host({"fake": fake, "gateway": sage_gateway, "samples": importlib.import_module("sage_samples")})
-        return gateways.serving(project.folder, host, {"echo": {"backend": "fake", **options}}, QUEUES)
+        tables = {**QUEUES, "gateway": gateway or {}}
+        return gateways.serving(project.folder, host, {"echo": {"backend": "fake", **options}}, tables)
 
     return serving
 
@@ -169,3 +174,119 @@ def test_a_tenant_sees_its_own_and_pays_from_its_own_budget(project: ProjectFold
         )
         codes = {each["response"]["body"]["error"]["code"] for each in content(other, paid.error_file_id)}
         assert codes == {"insufficient_quota"}
+
+
+def test_the_answered_lines_are_counted_one_by_one(start: Callable[..., Any]) -> None:
+    # Two lines hang, and whatever is answered beside them is fewer than the lines of one job.
+    with start(hang="hang", sequences=20) as running, client_of(running) as client:
+        lines = [line(number, model="none" if number == 7 else "echo") for number in range(12)]
+        for number in (3, 9):
+            lines[number] = line(number, messages=[{"role": "user", "content": "hang"}])
+        batch = client.batches.create(input_file_id=upload(client, lines), endpoint=CHATS, completion_window="24h")
+        until = time.monotonic() + 30
+        while (found := client.batches.retrieve(batch.id)).request_counts is None or (
+            found.request_counts.completed + found.request_counts.failed < 10
+        ):
+            assert time.monotonic() < until, found
+            time.sleep(0.05)
+        assert (found.request_counts.completed, found.request_counts.failed) == (9, 1)
+        assert found.status == "in_progress"
+        client.batches.cancel(batch.id)
+        done = ended(client, batch)
+        assert done.request_counts is not None
+        assert (done.request_counts.completed, done.request_counts.failed) == (9, 3)
+
+
+def test_a_batch_that_is_over_stays_as_it_is_without_its_run_and_files(
+    project: ProjectFolder, start: Callable[..., Any]
+) -> None:
+    with start() as running, client_of(running) as client:
+        file = upload(client, [line(0), line(1, model="none")])
+        made = client.batches.create(input_file_id=file, endpoint=CHATS, completion_window="24h")
+        done = ended(client, made)
+        assert done.output_file_id is not None
+        assert client.files.delete(done.output_file_id).deleted
+        assert len(running.gateway.decisions) == 1
+    project.kill()
+    # The run, its jobs and its results are pruned one day.
+    for kept in (project.folder / "project").iterdir():
+        if kept.name not in ("batches", "files"):
+            shutil.rmtree(kept) if kept.is_dir() else kept.unlink()
+    with start() as running, client_of(running) as client:
+        batches = running.gateway.batches
+        kept_batch = batches.shelf.read(made.id)
+        assert kept_batch is not None
+        assert running.wait(batches._tended(kept_batch)) is False
+        assert client.batches.retrieve(made.id) == done
+        with pytest.raises(NotFoundError):
+            client.files.content(done.output_file_id)
+        assert len(content(client, done.error_file_id)) == 1
+        assert not running.gateway.decisions
+
+
+def test_a_batch_whose_run_is_gone_before_its_end_has_failed(project: ProjectFolder, start: Callable[..., Any]) -> None:
+    with start(hang="line") as running, client_of(running) as client:
+        made = client.batches.create(input_file_id=upload(client, [line(0)]), endpoint=CHATS, completion_window="24h")
+        running.busy("echo")
+        project.kill()
+    for database in (project.folder / "project").glob("*.db*"):
+        database.unlink()
+    with start() as running, client_of(running) as client:
+        done = client.batches.retrieve(made.id)
+        assert done.status == "failed"
+        assert done.errors is not None
+        assert done.errors.data is not None
+        assert [error.message for error in done.errors.data] == ["its run was removed before it had ended"]
+
+
+def test_files_and_batches_are_kept_as_long_as_is_said(start: Callable[..., Any]) -> None:
+    with start(gateway={"files": {"keep": "1s"}}) as running, client_of(running) as client:
+        file = upload(client, [line(0)])
+        batch = client.batches.create(input_file_id=file, endpoint=CHATS, completion_window="24h")
+        assert ended(client, batch).status == "completed"
+        batches = running.gateway.batches
+        until = time.monotonic() + 20
+        while client.batches.list().data or client.files.list().data:
+            assert time.monotonic() < until
+            running.wait(batches._pruned())
+            time.sleep(0.1)
+        with pytest.raises(NotFoundError):
+            client.batches.retrieve(batch.id)
+
+
+def test_a_line_for_a_model_that_its_key_may_not_use_fails_alone(
+    project: ProjectFolder, start: Callable[..., Any]
+) -> None:
+    keys = KeyFile(project.folder / "project" / "keys.json")
+    text, _ = keys.add(tenant="t", models=("e*",))
+    with start() as running, client_of(running, text) as client:
+        other = msgspec.structs.replace(running.gateway.models["echo"], name="other")
+        running.call(lambda: running.gateway.serve(other))
+        lines = [line(0), line(1, model="other"), line(2, model="workflow/x")]
+        batch = client.batches.create(input_file_id=upload(client, lines), endpoint=CHATS, completion_window="24h")
+        done = ended(client, batch)
+        assert [each["custom_id"] for each in content(client, done.output_file_id)] == ["c0"]
+        failed = content(client, done.error_file_id)
+        assert [each["response"]["body"]["error"]["code"] for each in failed] == ["model_not_found"] * 2
+
+
+def test_an_id_of_no_batch_is_not_found(start: Callable[..., Any]) -> None:
+    with start() as running:
+        for wrong in ("batch_" + "%F0%9F%98%80" * 90, "batch_..%2F..", "batch_1%00", "x", "batch_" + "a" * 99):
+            for method, path in (("GET", ""), ("POST", "/cancel")):
+                answer = httpx.request(method, f"{running.url}/v1/batches/{wrong}{path}")
+                assert answer.status_code == 404, answer.text
+                assert answer.json()["error"]["code"] in ("batch_not_found", "unknown_url")
+
+
+def test_a_window_that_is_none_leaves_nothing(project: ProjectFolder, start: Callable[..., Any]) -> None:
+    with start() as running, client_of(running) as client:
+        file = upload(client, [line(0)])
+        window: Any = "8d"
+        with pytest.raises(BadRequestError, match="completion_window is from 1s to 7d"):
+            client.batches.create(input_file_id=file, endpoint=CHATS, completion_window=window)
+        # The file goes while its batch is made.
+        (project.folder / "project" / "files" / file / "data").unlink()
+        with pytest.raises(BadRequestError, match="no file has the id"):
+            client.batches.create(input_file_id=file, endpoint=CHATS, completion_window="24h")
+    assert not list((project.folder / "project").glob("batches/*"))

@@ -49,3 +49,8 @@ def test_an_answer_that_breaks_off_is_an_error(answer: bytes) -> None:
 def test_nobody_there_is_an_error() -> None:
     with pytest.raises(OSError, match=r"."):
         asyncio.run(post("http://127.0.0.1:1/v1/x", {}, b"{}"))
+
+
+def test_a_stream_in_place_of_a_whole_answer_is_the_engines_fault() -> None:
+    found, _ = asyncio.run(posted(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\ndata:\r\n"))
+    assert (found.status, found.code) == (502, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -82,16 +83,10 @@ class Ledger:
     def open(self, work: Work) -> Iterable[Place]:
         free = self._free.get(work.lane, {}).values()
         if work.kind == "embed" or work.id in self._avoid:
-            for seats in free:
-                place = self.place(work, seats)
-                if place is not None:
-                    yield place
-            return
+            return [place for seats in free if (place := self.place(work, seats)) is not None]
         # Where engines are many, most of a decision's time is spent in this loop.
         prompt, whole = work.tokens_in, work.tokens_in + work.tokens_out
-        for seats in free:
-            if prompt <= seats.prompt_room and whole <= seats.context_room:
-                yield seats.place
+        return [seats.place for seats in free if prompt <= seats.prompt_room and whole <= seats.context_room]
 
     def pick(self, work: Work, places: Iterable[Place] | None = None) -> Place | None:
         found = list(self.open(work) if places is None else places)
@@ -100,24 +95,28 @@ class Ledger:
         if not found:
             return None
         if self._selector is not None:
-            candidates = [
-                Candidate(
-                    id=place.engine,
-                    running=place.running,
-                    load=place.load,
-                    place=place,
-                    local=self.cached(work, place) / work.tokens_in if work.prefix and work.tokens_in else 0.0,
-                )
-                for place in found
-            ]
             try:
-                chosen = self._selector.pick(work, _NOTHING_NEEDED, candidates)
+                chosen = self._selector.pick(work, _NOTHING_NEEDED, self._candidates(work, found))
             except Exception as error:  # noqa: BLE001 - a selector may fail in any way; no request is lost by that
                 self._give_up_selector(f"{type(error).__name__}: {error}")
             else:
                 self._scores = getattr(self._selector, "scores", {})
                 return None if chosen is None else chosen.place
         return min(found, key=lambda place: (place.load, place.running))
+
+    def _candidates(self, work: Work, places: list[Place]) -> list[Candidate]:
+        pool, seen = self._lanes[work.lane], self._seen
+        start = work.prefix[0] if work.prefix else -1
+        found = []
+        for place in places:
+            seats = pool[place.engine]
+            if seats.place is place and start not in seen.get(place.engine, ()):
+                found.append(seats.candidate)
+            else:
+                local = self.cached(work, place) / max(1, work.tokens_in)
+                each = Candidate(id=place.engine, running=place.running, load=place.load, place=place, local=local)
+                found.append(each)
+        return found
 
     def cost(self, work: Work, place: Place | None = None) -> float:
         engine = place.engine if place is not None else self._references.get(work.lane, "")
@@ -166,8 +165,10 @@ class Ledger:
             found, scores = list(self.open(work)), {}
         others = [place for place in found if place.engine != chosen.engine]
         if scores:
-            others.sort(key=lambda place: -scores.get(place.engine, 0.0))
-        places = (chosen, *others[: CANDIDATES - 1])
+            best = heapq.nlargest(CANDIDATES - 1, others, key=lambda place: scores.get(place.engine, 0.0))
+        else:
+            best = others[: CANDIDATES - 1]
+        places = (chosen, *best)
         return Choice(
             places=places,
             scores=tuple(scores.get(place.engine, 0.0) for place in places) if scores else (),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from sage_core.common.clock import SECOND
-from sage_core.common.records import EngineInfo, Lane, Occupancy, Place, Work
+from sage_core.common.records import Candidate, EngineInfo, Lane, Occupancy, Place, Work
 from sage_core.kernel.control_plane.embedding_executor import OpenBatch
 from sage_core.kernel.control_plane.request_classifier import tokenizing
 
@@ -22,6 +22,7 @@ class Seats:
 
     __slots__ = (
         "_beyond",
+        "_candidate",
         "_place",
         "batch",
         "capacity",
@@ -70,6 +71,7 @@ class Seats:
         #: The most dispatches at once since it said last what it holds, and by how much it said more than that.
         self.peak = self._beyond = 0
         self._place: Place | None = None
+        self._candidate: Candidate | None = None
         #: Dispatches in the engine, an open batch included.
         self.running = 0
         #: Predicted engine-seconds of what it holds.
@@ -103,9 +105,17 @@ class Seats:
             )
         return self._place
 
+    @property
+    def candidate(self) -> Candidate:
+        """The same for selectors, to a work of which the engine knows no prefix."""
+        if self._candidate is None:
+            place = self.place
+            self._candidate = Candidate(id=place.engine, running=place.running, load=place.load, place=place)
+        return self._candidate
+
     def changed(self) -> None:
-        """Forget the place made before, and tell anew what fits; an empty engine takes anything."""
-        self._place = None
+        """Forget what was made before, and tell anew what fits; an empty engine takes anything."""
+        self._place = self._candidate = None
         limits = self.capacity
         bound = limits.prefill_tokens and self.prefill
         self.prompt_room = (limits.prefill_tokens - self.prefill if bound else sys.maxsize) if self.free else -1
@@ -170,27 +180,24 @@ class Rate:
         self._tokens = kept * total
 
 
-class Prefixes:
+class Prefixes(dict[int, None]):
     """Blocks of prompts that an engine has seen, the latest ones."""
 
-    __slots__ = ("_blocks",)
-
-    def __init__(self) -> None:
-        self._blocks: dict[int, None] = {}
+    __slots__ = ()
 
     def add(self, prefix: tuple[int, ...]) -> None:
         """Take a prompt's blocks in, as the latest."""
         for block in prefix:
-            self._blocks.pop(block, None)
-            self._blocks[block] = None
-        while len(self._blocks) > REMEMBERED_BLOCKS:
-            del self._blocks[next(iter(self._blocks))]
+            self.pop(block, None)
+            self[block] = None
+        while len(self) > REMEMBERED_BLOCKS:
+            del self[next(iter(self))]
 
     def blocks(self, prefix: tuple[int, ...]) -> int:
         """How many of these blocks are there, from the first without a gap."""
         found = 0
         for block in prefix:
-            if block not in self._blocks:
+            if block not in self:
                 break
             found += 1
         return found

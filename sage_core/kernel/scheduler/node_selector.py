@@ -32,10 +32,11 @@ class Chain:
         picker: tuple[str, NodePicker],
     ) -> None:
         self._filters = filters
-        self._scorers = scorers
-        self._weight = sum(weight for _, weight, _ in scorers)
+        whole = sum(weight for _, weight, _ in scorers)
+        #: Each with its share of the score.
+        self._scorers = [(name, weight / whole, scorer) for name, weight, scorer in scorers]
         self._picker_name, self._picker = picker
-        #: What the scorers gave each candidate of the latest pick; empty where there are none.
+        #: What the scorers gave each candidate of the latest pick; empty where nothing was compared.
         self.scores: dict[str, float] = {}
 
     @classmethod
@@ -78,11 +79,12 @@ class Chain:
         """Return the candidate for this work, or None where none is admitted."""
         admitted = list(candidates)
         for name, selector in self._filters:
-            admitted = [each for each in admitted if _call(name, selector.admits, work, needs, each)]
+            admitted = _call(name, _admitted, selector, work, needs, admitted)
         if not admitted:
             return None
-        totals = self._score(work, admitted)
-        self.scores = totals if self._scorers else {}
+        compared = self._scorers and len(admitted) > 1
+        totals = self._score(work, admitted) if compared else {candidate.id: 0.0 for candidate in admitted}
+        self.scores = totals if compared else {}
         chosen = _call(self._picker_name, self._picker.pick, work, totals)
         for candidate in admitted:
             if candidate.id == chosen:
@@ -93,18 +95,23 @@ class Chain:
     def _score(self, work: Work, candidates: Sequence[Candidate]) -> dict[str, float]:
         """Weighted means of the clamped scores: in [0, 1]."""
         totals = {candidate.id: 0.0 for candidate in candidates}
-        for name, weight, scorer in self._scorers:
+        for name, share, scorer in self._scorers:
             given = _call(name, scorer.score, work, candidates)
-            for candidate in totals:
-                try:
+            try:
+                for candidate in totals:
                     value = given[candidate]
-                except KeyError:
-                    raise PluginError(
-                        name, f"gave candidate {candidate!r} no score", "a scorer scores every candidate"
-                    ) from None
-                # Written so that NaN, which compares false with everything, ends as 0.
-                totals[candidate] += weight / self._weight * (min(value, 1.0) if value > 0.0 else 0.0)
+                    # NaN compares false with everything, and ends as 0.
+                    if value > 0.0:
+                        totals[candidate] += share * value if value < 1.0 else share
+            except KeyError:
+                problem = f"gave candidate {candidate!r} no score"
+                raise PluginError(name, problem, "a scorer scores every candidate") from None
         return totals
+
+
+def _admitted(selector: NodeFilter, work: Work, needs: Needs, candidates: list[Candidate]) -> list[Candidate]:
+    admits = selector.admits
+    return [each for each in candidates if admits(work, needs, each)]
 
 
 def _make(kind: type[T], name: str, registry: Registry, seed: int) -> T:

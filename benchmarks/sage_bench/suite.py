@@ -31,6 +31,7 @@ MEASURES = {
     "isolation": "sage_bench.measures.isolation:Isolation",
     "attainment": "sage_bench.measures.attainment:Attainment",
     "decisions": "sage_bench.measures.decisions:Decisions",
+    "control_plane": "sage_bench.measures.control_plane:ControlPlane",
 }
 
 

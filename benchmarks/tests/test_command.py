@@ -77,6 +77,7 @@ def test_suites_are_listed_with_what_they_need(sage: Sage) -> None:
     assert "squad-answers  (needs --squad_xquad_en PATH)" in done.stdout
     assert [suite["suite"] for suite in json.loads(sage("bench", "list", "--json").stdout)] == [
         "coldstart",
+        "control_plane",
         "decisions",
         "embedding",
         "gateway",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from sage_bench.measures.attainment import Attainment
+from sage_bench.measures.control_plane import ControlPlane
 from sage_bench.measures.decisions import Decisions
 from sage_bench.measures.isolation import Isolation
 from sage_bench.suite import Bench
@@ -53,3 +54,17 @@ def test_decisions_are_timed_over_equal_runs(tmp_path: Path) -> None:
         "fifo, dispatches, p99",
     ]
     assert all(0.0 < each.value < 1e6 for each in found.figures)
+
+
+def test_the_control_plane_is_timed_over_equal_runs(tmp_path: Path) -> None:
+    measure = ControlPlane(policies=(("priority", "default"),), tenants=8, engines=4, queued=100, seconds=2.0)
+    found = measure.measure(Bench(work=tmp_path, seed=0, repeat=2))
+    names = [each.name.removeprefix("priority, default, ") for each in found.figures]
+    assert names[:4] == [
+        "a decision, median",
+        "a decision, p99",
+        "steps with one dispatch, median",
+        "steps with one dispatch, p99",
+    ]
+    assert all(0.0 < each.value < 1e6 for each in found.figures)
+    assert found.facts["waiting_at_the_end"]["priority, default"] > 100

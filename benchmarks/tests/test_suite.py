@@ -14,7 +14,7 @@ HEAD = 'suite = "s"\ntitle = "t"\nshows_not = "n"\n'
 
 def test_the_bundled_suites_load_and_use_every_measure() -> None:
     suites = {name: load(file) for name, file in bundled().items()}
-    names = "coldstart decisions embedding gateway indexing isolation jobs overhead policies retrieval"
+    names = "coldstart control_plane decisions embedding gateway indexing isolation jobs overhead policies retrieval"
     assert sorted(suites) == names.split()
     assert all(suite.suite == name for name, suite in suites.items())
     assert {case.measure for suite in suites.values() for case in suite.cases.values()} == set(MEASURES)

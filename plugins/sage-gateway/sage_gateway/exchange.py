@@ -41,6 +41,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_overdue",
         "_receive",
         "_send",
         "_task",
@@ -83,6 +84,8 @@ class Exchange:
         self.gone = False
         self._task = asyncio.current_task()
         self._timer: asyncio.TimerHandle | None = None
+        #: The body did not come in time.
+        self._overdue = False
         self._watch: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------ the request
@@ -108,31 +111,46 @@ class Exchange:
 
     async def body(self) -> bytes:
         """The whole body; raises `ApiError` 413 or 408. From here on the handler is cancelled when the client goes."""
+        # Not `asyncio.timeout`, which costs as much as reading the body does.
+        loop, task = asyncio.get_running_loop(), self._task
+        self._timer = loop.call_later(self.gateway.body_timeout, self._late)
+        try:
+            body = await self._read()
+        except asyncio.CancelledError:
+            # Whoever else cancels at the same moment is not to be kept from it.
+            if self._overdue and task is not None and not task.uncancel():
+                raise ApiError(408, "the request's body did not arrive in time", code="body_timeout") from None
+            raise
+        self._timer.cancel()
+        self._timer = loop.call_later(LOOK_AFTER, self._look)
+        return body
+
+    async def _read(self) -> bytes:
         limit = self.gateway.max_body
         parts: list[bytes] = []
         total = 0
-        try:
-            async with asyncio.timeout(self.gateway.body_timeout):
-                while True:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        self.gone = True
-                        raise Gone
-                    part = message.get("body", b"")
-                    total += len(part)
-                    if total <= limit:
-                        parts.append(part)
-                    elif total > 2 * limit or int(self.header(b"content-length") or 0) > 2 * limit:
-                        # Up to here it is read and dropped: a client that still sends would not see the answer.
-                        raise self._too_large()
-                    if not message.get("more_body", False):
-                        break
-        except TimeoutError:
-            raise ApiError(408, "the request's body did not arrive in time", code="body_timeout") from None
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.gone = True
+                raise Gone
+            part = message.get("body", b"")
+            total += len(part)
+            if total <= limit:
+                parts.append(part)
+            elif total > 2 * limit or int(self.header(b"content-length") or 0) > 2 * limit:
+                # Up to here it is read and dropped: a client that still sends would not see the answer.
+                raise self._too_large()
+            if not message.get("more_body", False):
+                break
         if total > limit:
             raise self._too_large()
-        self._timer = asyncio.get_running_loop().call_later(LOOK_AFTER, self._look)
         return b"".join(parts)
+
+    def _late(self) -> None:
+        self._overdue = True
+        if self._task is not None:
+            self._task.cancel()
 
     def _too_large(self) -> ApiError:
         message = f"the request's body is larger than {self.gateway.max_body} bytes, the limit of [gateway] max_body"

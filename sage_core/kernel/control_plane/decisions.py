@@ -15,6 +15,8 @@ from sage_core.kernel.control_plane.events import Decided
 
 #: Bytes after which the log starts afresh, keeping one older file.
 ROTATE = 64 * 2**20
+#: What a line says of its own type, which every line of the log is of.
+_TAG = len('{"type":"decided",')
 
 
 class DecisionLog:
@@ -28,8 +30,8 @@ class DecisionLog:
 
     def write(self, lines: Iterable[Decided]) -> None:
         """Append the lines in one write, so that a killed process leaves only whole ones."""
-        at = time.time_ns()
-        data = b"".join(self._encoder.encode({"at": at, **msgspec.structs.asdict(line)}) + b"\n" for line in lines)
+        at = b'{"at":%d,' % time.time_ns()
+        data = b"".join([at + self._encoder.encode(line)[_TAG:] + b"\n" for line in lines])
         if not data:
             return
         if self._file is None:

@@ -70,6 +70,8 @@ class Driver:
         self._record = record
         self._held = held
         self._calls: dict[str, Call] = {}
+        #: The last spec of each model, and its key: digesting it for each request is dear.
+        self._lanes: dict[str, tuple[ModelSpec, Lane]] = {}
         #: Tables that changed while they were served: where they would be, and where they are.
         self._moved: dict[Lane, Lane] = {}
         self._inbox: list[events.Input] = []
@@ -179,14 +181,19 @@ class Driver:
             raise RequestRejected("the control plane is closing")
         if request.id in self._calls:
             raise UsageError(f"request {request.id!r} is in flight already", "ids are unique among live requests")
-        lane = events.lane_of(spec)
-        lane = self._moved.get(lane, lane)
+        lane = self._lane(spec)
         if self.pools.register(lane, spec):
             self._feed(events.PoolSet(pool=pool_of(spec)))
         submitted = events.Submitted(outline=events.outline(request, lane, about=about))
         call = self._calls[request.id] = Call(request, lane, trail or Trail())
         self._feed(submitted)
         return call
+
+    def _lane(self, spec: ModelSpec) -> Lane:
+        found = self._lanes.get(spec.name)
+        if found is None or found[0] is not spec:
+            found = self._lanes[spec.name] = (spec, events.lane_of(spec))
+        return self._moved.get(found[1], found[1])
 
     def _leave(self, call: Call) -> None:
         # The manager has not ended it. The future says nothing: cancelling a task cancels the future that it awaits.

@@ -107,6 +107,11 @@ class Chat(Sampling, kw_only=True):
         return self.max_completion_tokens or self.max_tokens or CHAT_TOKENS
 
     @property
+    def most(self) -> int:
+        """Most tokens of all its answers."""
+        return (self.n or 1) * self.limit
+
+    @property
     def extras(self) -> Iterator[str]:
         """Parameters that only an engine which speaks the protocol itself can serve."""
         if (self.n or 1) > 1:
@@ -140,6 +145,12 @@ class Completion(Sampling, kw_only=True):
     def limit(self) -> int:
         """Most tokens of the answer."""
         return COMPLETION_TOKENS if self.max_tokens is None else max(1, self.max_tokens)
+
+    @property
+    def most(self) -> int:
+        """Most tokens of all its answers: several for each prompt, of which the best are shown."""
+        several = not isinstance(self.prompt, str) and self.prompt and not isinstance(self.prompt[0], int)
+        return max(self.n or 1, self.best_of or 1) * (len(self.prompt) if several else 1) * self.limit
 
     @property
     def text(self) -> str:

@@ -9,6 +9,7 @@ from sage_gateway.asked import Chat
 from sage_gateway.bodies import fields_of, read
 from sage_gateway.callers import caller_of
 from sage_gateway.exchange import Exchange
+from sage_gateway.media import refuse_remote
 
 PATH = "/v1/chat/completions"
 
@@ -23,6 +24,8 @@ async def chat(exchange: Exchange) -> None:
         await workflows.chat(exchange, asked, fields, PATH)
         return
     spec = gateway.model(asked.model, account)
+    if not gateway.settings.remote_media:
+        refuse_remote(asked.messages)
     caller = caller_of(exchange.scope["headers"], account, gateway.classes, route=PATH, id=exchange.id)
     request = Request(
         id=exchange.id,
@@ -38,7 +41,7 @@ async def chat(exchange: Exchange) -> None:
         path=PATH,
         body=generation.body_of(asked, fields, body),
     )
-    permit = gateway.accounts.admit(account, spec.name, len(body) // generation.BYTES_PER_TOKEN + asked.limit)
+    permit = gateway.accounts.admit(account, spec.name, len(body) // generation.BYTES_PER_TOKEN + asked.most)
     await generation.answer(exchange, asked, request, spec, permit)
 
 

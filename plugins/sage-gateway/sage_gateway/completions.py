@@ -38,7 +38,7 @@ async def complete(exchange: Exchange) -> None:
         path=PATH,
         body=generation.body_of(asked, fields, body),
     )
-    permit = gateway.accounts.admit(account, spec.name, len(body) // generation.BYTES_PER_TOKEN + asked.limit)
+    permit = gateway.accounts.admit(account, spec.name, len(body) // generation.BYTES_PER_TOKEN + asked.most)
     await generation.answer(exchange, asked, request, spec, permit)
 
 

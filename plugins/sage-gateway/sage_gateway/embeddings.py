@@ -51,12 +51,15 @@ async def embed(exchange: Exchange) -> None:
     """Answer with one vector for each text."""
     gateway, account = exchange.gateway, exchange.account
     body = await exchange.body()
-    fields_of(body)
+    fields = fields_of(body)
     asked = read(body, Embedding)
     spec = gateway.model(asked.model, account)
     texts = asked.texts
     _bounded(asked)
     caller = caller_of(exchange.scope["headers"], account, gateway.classes, route=PATH, id=exchange.id)
+    if "messages" in fields:
+        # Some servers would take these in place of the input, with what they point at.
+        raise generation.unsupported(spec.name, "messages")
     tokens = max(1, len(body) // generation.BYTES_PER_TOKEN)
     permit = gateway.accounts.admit(account, spec.name, tokens)
     if texts is None or asked.dimensions is not None:

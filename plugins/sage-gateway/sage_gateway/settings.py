@@ -54,6 +54,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     grace: str = "10s"
     #: Requests whose decisions are kept in memory for ``/sage/v1/requests/{id}``.
     decisions: Annotated[int, msgspec.Meta(ge=0)] = 10_000
+    #: Whether messages may point at images and files, which engines would fetch.
+    remote_media: bool = False
     queue: QueueSettings = QueueSettings()
     files: FileSettings = FileSettings()
     #: What a million tokens of a model cost, against the budgets of keys; 1 in and 1 out where a model is not named.

@@ -45,3 +45,19 @@ def test_messages_as_plain_texts() -> None:
 )
 def test_prompts_of_one_kind(prompt: Any, one_kind: bool) -> None:
     assert same(prompt) is one_kind
+
+
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [
+        ({"prompt": "a"}, 16),
+        ({"prompt": "a", "n": 3, "max_tokens": 5}, 15),
+        ({"prompt": ["a", "b"], "best_of": 4, "n": 2}, 2 * 4 * 16),
+        ({"prompt": [1, 2, 3]}, 16),
+        ({"prompt": [[1, 2], [3]]}, 32),
+        ({"prompt": []}, 16),
+    ],
+)
+def test_what_all_answers_of_a_request_may_have(fields: dict[str, Any], most: int) -> None:
+    assert msgspec.convert({"model": "m", **fields}, Completion).most == most
+    assert chat(n=3, max_tokens=7).most == 21

@@ -32,6 +32,8 @@ def replay(app: App, file: Path, logs: tuple[Path, ...], as_json: bool) -> None:
 
     The exit code is 1 when one decision differs or is not in the log: then a policy or a selector read a clock, drew
     random numbers of its own, or followed the order of a set; or this is not the code, or the log, of the recording.
+    The first difference is shown, in the order of time. The replay goes on behind it as long as the recorded inputs
+    can be applied, and says where it ended: what answers a decision that was not made again tells nothing.
 
     \b
     Examples:
@@ -44,6 +46,8 @@ def replay(app: App, file: Path, logs: tuple[Path, ...], as_json: bool) -> None:
     from sage_core.kernel.control_plane.inline import build_manager  # noqa: PLC0415 - see above
     from sage_core.kernel.control_plane.recording import Recording, compare  # noqa: PLC0415 - see above
 
+    if not file.is_file():
+        raise UsageError(f"there is no recording {file}", "`sage serve --record FILE` writes one")
     there = list(logs) or log_files(app.paths.logs)
     absent = [path for path in there if not path.is_file()]
     if absent or not there:
@@ -72,7 +76,7 @@ def _say(found: Comparison) -> None:
     elif not found.stopped:
         click.echo("all equal" if found.compared else "nothing to compare: no recorded request is in the log")
     if found.stopped:
-        click.echo(f"the replay broke off: {found.stopped}")
+        click.echo(f"the replay ended where the recorded inputs answer other decisions: {found.stopped}")
 
 
 def _told(first: Difference) -> str:

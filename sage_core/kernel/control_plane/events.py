@@ -42,15 +42,19 @@ class Outline(Record):
     max_tokens: int = 0
     #: Of a generate request: digests of its first blocks, each over all bytes up to its end.
     prefix: tuple[int, ...] = ()
+    #: What the request is, where it is scheduled as another kind.
+    asked: Kind | None = None
 
 
 def outline(request: Request, lane: Lane, *, about: bool = False) -> Outline:
     """Describe a request by sizes and digests; one that is only `about` its model has none."""
     sizes, keys, prefix = ((), (), ()) if about else _measured(request)
+    # Passed on as it is, it has no rows that could join a batch: like a rerank request, it is one piece of work.
+    passed = request.kind == "embed" and bool(request.body)
     return Outline(
         id=request.id,
-        # Passed on as it is, it has no rows that could join a batch: like a rerank request, it is one piece of work.
-        kind="rerank" if request.kind == "embed" and request.body else request.kind,
+        kind="rerank" if passed else request.kind,
+        asked="embed" if passed else None,
         model=request.model,
         lane=lane,
         caller=request.caller,

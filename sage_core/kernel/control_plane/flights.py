@@ -242,7 +242,7 @@ def decided(live: Live, fate: Fate, now: int, *, rows: int | None = None, tokens
         tokens = fate.tokens_in + fate.tokens_out or (work.tokens_in + work.tokens_out if work is not None else 0)
     return Decided(
         request=outline.id,
-        kind=outline.kind,
+        kind=outline.asked or outline.kind,
         model=outline.model,
         lane=outline.lane,
         tenant=caller.tenant,

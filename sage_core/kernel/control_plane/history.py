@@ -103,7 +103,7 @@ class History:
             state=state,
             model=outline.model,
             lane=outline.lane,
-            kind=outline.kind,
+            kind=outline.asked or outline.kind,
             tenant=outline.caller.tenant,
             service_class=outline.caller.service_class,
             age=now - live.arrival,

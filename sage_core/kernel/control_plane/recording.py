@@ -21,7 +21,7 @@ from sage_core.common.config import ClassConfig, Config, SchedulerConfig, Select
 from sage_core.common.errors import UsageError
 from sage_core.common.records import Record
 from sage_core.common.telemetry import log
-from sage_core.kernel.control_plane.events import Action, Decided, End, Instant, Submitted
+from sage_core.kernel.control_plane.events import Action, Decided, DispatchBatch, DispatchOne, End, Instant, Submitted
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
 
 #: Of the file; one with another number is refused.
@@ -179,7 +179,8 @@ class Difference(Record):
     """The first decision that was not made again."""
 
     request: str
-    #: Which of the request's lines, 0 being the first, and what of it differs; empty for a line that is not there.
+    #: Which of the request's lines, 0 being the first, and what of it differs: a field, ``dispatch`` where another
+    #: request was sent at that point or to another engine, or nothing for a line that is not there.
     line: int
     field: str = ""
     logged: Any = None
@@ -199,7 +200,7 @@ class Comparison(Record):
     #: Lines that were decided again and are in no log.
     missing: int
     difference: Difference | None = None
-    #: Why the replay went no further: after other decisions, the inputs that followed the first ones make no sense.
+    #: Where the replay went no further, and why: the inputs that follow a decision make no sense after another one.
     stopped: str = ""
 
     @property
@@ -212,6 +213,9 @@ def compare(recording: Iterable[Instant], manager: ControlPlaneManager, logs: It
     """Decide again what was recorded, with a fresh manager, and hold it against the decision logs, older ones first."""
     instants, live, stopped = 0, 0, ""
     made: dict[str, list[Decided]] = {}
+    #: Lines in the order in which they were decided, each as a request and the number of its line.
+    order: list[tuple[str, int]] = []
+    sent: dict[int, DispatchOne | DispatchBatch] = {}
     ended: dict[str, None] = {}
     for instant in recording:
         instants += 1
@@ -222,29 +226,33 @@ def compare(recording: Iterable[Instant], manager: ControlPlaneManager, logs: It
         try:
             actions = manager.step(instant.inputs, instant.now)
         except Exception as error:  # noqa: BLE001 - whatever it is, it did not happen when this was recorded
-            stopped = f"{type(error).__name__}: {error}"
+            told = ", ".join(dict.fromkeys(type(event).__name__ for event in instant.inputs))
+            stopped = f"instant {instants} of the recording ({told}): {type(error).__name__}: {error}"
             break
         for action in actions:
             if isinstance(action, Decided):
+                order.append((action.request, len(made[action.request])))
                 made[action.request].append(action)
+            elif isinstance(action, DispatchOne | DispatchBatch):
+                sent[action.ticket] = action
             elif isinstance(action, End):
                 ended[action.request] = None
                 live -= 1
     logged = _logged(logs, made)
     compared = equal = missing = 0
-    first: Difference | None = None
-    for request, lines in made.items():
-        found = logged.get(request, [])
-        compared += min(len(lines), len(found))
-        missing += max(0, len(lines) - len(found))
-        for number in range(max(len(lines), len(found))):
-            again = _plain(lines[number]) if number < len(lines) else None
-            there = found[number] if number < len(found) else None
-            # What is only in the log of a request without an end came after the recording was cut off.
-            if again == there or (again is None and request not in ended):
-                equal += again is not None
-            elif first is None:
-                first = _difference(request, number, there, again)
+    first = _sent_elsewhere(logged, sent)
+    for request, number in order:
+        again, found = _plain(made[request][number]), logged.get(request, [])
+        there = found[number] if number < len(found) else None
+        compared += there is not None
+        missing += there is None
+        equal += again == there
+        if again != there and first is None:
+            first = _difference(request, number, there, again)
+    for request, found in logged.items():
+        # What is only in the log of a request without an end came after the recording was cut off.
+        if first is None and request in ended and len(found) > (number := len(made[request])):
+            first = _difference(request, number, found[number], None)
     return Comparison(
         instants=instants,
         requests=len(made),
@@ -255,6 +263,29 @@ def compare(recording: Iterable[Instant], manager: ControlPlaneManager, logs: It
         difference=first,
         stopped=stopped,
     )
+
+
+def _sent_elsewhere(
+    logged: dict[str, list[dict[str, Any]]], sent: dict[int, DispatchOne | DispatchBatch]
+) -> Difference | None:
+    """The first dispatch of other requests, or to another engine, than the log has under its number."""
+    by_ticket: dict[int, list[tuple[str, int, str]]] = {}
+    for request, lines in logged.items():
+        for number, line in enumerate(lines):
+            by_ticket.setdefault(line["batch"], []).append((request, number, line["engine"]))
+    for ticket in sorted(by_ticket.keys() & sent.keys()):
+        action = sent[ticket]
+        requests = [action.request] if isinstance(action, DispatchOne) else [request for request, _ in action.rows]
+        # Of a batch, texts that equal one of it have a line too.
+        if any(request in requests and engine == action.engine for request, _, engine in by_ticket[ticket]):
+            continue
+        request, number, engine = by_ticket[ticket][0]
+        if request in requests:
+            return Difference(request=request, line=number, field="engine", logged=engine, replayed=action.engine)
+        again = f"{', '.join(dict.fromkeys(requests))} to {action.engine}"
+        there = f"{request} to {engine}"
+        return Difference(request=request, line=number, field="dispatch", logged=there, replayed=again)
+    return None
 
 
 def _difference(

@@ -36,6 +36,11 @@ def test_a_lane_is_the_model_and_not_its_name_unless_the_name_is_all_there_is() 
     assert lane_of(ModelSpec(name="a", backend="onnx")) != lane_of(ModelSpec(name="b", backend="onnx"))
 
 
+def test_an_embed_request_that_is_passed_on_is_one_piece_of_work_and_keeps_its_name() -> None:
+    whole = outline(Request(id="r", kind="embed", model="m", path="/v1/embeddings", body=b"{}"), "lane")
+    assert (whole.kind, whole.asked, whole.sizes) == ("rerank", "embed", (2,))
+
+
 def test_what_is_not_embedded_is_one_row_of_all_its_bytes() -> None:
     messages = ({"role": "system", "content": "be brief"}, {"role": "user", "content": "hä"}, {"role": "user"})
     chat = outline(Request(id="r", kind="generate", model="m", messages=messages, max_tokens=9), "lane")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,11 @@ import pytest
 
 from sage_core.common.config import parse_config
 from sage_core.common.errors import UsageError
+from sage_core.common.policies import KeyedScheduler
+from sage_core.common.records import Work
 from sage_core.kernel.control_plane.decisions import log_files
 from sage_core.kernel.control_plane.events import Instant, Tick
+from sage_core.kernel.control_plane.manager import ControlPlaneManager
 from sage_core.kernel.control_plane.recording import Comparison, Recorder, Recording, compare, replay
 from tests.unit.kernel.control_plane import recorded
 
@@ -81,6 +85,37 @@ class TestDifferences:
         assert found.difference is not None
         assert found.difference.field == "engine"
         assert found.difference.logged.startswith("other/")
+
+    def test_a_decision_that_is_made_otherwise_is_named_and_the_replay_says_where_it_ends(self, served: Path) -> None:
+        class Latest:
+            def rank(self, work: Work) -> float:
+                return -float(work.arrival)
+
+        manager = ControlPlaneManager(lambda name: KeyedScheduler(Latest()))
+        with Recording(served / "recording.jsonl") as recording:
+            found = compare(recording, manager, log_files(served))
+        assert not found.same
+        assert found.difference is not None
+        assert found.difference.field == "dispatch"
+        # The log's own word for it, and what was decided in its place.
+        request, engine = found.difference.logged.split(" to ")
+        again, other = found.difference.replayed.split(" to ")
+        assert request == found.difference.request
+        assert request not in again.split(", ") or engine != other
+        assert re.match(r"instant \d+ of the recording \(.+\): KeyError: ", found.stopped)
+
+    def test_of_two_differences_the_one_that_was_decided_first_is_told(self, served: Path, tmp_path: Path) -> None:
+        lines = log_files(served)[0].read_text().splitlines()
+        last, before = [number for number, line in enumerate(lines) if '"outcome":"done"' in line][-1:-3:-1]
+        for number in (before, last):
+            lines[number] = lines[number].replace('"outcome":"done"', '"outcome":"failed"')
+        log = tmp_path / "decisions.jsonl"
+        log.write_text("\n".join(lines) + "\n")
+        with Recording(served / "recording.jsonl") as recording:
+            found = compare(recording, recorded.manager("arrival"), [log])
+        assert found.difference is not None
+        assert found.difference.request == msgspec.json.decode(lines[before])["request"]
+        assert found.equal == found.compared - 2
 
     def test_a_line_that_is_not_in_the_log_is_a_difference(self, served: Path, tmp_path: Path) -> None:
         log = tmp_path / "decisions.jsonl"

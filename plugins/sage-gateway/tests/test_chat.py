@@ -139,7 +139,7 @@ class TestRendered:
 
     def test_images(self, serve: Serve) -> None:
         running = serve({"echo": {"backend": "plain"}})
-        content = [{"type": "image_url", "image_url": {"url": "http://127.0.0.1:9/secret"}}]
+        content = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
         answer = post(running, {"model": "echo", "messages": [{"role": "user", "content": content}]})
         assert answer.json()["error"] == {
             "message": "the engines of model 'echo' cannot serve 'messages'",

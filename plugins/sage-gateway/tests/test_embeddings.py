@@ -43,6 +43,8 @@ def test_token_ids_and_dimensions_go_to_the_engine_as_they_are(running: Running,
     httpx.post(f"{running.url}/v1/embeddings", content=body)
     assert running.engine("echo").bodies == [body]
     assert running.settled()
+    ((line,),) = running.call(lambda: list(running.gateway.decisions.values()))
+    assert (line.kind, line.rows) == ("embed", 1)
 
 
 @pytest.mark.parametrize("input", ["", [], ["a", ""], [[]]])

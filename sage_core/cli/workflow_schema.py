@@ -12,7 +12,7 @@ from sage_core.common.errors import BadSignature, PluginError
 from sage_core.common.host import Host
 from sage_core.kernel.dataflow import layout, signature, types
 from sage_core.kernel.dataflow.graph import Option, Port, Signature, Type
-from sage_core.kernel.dataflow.keys import TEXT, Schema, closed, listed, named, table_schema
+from sage_core.kernel.dataflow.keys import DURATION, SIZE, TEXT, Schema, closed, listed, named, table_schema
 
 _REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\??$"
 #: A value that a template makes: its type is known only once the run's params are.
@@ -67,9 +67,35 @@ def _signature(host: Host, name: str) -> Signature | None:
         return None
 
 
+def _pool() -> Schema:
+    """The keys of a model that say how many engines serve it, and how."""
+    count = {"type": "integer", "minimum": 0}
+    queue = {
+        "type": "object",
+        "description": "How much may wait; 0, or a key left out, is the gateway's own limit.",
+        "properties": {"requests": count, "bytes": SIZE, "wait": DURATION},
+        "additionalProperties": False,
+    }
+    return {
+        "engines": listed(
+            {"type": "object"}, description="One table for each engine; what it leaves out is as the model says."
+        ),
+        "min": {**count, "description": "Engines kept open; default: all where there are several, else none."},
+        "idle": {**DURATION, "description": "Close an engine that has rested for so long; default: never."},
+        "grow": {
+            "type": "number",
+            "description": "Engine-seconds of work that may wait for each open engine before another opens; default 5.",
+        },
+        "scheduler": {"type": "string", "description": "Policy of its requests; default: [scheduler] requests."},
+        "queue": queue,
+    }
+
+
 def _sections(step: Schema, host: Host) -> Schema:
+    table = table_schema(layout.model(tuple(host.backends)), "A model; other keys are the backend's.")
     model = {
-        **table_schema(layout.model(tuple(host.backends)), "A model; other keys are the backend's."),
+        **table,
+        "properties": {**table["properties"], **_pool()},
         # Every other key belongs to the backend, which checks it.
         "additionalProperties": True,
     }

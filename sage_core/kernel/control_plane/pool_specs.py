@@ -31,7 +31,7 @@ class _Queue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     wait: str = ""
 
 
-class _Table(msgspec.Struct, frozen=True, kw_only=True):
+class PoolTable(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of a model's table that say how many engines there are; the rest goes to the backend."""
 
     engines: tuple[dict[str, Any], ...] = ()
@@ -42,7 +42,7 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True):
     queue: _Queue = _Queue()
 
 
-_KEYS = tuple(field.name for field in msgspec.structs.fields(_Table))
+_KEYS = tuple(field.name for field in msgspec.structs.fields(PoolTable))
 
 
 def members_of(spec: ModelSpec) -> tuple[ModelSpec, ...]:
@@ -86,9 +86,9 @@ def pool_of(spec: ModelSpec, *, queue: QueueLimits | None = None) -> PoolSpec:
         raise ConfigError(f"[models.{spec.name}]", str(error)) from None
 
 
-def _table(spec: ModelSpec) -> _Table:
+def _table(spec: ModelSpec) -> PoolTable:
     try:
-        return msgspec.convert({key: spec.options[key] for key in _KEYS if key in spec.options}, _Table)
+        return msgspec.convert({key: spec.options[key] for key in _KEYS if key in spec.options}, PoolTable)
     except msgspec.ValidationError as error:
         raise ConfigError(f"[models.{spec.name}]", str(error).replace("`", "'")) from None
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
 import jsonschema  # type: ignore[import-untyped]
+import msgspec
 import pytest
 
 from sage_core import Dataset, Host, Vector, hookimpl, operator
 from sage_core.cli.workflow_schema import type_schema, workflow_schema
 from sage_core.common.errors import InvalidWorkflow
+from sage_core.kernel.control_plane.pool_specs import PoolTable
 from sage_core.kernel.dataflow import check, layout, types
 
 
@@ -76,6 +78,9 @@ backend = "onnx"
 source = "hf:a/b"
 threads = 3
 needs = { memory = "2GiB", cpu = 2 }
+engines = [{ threads = 2 }, {}]
+idle = "10m"
+queue = { requests = 10, bytes = "1MiB", wait = "60s" }
 
 [defaults]
 timeout = "10m"
@@ -249,3 +254,16 @@ def test_the_schema_admits_what_fits_and_nothing_else(annotation: Any, good: Any
     jsonschema.validate(good, schema, cls=jsonschema.Draft7Validator)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(bad, schema, cls=jsonschema.Draft7Validator)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("min", "two"), ("engines", 2), ("idle", "soon"), ("queue", {"request": 1}), ("grow", "x")]
+)
+def test_the_keys_of_a_pool_are_described_and_checked(schema: Mapping[str, Any], key: str, value: object) -> None:
+    (model,) = schema["properties"]["models"]["patternProperties"].values()
+    assert {field.name for field in msgspec.structs.fields(PoolTable)} <= model["properties"].keys()
+    document = tomllib.loads(VALID)
+    jsonschema.validate(document, dict(schema))
+    document["models"]["minilm"][key] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, dict(schema))

@@ -213,7 +213,7 @@ class Work(Record):
     prefix: tuple[int, ...] = ()
 
 
-class Place(Record):
+class Place(Record, gc=False):
     """Somewhere a work may go now: an engine with a free credit, or an open embedding batch on one."""
 
     engine: str

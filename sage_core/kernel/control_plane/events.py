@@ -295,7 +295,7 @@ class End(Record, tag="end"):
     retry_after: float | None = None
 
 
-class Decided(Record, tag="decided"):
+class Decided(Record, tag="decided", gc=False):
     """One line of the decision log: a request's part of one dispatch, or its end without one."""
 
     request: str

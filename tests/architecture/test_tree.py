@@ -56,12 +56,6 @@ TESTED_ELSEWHERE = {
     "plugins/sage-openai/sage_openai/events.py": "test_openai_backend.py and test_upstream_faults.py",
     "plugins/sage-openai/sage_openai/options.py": "test_openai_backend.py",
     "plugins/sage-openai/sage_openai/server.py": "test_openai_backend.py and test_upstream_faults.py",
-    "plugins/sage-vllm/sage_vllm/add.py": "tests/vllm, which makes models for a real vLLM",
-    "plugins/sage-vllm/sage_vllm/command.py": "tests/vllm, which installs vLLM by it",
-    "plugins/sage-vllm/sage_vllm/convert_job.py": "tests/vllm, which converts a real model",
-    "plugins/sage-vllm/sage_vllm/engine.py": "test_backend.py",
-    "plugins/sage-vllm/sage_vllm/inside/sage_vllm_guard.py": "test_guard.py",
-    "plugins/sage-vllm/sage_vllm/process.py": "test_backend.py and test_keeper.py",
     "sage_core/serving.py": "names only; the gateway's tests",
     "sage_core/common/contracts.py": "Protocols: the suites in sage_core.testing, tests/contract",
 }

@@ -40,6 +40,8 @@ def rows(gateway: Gateway) -> list[dict[str, Any]]:
                     "backend": spec.backend,
                     "where": str(spec.options.get("base_url", "") or spec.source),
                     "failures": standing.failures if standing is not None else 0,
+                    # What the engine says of itself, where it does.
+                    "figures": dict(gateway.driver.pools.figures(standing.engine)) if standing is not None else {},
                     "policy": pool.spec.policy or gateway.config.scheduler.requests,
                 }
             )

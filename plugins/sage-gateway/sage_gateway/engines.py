@@ -14,7 +14,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 _url = click.option(
     "--url", default="", metavar="URL", help="The gateway; SAGE_GATEWAY_URL, [gateway] url, or this machine's."
 )
-_COLUMNS = ("model", "engine", "state", "backend", "where")
+_COLUMNS = ("model", "engine", "state", "backend", "where", "says")
 
 
 @click.group()
@@ -38,7 +38,7 @@ def engines() -> None:
 @_json
 @click.pass_obj
 def listed(app: CommandLine, url: str, as_json: bool) -> None:
-    """List the engines: of which model, in which state, and where.
+    """List the engines: of which model, in which state, where, and what vLLM servers say of themselves.
 
     \b
     Examples:
@@ -124,7 +124,22 @@ def _show(answer: Any, as_json: bool) -> None:
     table: list[Sequence[str]] = [_COLUMNS]
     for row in answer["data"]:
         name = row["engine"] or "-"
-        table.append((f"{row['model']}/{row['member']}", name, row["state"], row["backend"], row["where"]))
+        table.append(
+            (f"{row['model']}/{row['member']}", name, row["state"], row["backend"], row["where"], _said(row["figures"]))
+        )
     widths = [max(len(row[column]) for row in table) for column in range(len(_COLUMNS))]
     for row in table:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _said(figures: dict[str, float]) -> str:
+    if not figures:
+        return ""
+    asked = figures.get("prefix_queries", 0.0)
+    said = [
+        f"{figures.get('running', 0):g} running",
+        f"{figures.get('waiting', 0):g} waiting",
+        f"cache {figures.get('kv_usage', 0.0):.0%} full",
+        *([f"{figures.get('prefix_hits', 0.0) / asked:.0%} of prompts found in it"] if asked else []),
+    ]
+    return ", ".join(said)

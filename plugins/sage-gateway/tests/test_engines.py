@@ -63,9 +63,20 @@ class TestCommands:
         running = serve(TWO)
         eventually(running, {"echo/0": "up", "echo/1": "up"})
         head, first, second = sage(running, "list").splitlines()
-        assert head.split() == ["model", "engine", "state", "backend", "where"]
+        assert head.split() == ["model", "engine", "state", "backend", "where", "says"]
         assert first.split()[0::2] == ["echo/0", "up", "a"]
         assert second.split()[3:] == ["fake", "b"]
+
+    def test_what_an_engine_says_of_itself_is_shown(self, serve: Serve) -> None:
+        running = serve(TWO)
+        eventually(running, {"echo/0": "up", "echo/1": "up"})
+        figures = {"running": 3.0, "kv_usage": 0.254, "prefix_queries": 200.0, "prefix_hits": 50.0}
+        engine = running.gateway.driver.pools.engine(rows(running)["echo/1"]["engine"])
+        running.call(lambda: setattr(engine, "figures", figures))
+        assert {name: row["figures"] for name, row in rows(running).items()} == {"echo/0": {}, "echo/1": figures}
+        _, first, second = sage(running, "list").splitlines()
+        assert first.endswith("  a")
+        assert second.endswith("  b      3 running, 0 waiting, cache 25% full, 25% of prompts found in it")
 
     def test_one_is_added_to_those_that_serve(self, serve: Serve) -> None:
         running = serve(TWO)

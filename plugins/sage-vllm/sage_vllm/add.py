@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from sage_core import ModelError, find_paths
 from sage_vllm import convert_job
-from sage_vllm.environment import add, find_made
+from sage_vllm.environment import add, find_made, run
 
 #: Small models in packages, for tries without a connection: distribution, and path of the file or folder in it.
 PACKAGED = {
@@ -72,11 +71,6 @@ def _job(name: str, *arguments: str) -> None:
     if arguments[0] == "convert":
         pinned = Path(made.folder) / "constraints.txt"
         add(made.python, [*_CONVERTS, *(["-c", str(pinned)] if pinned.is_file() else [])])
-    _call(name, [str(made.python), "-I", convert_job.__file__, *arguments])
-
-
-def _call(name: str, command: list[str]) -> None:
-    # Standard output is for results: what tools say goes to descriptor 2.
-    status = subprocess.run(command, stdout=2, check=False).returncode
-    if status:
+    command = [str(made.python), "-I", convert_job.__file__, *arguments]
+    if status := run(command):
         raise ModelError(name, f"`{' '.join(command)}` ended with status {status}", "its own message is above")

@@ -30,6 +30,7 @@ from sage_vllm.options import (
 
 if TYPE_CHECKING:
     from sage_vllm.engine import VllmEngine
+    from sage_vllm.figures import Limits
     from sage_vllm.process import VllmProcess
 
 
@@ -88,29 +89,28 @@ class VllmBackend:
     @asynccontextmanager
     async def _adopt(self, model: ModelSpec, options: Options) -> AsyncIterator[Engine]:
         # Here and below: the HTTP client costs a fifth of a second, and `identify` does without it.
-        from sage_vllm.engine import capacity_of, server_options  # noqa: PLC0415
-        from sage_vllm.figures import Limits  # noqa: PLC0415
+        from sage_vllm.engine import ask_limits, capacity_of, server_options  # noqa: PLC0415
 
         given = _adopted(model, options)
         read_server_options(given)
-        capacity = capacity_of(options, sequences_of(options, build_of(model, options)), Limits())
+        limits = await ask_limits(model.name, options.base_url, options.api_key)
+        capacity = capacity_of(options, sequences_of(options, build_of(model, options)), limits)
         said = server_options(given, options, options.base_url, options.api_key, capacity)
-        async with self._connected(model, said, None) as engine:
+        async with self._connected(model, said, None, limits, options.figures) as engine:
             yield engine
 
     @asynccontextmanager
     async def _launch(self, model: ModelSpec, options: Options) -> AsyncIterator[Engine]:
-        from sage_vllm.engine import capacity_of, server_options  # noqa: PLC0415
-        from sage_vllm.figures import read_limits  # noqa: PLC0415
+        from sage_vllm.engine import ask_limits, capacity_of, server_options  # noqa: PLC0415
 
         build = build_of(model, options)
         running = await self._awake(model, options, build) or await self._start(model, options, build)
         process, broken = running.process, True
         try:
-            limits = read_limits(await process.get("/metrics"))
+            limits = await ask_limits(model.name, process.root, process.key)
             capacity = capacity_of(options, sequences_of(options, build), limits)
             said = server_options(model, options, f"{process.root}/v1", process.key, capacity)
-            async with self._connected(model, said, process, options.figures) as engine:
+            async with self._connected(model, said, process, limits, options.figures) as engine:
                 yield engine
             broken = False
         finally:
@@ -118,7 +118,7 @@ class VllmBackend:
 
     @asynccontextmanager
     async def _connected(
-        self, model: ModelSpec, said: object, process: VllmProcess | None, figures: float = 0.0
+        self, model: ModelSpec, said: object, process: VllmProcess | None, limits: Limits, figures: float
     ) -> AsyncIterator[VllmEngine]:
         from sage_openai.options import Options as ServerOptions  # noqa: PLC0415
         from sage_openai.server import Server  # noqa: PLC0415
@@ -127,7 +127,7 @@ class VllmBackend:
 
         assert isinstance(said, ServerOptions)
         async with Server(model, said) as server:
-            engine = VllmEngine(model, said, server, process, figures)
+            engine = VllmEngine(model, said, server, process, limits, figures)
             await engine.ask_about_itself()
             yield engine
 
@@ -147,20 +147,21 @@ class VllmBackend:
         if gpus:
             said = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), **said}
         log = paths.logs / f"vllm-{re.sub(r'[^A-Za-z0-9._-]', '-', model.name)}-{number}.log"
+        # Starting a process holds up the loop for as long as copying this one's page tables takes.
+        starting = asyncio.ensure_future(asyncio.to_thread(VllmProcess, model.name, [str(program), *line], said, log))
         try:
-            # Starting a process holds up the loop for as long as copying this one's page tables takes.
-            process = await asyncio.to_thread(VllmProcess, model.name, [str(program), *line], said, log)
+            await asyncio.wait((starting,))
+            await starting.result().ready(options.start)
         except BaseException:
-            self._gpus.give_back(gpus)
-            self._numbers.discard(number)
+            # Nothing stops a thread: whoever is cancelled meanwhile ends what it has started.
+            await asyncio.wait((starting,))
+            if starting.exception() is None:
+                await self._finish(_Running(starting.result(), _key(model, options), gpus, number))
+            else:
+                self._gpus.give_back(gpus)
+                self._numbers.discard(number)
             raise
-        running = _Running(process, _key(model, options), gpus, number)
-        try:
-            await process.ready(options.start)
-        except BaseException:
-            await self._finish(running)
-            raise
-        return running
+        return _Running(starting.result(), _key(model, options), gpus, number)
 
     async def _awake(self, model: ModelSpec, options: Options, build: Build) -> _Running | None:
         """Wake a server of the same settings that sleeps, where its GPUs are free."""
@@ -173,13 +174,13 @@ class VllmBackend:
             if each.process.alive and set(each.gpus) <= free:
                 self._gpus.take(model.name, len(each.gpus), each.gpus)
                 each.holds = True
-                if await each.process.move("/wake_up"):
+                if await each.process.wake():
                     return each
             await self._finish(each)
         return None
 
     async def _put_away(self, running: _Running, options: Options, *, asleep: bool) -> None:
-        if asleep and running.process.alive and await running.process.move(f"/sleep?level={options.sleep or 1}"):
+        if asleep and running.process.alive and await running.process.sleep(options.sleep or 1):
             self._gpus.give_back(running.gpus)
             running.holds = False
             self._asleep.append(running)

@@ -9,13 +9,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from sage_core import ModelError, Paths, UsageError
+from sage_vllm.keeper import dies_with_parent
 from sage_vllm.options import Build
 
 
@@ -98,32 +99,51 @@ def install(build: Build, paths: Paths, *, torch_backend: str = "", again: bool 
         again: make it anew.
     """
     folder = folder_of(build, paths)
+    # The one that is made anew: it is put back where that fails, by this call or, when this was killed, by the next.
+    before = folder.with_name(f"{folder.name}.before")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _alone(folder.with_name(f"{folder.name}.lock")):
+        if find_made(build, paths) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            if before.is_dir():
+                before.rename(folder)
         made = find_made(build, paths)
         if made is not None and not again:
             return made
-        began = time.monotonic()
-        shutil.rmtree(folder, ignore_errors=True)
-        _environment(folder)
-        release, python = RELEASES[build], folder / "bin" / "python"
-        if build == "cpu":
-            _install_cpu(folder, python, release, torch_backend)
-        else:
-            backend = ["--torch-backend", torch_backend or "auto"] if _uv() else []
-            add(python, [f"{release.package}=={release.version}"], *backend)
-        # The proof that the program starts, and most of what its first start would have to compile.
-        _call([str(folder / "bin" / "vllm"), "--version"])
-        made = Made(
-            build=build,
-            package=release.package,
-            version=release.version,
-            folder=str(folder),
-            seconds=round(time.monotonic() - began, 1),
-            megabytes=round(sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6),
-        )
-        (folder / MARK).write_bytes(msgspec.json.encode(made))
+        if made is not None:
+            folder.rename(before)
+        try:
+            made = _make(build, folder, torch_backend)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            if before.is_dir():
+                before.rename(folder)
+            raise
+        shutil.rmtree(before, ignore_errors=True)
         return made
+
+
+def _make(build: Build, folder: Path, torch_backend: str) -> Made:
+    began = time.monotonic()
+    _environment(folder)
+    release, python = RELEASES[build], folder / "bin" / "python"
+    if build == "cpu":
+        _install_cpu(folder, python, release, torch_backend)
+    else:
+        backend = ["--torch-backend", torch_backend or "auto"] if _uv() else []
+        add(python, [f"{release.package}=={release.version}"], *backend)
+    # The proof that the program starts, and most of what its first start would have to compile.
+    _call([str(folder / "bin" / "vllm"), "--version"])
+    made = Made(
+        build=build,
+        package=release.package,
+        version=release.version,
+        folder=str(folder),
+        seconds=round(time.monotonic() - began, 1),
+        megabytes=round(sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6),
+    )
+    (folder / MARK).write_bytes(msgspec.json.encode(made))
+    return made
 
 
 def _install_cpu(folder: Path, python: Path, release: Release, torch_backend: str) -> None:
@@ -156,7 +176,7 @@ def _install_torch(python: Path, version: str, torch_backend: str) -> None:
     if not torch_backend:
         # pip rather than uv: it reads pip's own configuration, where an index with the CPU build may stand.
         exact = [str(python), "-m", "pip", "install", "--quiet", f"torch=={version}+cpu"]
-        if subprocess.run(exact, stdout=2, check=False).returncode == 0:
+        if run(exact) == 0:
             return
     uv = _uv()
     if not uv:
@@ -172,7 +192,7 @@ def add(python: Path, what: Sequence[str], *options: str) -> None:
         command = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *options, *what]
         # Behind a company's proxy uv's own list of authorities is not enough.
         trusting = {"UV_SYSTEM_CERTS": "true", "UV_NATIVE_TLS": "true", **os.environ}
-        if subprocess.run(command, stdout=2, check=False, env=trusting).returncode == 0:
+        if run(command, trusting) == 0:
             return
     if options:
         # pip does not know uv's options, and must not install something else in their place.
@@ -190,9 +210,14 @@ def _environment(folder: Path) -> None:
         _call([sys.executable, "-m", "venv", str(folder)])
 
 
-def _call(command: list[str]) -> None:
+def run(command: list[str], environ: Mapping[str, str] = os.environ) -> int:
+    """Run a tool, which ends with this process, and return its status."""
     # Standard output is for results: what tools say goes to descriptor 2.
-    status = subprocess.run(command, stdout=2, check=False).returncode
+    return subprocess.run(command, stdout=2, check=False, env=environ, preexec_fn=dies_with_parent).returncode
+
+
+def _call(command: list[str]) -> None:
+    status = run(command)
     if status:
         raise UsageError(f"`{' '.join(command)}` ended with status {status}", "its own message is above")
 

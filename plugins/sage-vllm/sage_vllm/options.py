@@ -70,7 +70,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     batch_tokens: Annotated[int, msgspec.Meta(ge=1)] = 16_384
     batch_rows: Annotated[int, msgspec.Meta(ge=1)] = 256
     #: Seconds between two looks at the figures of ``/metrics``; 0 never looks.
-    figures: Annotated[float, msgspec.Meta(ge=0)] = 15.0
+    figures: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     price: Annotated[float, msgspec.Meta(ge=0)] = 1.0
     #: Seconds until the first byte of an answer, between two pieces of it, and of silence before it is asked.
     timeout: Seconds = 600.0
@@ -136,7 +136,8 @@ def command_line(spec: ModelSpec, options: Options, build: Build) -> list[str]:
             line += ["--tensor-parallel-size", str(gpus)]
     if sleeps(options, build):
         line += ["--enable-sleep-mode"]
-    return [*line, "--middleware", "sage_vllm_guard.Guard", *options.arguments]
+    # The gateway counts requests; a line for each would fill the log with nothing else.
+    return [*line, "--disable-uvicorn-access-log", "--middleware", "sage_vllm_guard.Guard", *options.arguments]
 
 
 def variables(spec: ModelSpec, options: Options, build: Build) -> dict[str, str]:

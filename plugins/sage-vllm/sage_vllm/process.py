@@ -28,6 +28,8 @@ GRACE = 10.0
 MOVE = 120.0
 #: The last lines of a log that an error quotes.
 _QUOTED = 4
+#: Bytes of a log; twice as much is kept.
+_LOGGED = 32 * 2**20
 
 
 class VllmProcess:
@@ -47,16 +49,18 @@ class VllmProcess:
         self.root = f"http://127.0.0.1:{self.port}"
         # A key on the command line could be read by everybody on the machine.
         mine = {sage_vllm_guard.KEY: self.key, "PYTHONPATH": str(Path(sage_vllm_guard.__file__).parent)}
+        # A key of the user's, for a server of their own, is none that this one may ask for.
+        mine["VLLM_API_KEY"] = self.key
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "SAGE_", "VIRTUAL_"))
         }
-        line = [sys.executable, "-I", keeper.__file__, str(GRACE), *command]
+        line = [sys.executable, "-I", keeper.__file__, str(GRACE), str(_LOGGED), str(output), *command]
         line += ["--host", "127.0.0.1", "--port", str(self.port)]
         output.parent.mkdir(parents=True, exist_ok=True)
         if output.exists():
             # What the one before it said last is often the reason for this one.
-            output.replace(output.with_suffix(".before.log"))
-        with open(os.open(output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as written:
+            output.replace(keeper.before(str(output)))
+        with open(os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "wb") as written:
             self._child = subprocess.Popen(
                 line,
                 stdin=subprocess.PIPE,
@@ -83,7 +87,7 @@ class VllmProcess:
     async def ready(self, seconds: float) -> None:
         """Wait until it answers; raises `ModelError` when it ends, or takes longer."""
         began = told = time.monotonic()
-        async with self._session() as session:
+        async with _session(self.key) as session:
             while not await self._answers(session, "/health"):
                 now = time.monotonic()
                 if not self.alive:
@@ -110,22 +114,21 @@ class VllmProcess:
             loop.remove_reader(end)
         raise self._ended("ended")
 
-    async def get(self, path: str) -> str:
-        """Fetch a text from it; raises `ModelError`."""
-        async with self._session() as session:
-            try:
-                async with session.get(self.root + path, raise_for_status=True) as answer:
-                    return await answer.text()
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                raise ModelError(self.name, f"vLLM does not answer {path}: {type(error).__name__}: {error}") from None
+    async def sleep(self, level: int) -> bool:
+        """Have it move its weights out of its GPUs; false when it did not."""
+        return await self._move(f"/sleep?level={level}") == "sleeping"
 
-    async def move(self, path: str) -> bool:
-        """Ask it to go to sleep or to wake up; false when it did not."""
+    async def wake(self) -> bool:
+        """Have it move them back; false when it did not, or not all of them."""
+        return await self._move("/wake_up") == "awake"
+
+    async def _move(self, path: str) -> str:
         try:
-            async with self._session(MOVE) as session, session.post(self.root + path) as answer:
-                return answer.status == 200
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return False
+            async with _session(self.key, MOVE) as session, session.post(self.root + path) as answer:
+                said = await answer.json() if answer.status == 200 else {}
+                return str(said.get("status", "")) if isinstance(said, dict) else ""
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            return ""
 
     async def end(self) -> None:
         """End it; when this returns, its children have ended or been killed."""
@@ -158,19 +161,27 @@ class VllmProcess:
     def _ended(self, what: str) -> ModelError:
         return ModelError(self.name, f"vLLM {what}: {self.said()}", f"all of it is in {self.log}")
 
-    def _session(self, seconds: float = 10.0) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {self.key}"},
-            timeout=aiohttp.ClientTimeout(total=seconds),
-            trust_env=False,
-        )
-
     async def _answers(self, session: aiohttp.ClientSession, path: str) -> bool:
         try:
             async with session.get(self.root + path, timeout=aiohttp.ClientTimeout(total=5.0)) as answer:
                 return answer.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
+
+
+async def fetch(name: str, url: str, key: str) -> str:
+    """Fetch a text from a model's server; raises `ModelError`."""
+    async with _session(key) as session:
+        try:
+            async with session.get(url, raise_for_status=True) as answer:
+                return await answer.text()
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise ModelError(name, f"vLLM does not answer at {url}: {type(error).__name__}: {error}") from None
+
+
+def _session(key: str, seconds: float = 10.0) -> aiohttp.ClientSession:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=seconds), trust_env=False)
 
 
 def free_port() -> int:

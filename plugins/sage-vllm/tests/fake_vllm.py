@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -10,10 +11,14 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-METRICS = """# HELP vllm:cache_config_info Information of the LLMEngine CacheConfig
-vllm:cache_config_info{block_size="128",cache_dtype="auto",kv_cache_size_tokens="46592",num_gpu_blocks="364"} 1.0
-vllm:num_requests_running{engine="0",model_name="m"} 3.0
-vllm:num_preemptions_total{engine="0",model_name="m"} 2.0
+#: How many requests others have in it, and what share of its cache they hold.
+OTHERS = os.environ.get("FAKE_OTHERS", "3 0.25").split()
+METRICS = f"""# HELP vllm:cache_config_info Information of the LLMEngine CacheConfig
+vllm:cache_config_info{{block_size="128",cache_dtype="auto",kv_cache_size_tokens="46592",num_gpu_blocks="364"}} 1.0
+vllm:num_requests_running{{engine="0",model_name="m"}} {OTHERS[0]}.0
+vllm:num_requests_waiting{{engine="0",model_name="m"}} 1.0
+vllm:kv_cache_usage_perc{{engine="0",model_name="m"}} {OTHERS[1]}
+vllm:num_preemptions_total{{engine="0",model_name="m"}} 2.0
 """
 
 
@@ -29,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(401, {"error": "no key"})
         elif self.path == "/health":
             self.answer(503 if (Path(sys.argv[2]) / "stall").exists() else 200, {})
-        elif self.path == "/metrics":
+        elif self.path == "/metrics" and os.environ.get("FAKE_VLLM") != "discreet":
             self.text(METRICS)
         elif self.path == "/v1/models":
             self.answer(200, {"data": [{"id": named("--served-model-name"), "max_model_len": 4096}]})
@@ -39,9 +44,15 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = self.path.partition("?")[0]
-        if path in ("/sleep", "/wake_up"):
+        if path in ("/sleep", "/wake_up") and os.environ.get("VLLM_SERVER_DEV_MODE") != "1":
+            # The routes are there in that mode only.
+            self.answer(404, {"detail": "Not Found"})
+        elif path in ("/sleep", "/wake_up"):
             note("moves", f"{seen().get('moves', '')} {self.path}".strip())
-            self.answer(200 if "--enable-sleep-mode" in sys.argv else 404, {})
+            # As the real ones do: also when it does not wake up, the status is 200.
+            drowsy = os.environ.get("FAKE_VLLM") == "drowsy"
+            told = "sleeping" if path == "/sleep" or drowsy else "awake"
+            self.answer(200 if "--enable-sleep-mode" in sys.argv else 500, {"status": told})
         elif path == "/v1/chat/completions":
             self.stream(json.loads(body))
         elif path == "/v1/embeddings":
@@ -111,6 +122,13 @@ def main() -> None:
     print("loading weights", flush=True)
     if faults == "dies":
         sys.exit("ValueError: no kernel image is available")
+    if faults == "flag":
+        argparse.ArgumentParser("vllm serve").parse_args(["--colour", "red"])
+    if faults == "port":
+        # Somebody was quicker.
+        quicker = ThreadingHTTPServer(("127.0.0.1", int(named("--port"))), Handler)
+        ThreadingHTTPServer.allow_reuse_address = False
+        ThreadingHTTPServer(quicker.server_address, Handler)
     helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     note("argv", sys.argv[1:])
     note("environment", dict(os.environ))

@@ -36,7 +36,7 @@ time.sleep(600)
 
 
 def command(note: Path, how: str, grace: str = "5") -> list[str]:
-    return [keeper.__file__, grace, sys.executable, "-c", PROGRAM, str(note), how]
+    return [keeper.__file__, grace, "1000000", "none.log", sys.executable, "-c", PROGRAM, str(note), how]
 
 
 def pids(note: Path) -> list[int]:
@@ -91,3 +91,23 @@ def test_a_program_that_ends_leaves_no_child_and_its_status(tmp_path: Path) -> N
         assert kept.stderr is not None
         assert kept.stderr.read().strip() == "the program ended with status 7"
     until(lambda: gone(*pids(note)))
+
+
+def test_a_log_that_grows_begins_anew_and_what_was_there_is_kept_once(tmp_path: Path) -> None:
+    log = tmp_path / "engine.log"
+    talks = "import time, sys\nfor n in range(600):\n    print(f'{n:0>99}', flush=True)\n    time.sleep(0.002)\n"
+    line = [sys.executable, "-I", keeper.__file__, "1", "10000", str(log), sys.executable, "-c", talks]
+    with (
+        log.open("ab") as written,
+        subprocess.Popen(line, stdin=subprocess.PIPE, stderr=written, start_new_session=True) as kept,
+    ):
+        kept.wait(20)
+    before = tmp_path / "engine.before.log"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["engine.before.log", "engine.log"]
+    assert before.stat().st_size > 10_000
+    # 60,000 bytes in all, of which most are gone.
+    assert log.stat().st_size + before.stat().st_size < 55_000
+    lines = log.read_text().splitlines()
+    assert int(lines[-1]) == 599
+    # No hole where the file was cut: whoever writes appends.
+    assert b"\0" not in log.read_bytes()

@@ -132,6 +132,10 @@ class EnginePools:
         """An open engine."""
         return self._engines[engine]
 
+    def figures(self, engine: str) -> Mapping[str, float]:
+        """What an engine last said of itself, for those who look; empty where it says nothing."""
+        return getattr(self._engines.get(engine), "figures", {})
+
     def info(self, lane: Lane) -> EngineInfo | None:
         """Describe the lane's first engine, or None when none is open."""
         return next((info for info in self._infos.values() if info.id.startswith(f"{lane}#")), None)

@@ -8,7 +8,7 @@ from sage_core import Finished, ServiceClass, Work
 from sage_hybrid.tenants import Tenants
 
 CLASSES: tuple[ServiceClass, ...] = ("interactive", "standard", "batch")
-#: A share that could not be used is remembered up to so many engine-seconds.
+#: A share that could not be used is remembered up to so many engine-seconds, or what the first work there takes.
 SAVED = 20.0
 #: What a tenant's turn is worth in strict mode (s): less than any work.
 EXACT = 1e-9
@@ -59,9 +59,9 @@ class Allocate:
             if len(queue):
                 yield queue, False
 
-    def served(self, work: Work, *, floor: bool) -> None:
-        """Charge the tenant, and credit the lower classes that wait."""
-        self.of(work).charge(work, work.cost)
+    def serve(self, work: Work, *, floor: bool) -> None:
+        """Let a work go, charge its tenant, and credit the lower classes that wait."""
+        self.of(work).serve(work)
         if not self.on:
             return
         if floor:
@@ -69,7 +69,10 @@ class Allocate:
         below = False
         for name, queue in self.queues.items():
             if below and len(queue):
-                self._due[name] = min(SAVED, self._due[name] + self._floors.get(name, 0.0) * work.cost)
+                due = self._due[name] + self._floors.get(name, 0.0) * work.cost
+                if due > SAVED and (head := queue.head()) is not None:
+                    due = min(due, max(SAVED, head.cost))
+                self._due[name] = due
             below = below or name == work.service_class
 
     def settle(self, event: Finished) -> None:

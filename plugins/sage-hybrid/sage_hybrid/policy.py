@@ -44,7 +44,8 @@ class HybridSchedulingPolicy:
         quantum: engine-seconds by which tenants may differ before fairness goes before deadlines.
         strict: fairness goes before deadlines always.
         defer: predicted seconds of wait above which batch gets its floor only.
-        shed: predicted seconds of wait above which work is given up.
+        shed: seconds that a work waits at most: what is predicted to wait longer is given up, the costliest first, and
+            what has waited so long is given up at once. Counted from when it was queued, while engines are at work.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class HybridSchedulingPolicy:
         self._release = Release(on=release, reserve=reserve)
         self._order = Order(on=order, aging=aging, boost=boost)
         self._placing = Placing(on=place)
-        self._overload = Overload(on=overload, defer=defer, shed=shed)
+        self._overload = partial(Overload, on=overload, defer=defer, shed=shed)
         shares: dict[ServiceClass, float] = {"standard": standard, "batch": batch}
         self._allocate = partial(Allocate, on=allocate, floors=shares, quantum=quantum, strict=strict)
         self._lanes: dict[Lane, HybridLane] = {}
@@ -79,14 +80,14 @@ class HybridSchedulingPolicy:
         """Queue the work; the ladder of overload may give it up later."""
         lane = self._lanes.get(work.lane)
         if lane is None:
-            parts = self._order, self._release, self._placing, self._overload
+            parts = self._order, self._release, self._placing, self._overload()
             lane = self._lanes[work.lane] = HybridLane(work.lane, self._allocate(), *parts)
         lane.enter(work, now)
         return Queued()
 
     def next(self, fleet: Fleet, now: int) -> Decision:
         """Dispatch what is due, and when nothing can be sent, shed what is too much."""
-        held = False
+        wake: list[int] = []
         for name, lane in self._lanes.items():
             if not len(lane.queues):
                 continue
@@ -95,12 +96,16 @@ class HybridSchedulingPolicy:
                 if found is not None:
                     self._sent.setdefault(found.place.engine, {})[found.work.id] = found.work
                     return found
-                held = held or lane.held
-            shed = lane.shed(fleet, now)
+                if lane.held:
+                    # What is held back may be let go as time passes, though nothing else happens.
+                    wake.append(now + SECOND)
+            shed = lane.shed(now)
             if shed is not None:
                 return shed
-        # What is held back may be let go as time passes, though nothing else happens.
-        return Idle(until=now + SECOND) if held else Idle()
+            if (alarm := lane.alarm()) is not None and any(self._sent.values()):
+                # Where nothing runs, it is the manager's to say what becomes of those who wait.
+                wake.append(alarm)
+        return Idle(until=min(wake, default=None))
 
     def observe(self, event: Event, now: int) -> None:
         """Settle what ended, refund what was lost, drop what was withdrawn."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import heapq
 
 from sage_core import Ranked, Work, WorkHeap
+from sage_hybrid.counters import Counters
 
-#: Counters kept for tenants who have nothing queued, beside as many again as have.
-REMEMBERED = 1_024
+#: Dead entries in a row that are taken off the heap before it is made anew.
+CLEARED = 32
 
 #: Counter in quanta, rank, arrival, tenant.
 _Stand = tuple[int, float, int, str]
@@ -30,7 +31,7 @@ class Tenants:
     def __init__(self, quantum: float | None) -> None:
         self._quantum = quantum
         self._queues: dict[str, WorkHeap] = {}
-        self._counters: dict[str, float] = {}
+        self._counters = Counters()
         self._stands: dict[str, _Stand] = {}
         self._heap: list[_Stand] = []
         self._count = 0
@@ -40,21 +41,15 @@ class Tenants:
     def __len__(self) -> int:
         return self._count
 
-    @property
-    def size(self) -> int:
-        """Entries held in all heaps, dead ones included."""
-        return len(self._heap) + sum(queue.size for queue in self._queues.values())
-
     def push(self, work: Work, rank: float) -> None:
-        """Take a work in; a tenant without others is lifted to those who wait, so that idle time is not saved up."""
+        """Take a work in."""
         self.discard(work)
         name = self._name(work)
         queue = self._queues.get(name)
         if queue is None:
             least = self._least()
             queue = self._queues[name] = WorkHeap()
-            if least is not None:
-                self._counters[name] = max(self._counters.get(name, 0.0), self._counters.get(least[3], 0.0))
+            self._counters.returns(name, None if least is None else least[3])
         queue.push(work, rank)
         self._count += 1
         self.cost += work.cost
@@ -62,15 +57,15 @@ class Tenants:
 
     def move(self, work: Work, rank: float) -> None:
         """Give a work that is here another rank."""
-        name = self._name(work)
-        self._queues[name].push(work, rank)
-        self._refresh(name, self._queues[name])
+        queue = self._queues[name := self._name(work)]
+        queue.push(work, rank)
+        self._refresh(name, queue)
 
     def head(self) -> Work | None:
         """The work to serve first."""
         least = self._least()
-        entry = self._queues[least[3]].head() if least is not None else None
-        return entry[3] if entry is not None else None
+        entry = None if least is None else self._queues[least[3]].head()
+        return None if entry is None else entry[3]
 
     def skip(self) -> Skipped:
         """Look past the head, until `restore`; cheaper than to take it out and in again."""
@@ -104,46 +99,51 @@ class Tenants:
         self._refresh(name, queue)
         return True
 
+    def serve(self, work: Work) -> None:
+        """Let a work go and charge its tenant for it."""
+        if self._quantum is not None:
+            self._counters.charge(work.tenant, work.cost)
+        self.discard(work)
+
     def charge(self, work: Work, seconds: float) -> None:
         """Move a tenant's counter; below 0 gives back."""
         if self._quantum is not None:
-            name = self._name(work)
-            self._counters[name] = max(0.0, self._counters.get(name, 0.0) + seconds)
-            queue = self._queues.get(name)
-            if queue is not None:
-                self._refresh(name, queue)
+            self._counters.charge(work.tenant, seconds)
+            if (queue := self._queues.get(work.tenant)) is not None:
+                self._refresh(work.tenant, queue)
 
     def _name(self, work: Work) -> str:
         return "" if self._quantum is None else work.tenant
 
     def _least(self) -> _Stand | None:
-        while self._heap:
+        for _ in range(CLEARED):
+            if not self._heap:
+                return None
             stand = self._heap[0]
             if self._stands.get(stand[3]) is stand:
                 return stand
             heapq.heappop(self._heap)
-        return None
+        # So many dead in a row: to begin afresh is quicker than to let them surface one by one.
+        self._heap = list(self._stands.values())
+        heapq.heapify(self._heap)
+        return self._heap[0] if self._heap else None
 
     def _refresh(self, name: str, queue: WorkHeap) -> None:
         head = queue.head()
         if head is None:
             del self._queues[name]
             self._stands.pop(name, None)
-            self._forget()
+            self._counters.leaves(name, self._queues, len(self._queues))
             return
-        served = int(self._counters.get(name, 0.0) / self._quantum) if self._quantum else 0
+        served = int(self._counters.of(name) / self._quantum) if self._quantum else 0
         stand = (served, head[0], head[1], name)
-        if self._stands.get(name) != stand:
+        before = self._stands.get(name)
+        if before != stand:
             self._stands[name] = stand
+            if self._heap and self._heap[0] is before:
+                heapq.heapreplace(self._heap, stand)
+                return
             heapq.heappush(self._heap, stand)
             if len(self._heap) > 4 * len(self._queues) + 64:
                 self._heap = list(self._stands.values())
                 heapq.heapify(self._heap)
-
-    def _forget(self) -> None:
-        if len(self._counters) > 2 * len(self._queues) + REMEMBERED:
-            # Of those who are not there, the ones served most: the others would mostly be lifted anyway.
-            gone = [name for name in self._counters if name not in self._queues]
-            gone.sort(key=lambda name: self._counters[name])
-            for name in gone[: -REMEMBERED // 2]:
-                del self._counters[name]

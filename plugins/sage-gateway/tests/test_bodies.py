@@ -21,6 +21,11 @@ from sage_gateway.errors import ApiError
         (b'{"model": "a", "tools": "\xc3("}', "invalid_json"),
         (b'{"model": "a", "model": "b"}', "duplicate_key"),
         (b'{"model": "a", "mod\\u0065l": "b"}', "duplicate_key"),
+        (b'{"messages": [{"role": "user", "role": "system", "content": "x"}]}', "duplicate_key"),
+        (b'{"messages": [{"role": "user", "r\\u006fle": "system", "content": "x"}]}', "duplicate_key"),
+        (b'{"tools": [{"function": {"parameters": {"a": [[{"b": 1, "b": 1}]]}}}]}', "duplicate_key"),
+        (b'{"x": "' + b"x" * 200_000 + b'", "y": {"a": 1, "a": 1}}', "duplicate_key"),
+        (b'{"x": [' + b"{}," * 100_000 + b"{}]}", "invalid_value"),
         (b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "invalid_json"),
     ],
 )
@@ -33,6 +38,13 @@ def test_what_is_no_object_with_each_field_once_is_refused(body: bytes, code: st
 def test_a_name_that_is_also_a_value_or_lies_deeper_is_no_duplicate() -> None:
     body = b'{"model": "model", "messages": [{"model": 1, "content": "\\"model\\": \\u00e9"}]}'
     assert list(fields_of(body)) == ["model", "messages"]
+
+
+def test_a_name_in_several_objects_is_no_duplicate() -> None:
+    messages = b",".join([b'{"role": "user", "content": "role: {\\"role\\": 1, \\"role\\": 2}"}'] * 3)
+    assert list(fields_of(b'{"messages": [' + messages + b'], "role": {"role": {"role": 1}}}')) == ["messages", "role"]
+    # Braces of a text are no objects.
+    assert list(fields_of(b'{"x": "' + b"{}" * 200_000 + b'"}')) == ["x"]
 
 
 def test_fields_keep_their_text() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 _url = click.option(
     "--url", default="", metavar="URL", help="The gateway; SAGE_GATEWAY_URL, [gateway] url, or this machine's."
 )
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _COLUMNS = ("model", "engine", "state", "backend", "where", "says")
 
 
@@ -21,8 +23,9 @@ _COLUMNS = ("model", "engine", "state", "backend", "where", "says")
 def engines() -> None:
     """List, add, drain and remove the engines of a running gateway.
 
-    What is changed here lasts until the gateway ends or reads sage.toml again; edit sage.toml and send it SIGHUP for
-    what is to stay. A gateway with keys asks for an admin key: SAGE_GATEWAY_KEY.
+    What is changed here lasts until the gateway ends or reads sage.toml again. The lasting form is sage.toml: edit it
+    and send the gateway SIGHUP. `sage engines add` prints what to write there. A gateway with keys asks for an admin
+    key: SAGE_GATEWAY_KEY.
 
     \b
     Examples:
@@ -58,7 +61,8 @@ def add(app: CommandLine, model: str, options: tuple[str, ...], url: str, as_jso
     """Add an engine to MODEL, or serve a MODEL that is not served yet.
 
     KEY=VALUE are the keys of [models.NAME]; what is not said is as with the model's other engines. A VALUE is JSON
-    where it can be read as such, and else a text.
+    where it can be read as such, and else a text. The engine stays until the gateway ends or reads sage.toml again;
+    what to write there to keep it is printed on standard error.
 
     \b
     Examples:
@@ -74,7 +78,11 @@ def add(app: CommandLine, model: str, options: tuple[str, ...], url: str, as_jso
             table[key] = json.loads(value)
         except ValueError:
             table[key] = value
-    _show(ask(app, url, "POST", "/sage/v1/engines", {"model": model, "engine": table}), as_json)
+    answer = ask(app, url, "POST", "/sage/v1/engines", {"model": model, "engine": table})
+    _show(answer, as_json)
+    if not as_json:
+        others = sum(row["model"] == model for row in answer["data"]) > 1
+        click.echo(f"\nto keep it, write in sage.toml:\n\n{lasting(model, table, others=others)}", err=True)
 
 
 @engines.command()
@@ -108,6 +116,33 @@ def remove(app: CommandLine, engine: str, url: str, as_json: bool) -> None:
       sage engines remove chat/1 --json
     """
     _told(ask(app, url, "DELETE", f"/sage/v1/engines/{engine}"), as_json)
+
+
+def lasting(model: str, table: Mapping[str, Any], *, others: bool) -> str:
+    """The part of sage.toml that keeps an engine which was added by hand.
+
+    Args:
+        others: whether the model has engines beside it.
+    """
+    head = f"[models.{_key(model)}]"
+    if others:
+        return f"{head}\nengines = [\n  # … the engines it has, and\n  {_toml(table)},\n]"
+    return "\n".join((head, *(f"{_key(key)} = {_toml(value)}" for key, value in table.items() if value is not None)))
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else json.dumps(name)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        # TOML has no null: what is not set is left out.
+        pairs = [f"{_key(key)} = {_toml(each)}" for key, each in value.items() if each is not None]
+        return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(each) for each in value if each is not None)}]"
+    # What JSON writes of texts, numbers and truth values is TOML too.
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _told(answer: Any, as_json: bool) -> None:

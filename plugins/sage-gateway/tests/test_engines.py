@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import tomllib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from sage_gateway.command_line import GatewayError
-from sage_gateway.engines import engines
+from sage_gateway.engines import engines, lasting
 from sage_gateway.testing import Running
 
 from sage_core import ConfigError, Host
@@ -173,3 +174,25 @@ class TestReload:
         running = serve(TWO)
         config = parse_config('[scheduler]\nrequests = "priority"\n[models.echo]\nbackend = "fake"\n', "sage.toml")
         assert running.call(lambda: running.gateway.reload(config)).startswith("policy priority")
+
+
+def test_what_keeps_an_added_engine_is_told(serve: Serve) -> None:
+    running = serve(TWO)
+    said = sage(running, "add", "echo", "source=c d", "sequences=4")
+    kept = parse_config(said.split("write in sage.toml:\n\n")[1], "told").models["echo"]
+    assert kept == {"engines": [{"source": "c d", "sequences": 4}]}
+    said = sage(running, "add", "another one", "backend=fake", 'needs={"memory": "1GiB"}')
+    kept = parse_config(said.split("write in sage.toml:\n\n")[1], "told").models["another one"]
+    assert kept == {"backend": "fake", "needs": {"memory": "1GiB"}}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"backend": "fake", "source": 'a "quoted" \\ path', "n": 1, "share": 0.5, "on": True},
+        {"a list": [1, "two", {"three": [], "none": {}}], "ümlaut": "ü"},
+    ],
+)
+def test_what_is_told_is_toml(table: dict[str, Any]) -> None:
+    assert tomllib.loads(lasting("m.1", table, others=False))["models"]["m.1"] == table
+    assert tomllib.loads(lasting("m.1", table, others=True))["models"]["m.1"] == {"engines": [table]}

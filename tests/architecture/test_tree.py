@@ -43,11 +43,6 @@ TESTED_ELSEWHERE = {
     "plugins/sage-policies/sage_policies/sjf.py": "test_orders.py and test_contracts.py",
     "plugins/sage-policies/sage_policies/slo_aware.py": "test_orders.py and test_contracts.py",
     "plugins/sage-policies/sage_policies/vtc.py": "test_orders.py and test_contracts.py",
-    "plugins/sage-openai/sage_openai/backend.py": "test_openai_backend.py",
-    "plugins/sage-openai/sage_openai/engine.py": "test_openai_backend.py and test_upstream_faults.py",
-    "plugins/sage-openai/sage_openai/events.py": "test_openai_backend.py and test_upstream_faults.py",
-    "plugins/sage-openai/sage_openai/options.py": "test_openai_backend.py",
-    "plugins/sage-openai/sage_openai/server.py": "test_openai_backend.py and test_upstream_faults.py",
     "sage_core/serving.py": "names only; the gateway's tests",
     "sage_core/common/contracts.py": "Protocols: the suites in sage_core.testing, tests/contract",
 }

@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
-#: Bytes at the end of a stream in which its totals are looked for.
+#: Events at the end of a stream among which its totals are: they, a mark of the end, and one that may have begun.
+LAST = 4
+#: Bytes kept of a stream whose events cannot be told apart.
 TAIL = 16_384
 DONE = b"[DONE]"
 #: How the last event of the other protocols of OpenAI's is called.
@@ -77,8 +79,15 @@ class Tail:
         self.data = b""
 
     def add(self, piece: bytes) -> None:
-        """The stream goes on."""
-        self.data = piece if len(piece) >= TAIL else (self.data + piece)[-TAIL:]
+        """The stream goes on: only its last events are kept, as many streams are open at a time."""
+        data = self.data + piece
+        at = len(data)
+        for _ in range(LAST):
+            at = data.rfind(b"\n\n", 0, at)
+            if at < 0:
+                self.data = data[-TAIL:]
+                return
+        self.data = data[at + 1 :]
 
     @property
     def ended(self) -> bool:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import msgspec
 import pytest
 from sage_gateway.testing import Running, serving
@@ -21,6 +20,7 @@ from sage_core.serving import default_host
 
 from .conftest import SMALL
 from .test_smoke import servers_of
+from .traffic import Asked, all_in_engines, ask, at, engines, figure, group_of, known, lines_of, wait_for_engines
 
 POLICIES = ("fifo", "hybrid", "slo_aware", "vtc")
 #: Of all kinds together, in the test of mixed load.
@@ -45,73 +45,6 @@ def running(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield gateway
 
 
-def engines(running: Running) -> dict[str, Any]:
-    """The open chat engines by id."""
-
-    def look() -> dict[str, Any]:
-        driver = running.gateway.driver
-        pool = driver.manager.pools[running.gateway.lanes["chat"]]
-        up = [name for name, standing in pool.engines.items() if standing.state == "up"]
-        return {name: driver.pools.engine(name) for name in up}
-
-    return running.call(look)
-
-
-def wait_for_engines(running: Running, count: int, seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while len(engines(running)) < count:
-        assert time.monotonic() < end, f"{count} engines are not up after {seconds} s"
-        time.sleep(0.25)
-
-
-class Asked:
-    """What became of one request."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.status = 0
-        self.id = ""
-        self.engine = ""
-        self.body = b""
-
-    @property
-    def events(self) -> list[str]:
-        """Of a stream."""
-        found = self.body.decode().split("\n\n")
-        return [event.removeprefix("data: ") for event in found if event.startswith("data: ")]
-
-    @property
-    def well(self) -> bool:
-        """Whether it was answered whole."""
-        return self.status == 200 and (self.kind != "stream" or self.events[-1] == "[DONE]")
-
-
-async def ask(session: aiohttp.ClientSession, kind: str, number: int, tokens: int = 12) -> Asked:
-    """Send one request and read all of its answer."""
-    asked = Asked(kind)
-    if kind == "embed":
-        path = "embeddings"
-        body: dict[str, Any] = {"model": "minilm", "input": [f"text {number} " * (1 + number % 30)]}
-    else:
-        messages = [{"role": "user", "content": f"{number}: tell me about the number {number}."}]
-        path = "chat/completions"
-        body = {"model": "chat", "messages": messages, "max_tokens": tokens, "stream": kind == "stream"}
-        body["ignore_eos"] = True
-    async with session.post(path, json=body) as answer:
-        asked.status = answer.status
-        asked.id = answer.headers.get("x-request-id", "")
-        asked.engine = answer.headers.get("x-sage-engine", "")
-        asked.body = await answer.read()
-    return asked
-
-
-def at(running: Running) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0)
-    return aiohttp.ClientSession(
-        f"{running.url}/v1/", connector=connector, timeout=aiohttp.ClientTimeout(total=300), trust_env=False
-    )
-
-
 def test_mixed_traffic_is_answered_while_policies_change(running: Running) -> None:
     async def body() -> list[Asked]:
         async with at(running) as session:
@@ -126,16 +59,59 @@ def test_mixed_traffic_is_answered_while_policies_change(running: Running) -> No
                 await asyncio.sleep(0.02)
             return await asyncio.gather(*tasks)
 
-    before = running.call(lambda: set(running.gateway.decisions))
+    before = known(running)
     answers = asyncio.run(body())
     assert Counter(asked.status for asked in answers) == {200: REQUESTS}
     assert all(asked.well for asked in answers)
     assert len({asked.engine for asked in answers if asked.kind != "embed"}) == 2, "one engine did all the work"
     assert running.settled()
-    lines = running.call(lambda: {name: list(said) for name, said in running.gateway.decisions.items()})
-    ended = [line for name, said in lines.items() if name not in before for line in said]
+    ended = lines_of(running, before)
     assert Counter(line.outcome for line in ended) == {"done": REQUESTS}
     assert running.call(lambda: running.gateway.driver.manager.faults) == ()
+
+
+def test_every_request_is_accounted_for_when_an_engine_dies_under_a_mixed_load(running: Running) -> None:
+    """All at once: streams, whole answers and texts, another policy every now and then, and a kill in the middle."""
+
+    async def body() -> list[Asked]:
+        async with at(running) as session:
+            works = [("stream", "whole", "embed")[number % 3] for number in range(REQUESTS)]
+            tasks = []
+            for number, kind in enumerate(works):
+                tasks.append(asyncio.create_task(ask(session, kind, number, 30)))
+                if number % (REQUESTS // 4) == 0:
+                    policy = POLICIES[number * 4 // REQUESTS]
+                    await asyncio.to_thread(running.call, lambda policy=policy: running.gateway.driver.switch(policy))
+                await asyncio.sleep(0.02)
+            # Both engines are full, most of the rest waits.
+            await all_in_engines(running, 8)
+            await asyncio.sleep(1.0)
+            kill(next(iter(engines(running).values())))
+            return await asyncio.gather(*tasks)
+
+    wait_for_engines(running, 2)
+    before = known(running)
+    answers = asyncio.run(body())
+    assert running.settled()
+    said = Counter("well" if asked.well else "broken" for asked in answers)
+    ended = {line.request: line.outcome for line in lines_of(running, before)}
+    # One end for each; what broke was in the engine that died, whole answers beside streams.
+    assert len(answers) == len(ended) == REQUESTS
+    assert Counter(ended.values()) == {"done": said["well"], **({"failed": said["broken"]} if said["broken"] else {})}
+    assert said["broken"] <= 4
+    for asked in answers:
+        assert asked.well == (ended[asked.id] == "done")
+        if not asked.well:
+            told = asked.events[-1] if asked.status == 200 else asked.body
+            assert json.loads(told)["error"]["message"]
+    assert running.call(lambda: running.gateway.driver.manager.faults) == ()
+    wait_for_engines(running, 2)
+
+
+def kill(engine: Any) -> None:
+    """Kill a server of a gateway of this process, and not who looks after it."""
+    for pid in (servers_of(os.getpid()) & group_of(engine.process.pid)) - {engine.process.pid}:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_killed_engine_ends_its_streams_as_errors_and_comes_back(running: Running) -> None:
@@ -146,13 +122,11 @@ def test_a_killed_engine_ends_its_streams_as_errors_and_comes_back(running: Runn
             await all_in_engines(running, 8)
             await asyncio.sleep(0.5)
             name, victim = next(iter(engines(running).items()))
-            children = servers_of(os.getpid()) & group_of(victim.process.pid)
-            for pid in children - {victim.process.pid}:
-                os.kill(pid, signal.SIGKILL)
+            kill(victim)
             return name, await asyncio.gather(*tasks)
 
     wait_for_engines(running, 2)
-    before = running.call(lambda: set(running.gateway.decisions))
+    before = known(running)
     dead, answers = asyncio.run(body())
     lost = [asked for asked in answers if asked.engine == dead]
     assert len(lost) == 4
@@ -163,8 +137,7 @@ def test_a_killed_engine_ends_its_streams_as_errors_and_comes_back(running: Runn
         assert "[DONE]" not in asked.events
     assert all(asked.well for asked in answers if asked.engine != dead)
     assert running.settled()
-    lines = running.call(lambda: {name: list(said) for name, said in running.gateway.decisions.items()})
-    ended = [line for name, said in lines.items() if name not in before for line in said]
+    ended = lines_of(running, before)
     assert Counter(line.outcome for line in ended) == {"done": 4, "failed": 4}
     wait_for_engines(running, 2)
     assert dead not in engines(running)
@@ -213,26 +186,3 @@ def test_engines_without_work_are_closed_and_leave_nothing(running: Running) -> 
         assert time.monotonic() < end, "an idle engine does not close"
         time.sleep(0.2)
     assert engines(running) == {}
-
-
-async def all_in_engines(running: Running, count: int) -> None:
-    """Wait until so many requests have been sent to engines; the test's own limit ends it."""
-
-    def flying() -> int:
-        return len(running.gateway.driver.manager._flights)
-
-    while await asyncio.to_thread(running.call, flying) < count:  # noqa: ASYNC110 - nobody tells of it
-        await asyncio.sleep(0.05)
-
-
-async def figure(engine: Any, name: str) -> float:
-    from sage_vllm.figures import read_figures
-
-    return read_figures(await engine.process.get("/metrics"))[name]
-
-
-def group_of(pid: int) -> set[int]:
-    """The processes of a process group."""
-    from .test_smoke import running as processes
-
-    return {each for each, (_, group) in processes().items() if group == pid}

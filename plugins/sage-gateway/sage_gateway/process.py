@@ -36,9 +36,10 @@ from sage_gateway.settings import read_settings
 TAKE_OVER = 15.0
 #: Seconds beyond the grace after which the server is not waited for.
 MARGIN = 2.0
-#: Objects that may come up before a garbage collection looks for cycles among them; Python's own 700 are reached every
-#: few dozen requests, and each collection of all then holds every stream up for 40 ms.
-YOUNG = 5_000
+#: Objects more than before at which a garbage collection looks for cycles, and how many such collections lead to one of
+#: older objects. Requests leave no cycles, closed connections of clients do: 40 objects each. With Python's own figures
+#: a few dozen requests at once set off collection after collection, and those of all objects hold up every stream.
+YOUNG, OLDER, ALL = 2_000, 3, 3
 
 Say = Callable[[str], object]
 
@@ -128,7 +129,7 @@ def _settle_memory() -> None:
     """Let no garbage collection look again at what is there from the start, and collect less often."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG, *gc.get_threshold()[1:])
+    gc.set_threshold(YOUNG, OLDER, ALL)
 
 
 def reload(gateway: Gateway, say: Say) -> None:

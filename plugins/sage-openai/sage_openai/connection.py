@@ -30,11 +30,11 @@ class Connection(asyncio.Protocol):
         #: When its last answer ended, on the loop's clock.
         self.rested = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        #: Only while there is an answer: it points back here, and such a pair waits for a garbage collection.
+        self._parser: HttpResponseParser | None = None
         self._clear()
-        self._busy = False
 
     def _clear(self) -> None:
-        self._parser = HttpResponseParser(self)
         self._parts: list[bytes] = []
         self._size = 0
         self._paused = False
@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
     def ask(self, request: bytes, patience: float) -> None:
         """Send a request; `patience` is how many seconds may pass without a byte."""
         self._clear()
-        self._busy = True
+        self._parser = HttpResponseParser(self)
         self._transport.write(request)
         self.wait(patience)
 
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._busy = False
+        self._parser = None
         self.rested = self._loop.time()
         if not (self.open and self.complete and self.kept and self._error is None):
             self.close()
@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
             self._fail(Lost(f"the connection was lost: {exc}" if exc else "the server closed the connection"))
 
     def data_received(self, data: bytes) -> None:
-        if not self._busy or self.complete:
+        if self._parser is None or self.complete:
             # Nothing was asked for.
             self.kept = False
             self.close()
@@ -188,6 +188,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is there; one of the hundreds comes before the answer itself."""
+        assert self._parser is not None
         self.status = self._parser.get_status_code()
         if self.status >= 200:
             self._headed = True
@@ -202,6 +203,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The answer has ended as its head said."""
         if self._headed:
+            assert self._parser is not None
             self.complete = True
             self.kept = self._parser.should_keep_alive()
             self._wake()

@@ -140,6 +140,8 @@ class Lifecycle:
             self._ledger.forget(live.work.id)
         if live.flight is not None and self._flights.get(live.flight.ticket) is not None:
             self._abort(live.flight)
+        # The flight names its request: of the two pointing at each other, only a garbage collection would get rid.
+        live.flight = None
         self._pools.touch(pool)
         self._actions.append(ended(live, fate))
 

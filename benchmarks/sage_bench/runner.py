@@ -7,7 +7,9 @@ import platform
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +20,7 @@ import msgspec
 from sage_bench import surroundings
 from sage_bench.child import Answer, Order
 from sage_bench.results import Line, Measured
-from sage_bench.suite import Case, Suite, measure_class
+from sage_bench.suite import PROGRESS, Case, Suite, measure_class
 from sage_core import UnknownName
 
 
@@ -111,12 +113,25 @@ def _line(plan: Plan, name: str, case: Case) -> Line:
 
 
 def _ask(order: Order) -> Answer:
-    done = subprocess.run(
-        [sys.executable, "-m", "sage_bench.child"], input=msgspec.json.encode(order), capture_output=True, check=False
-    )
-    if done.returncode:
-        return Answer(error=f"its process ended with status {done.returncode}: {done.stderr.decode()[-1500:]}")
-    return msgspec.json.decode(done.stdout, type=Answer)
+    with tempfile.TemporaryFile() as output:
+        command = [sys.executable, "-m", "sage_bench.child"]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.PIPE)
+        assert child.stdin
+        assert child.stderr
+        with child.stdin as stdin:
+            stdin.write(msgspec.json.encode(order))
+        said: deque[str] = deque(maxlen=100)
+        with child.stderr as stderr:
+            for raw in stderr:
+                line = raw.decode("utf-8", "replace")
+                if line.startswith(PROGRESS):
+                    sys.stderr.write(line.removeprefix(PROGRESS))
+                else:
+                    said.append(line)
+        if status := child.wait():
+            return Answer(error=f"its process ended with status {status}: {''.join(said)[-1500:]}")
+        output.seek(0)
+        return msgspec.json.decode(output.read(), type=Answer)
 
 
 def _rerun(plan: Plan, name: str, case: Case, repeat: int) -> str:

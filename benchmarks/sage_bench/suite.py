@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ MEASURES = {
     "waiting": "sage_bench.measures.waiting:Waiting",
     "commands": "sage_bench.measures.commands:Commands",
     "gateway": "sage_bench.measures.gateway:Gateways",
+    "open_streams": "sage_bench.measures.open_streams:OpenStreams",
     "embedding": "sage_bench.measures.embedding:Embedding",
     "phases": "sage_bench.measures.phases:Phases",
     "isolation": "sage_bench.measures.isolation:Isolation",
@@ -33,6 +35,10 @@ MEASURES = {
     "decisions": "sage_bench.measures.decisions:Decisions",
     "control_plane": "sage_bench.measures.control_plane:ControlPlane",
 }
+
+
+#: What a line on standard error begins with that is for whoever waits.
+PROGRESS = "progress: "
 
 
 class Bench(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +50,11 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     repeat: int
     #: The data set the case asked for; None where it asked for none.
     data: Path | None = None
+
+    def say(self, text: str) -> None:
+        """Tell whoever waits how far it is."""
+        sys.stderr.write(f"{PROGRESS}{text}\n")
+        sys.stderr.flush()
 
 
 class Measure(Protocol):

@@ -9,6 +9,7 @@ import pytest
 from sage_bench.gateway.load import Found, Load, Order
 from sage_bench.gateway.upstream import Upstream
 from sage_bench.measures.gateway import Gateways, _percentile
+from sage_bench.measures.open_streams import OpenStreams, rises
 from sage_bench.suite import Bench
 
 from sage_core import SageError
@@ -58,6 +59,21 @@ def test_held_streams_are_counted_while_they_live() -> None:
     assert (found.good, found.bad) == (5, 0)
 
 
+def test_streams_that_end_or_are_left_are_followed_by_others() -> None:
+    found = load(Order(port=0, kind="soak", connections=20, events=1, seconds=4.5, seed=3))
+    assert (found.bad, found.problem) == (0, "")
+    assert found.good >= 20
+    assert found.left >= 1
+    assert found.fewest >= 10
+
+
+def test_a_rise_is_told_from_flat_memory_that_is_noisy() -> None:
+    noise = [0.3 * (-1) ** n for n in range(240)]
+    flat = [(n / 2, 100 + noise[n]) for n in range(240)]
+    assert max(map(abs, rises(flat))) < 0.2
+    assert rises([(at, mib + at / 60 * 3) for at, mib in flat]) == pytest.approx([3.0] * 10, abs=0.2)
+
+
 class _Refusing(Upstream):
     def data_received(self, data: bytes) -> None:
         self._transport.write(b"HTTP/1.1 503 No\r\ncontent-length: 4\r\n\r\nbusy")
@@ -88,3 +104,16 @@ def test_an_unknown_gateway_is_named(tmp_path_factory: pytest.TempPathFactory) -
     bench = Bench(work=tmp_path_factory.mktemp("bench"), seed=0, repeat=1)
     with pytest.raises(SageError, match="no gateway is called 'nginx'; known: bare, sage"):
         Gateways(gateways=("nginx",)).measure(bench)
+
+
+def test_memory_is_looked_at_while_streams_are_open(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(work=tmp_path_factory.mktemp("bench"), seed=0, repeat=1)
+    measured = OpenStreams(gateway="bare", streams=5, seconds=12.6, events=3, filling=10).measure(bench)
+    figures = {figure.name.partition(": ")[2]: figure for figure in measured.figures}
+    assert figures["streams that broke"].value == 0
+    assert figures["streams that ended"].value > 5
+    assert figures["memory with 5 streams open"].value > 10
+    assert len(figures["rise of its memory"].values) == 10
+    assert "of 13 s: " in capsys.readouterr().err

@@ -17,6 +17,8 @@ import msgspec
 
 from sage_bench.gateway.loops import run
 
+#: Share of streams that their reader leaves before the end.
+LEAVE = 0.2
 CHAT = [{"role": "user", "content": "What is known about the layout of a page, and who looks at it? " * 4}]
 
 
@@ -24,7 +26,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What to do to whom."""
 
     port: int
-    kind: Literal["closed", "open", "streams", "hold"]
+    kind: Literal["closed", "open", "streams", "hold", "soak"]
     model: str = "bench"
     key: str = ""
     #: Connections of a closed loop, and streams open at once.
@@ -32,7 +34,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     #: Requests a second of an open loop.
     rate: float = 0.0
     seconds: float = 3.0
-    #: Events of a stream.
+    #: Events of a stream; of those that come once a second, at most.
     events: int = 200
     seed: int = 0
 
@@ -47,6 +49,9 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     #: Milliseconds of each good answer; of a stream to its first event.
     latencies: list[float] = []
     events: int = 0
+    #: Streams that their reader left before their end, and fewest that were open at a time once all had been.
+    left: int = 0
+    fewest: int = 0
     #: What was wrong with the first bad answer.
     problem: str = ""
 
@@ -113,6 +118,11 @@ class Connection(asyncio.Protocol):
         if not self._done.done():
             self._done.set_result(problem)
 
+    @property
+    def rests(self) -> bool:
+        """Whether its answer has ended, and another may follow."""
+        return self.open and self._done.done() and not self._done.result()
+
     def close(self) -> None:
         """Leave."""
         self._transport.close()
@@ -127,22 +137,24 @@ class Load:
         self.good, self.bad, self.events = 0, 0, 0
         self.latencies: list[float] = []
         self.problem = ""
-        streams = order.kind in ("streams", "hold")
-        fields: dict[str, object] = {
-            "model": order.model,
-            "messages": CHAT,
-            "max_tokens": order.events if streams else 16,
-        }
-        if streams:
+        self.left, self.live, self.lives = 0, 0, list[int]()
+        self.request = self.asking(order.events if order.kind in ("streams", "hold") else 0)
+
+    def asking(self, events: int) -> bytes:
+        """A request: for a stream of so many events, or for an answer that comes as a whole."""
+        order = self.order
+        fields: dict[str, object] = {"model": order.model, "messages": CHAT, "max_tokens": events or 16}
+        if events:
             fields["stream"] = True
-        if order.kind == "hold":
+        if order.kind in ("hold", "soak"):
             fields["user"] = "hold"
         body = msgspec.json.encode(fields)
         key = f"authorization: Bearer {order.key}\r\n" if order.key else ""
-        self.request = (
+        head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{order.port}\r\n{key}"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        ).encode() + body
+        )
+        return head.encode() + body
 
     async def connection(self) -> Connection:
         """One that is open and asks nothing."""
@@ -210,10 +222,52 @@ class Load:
             connection.close()
         self.bad = len(connections) - self.good
 
+    async def soak(self) -> None:
+        """Keep streams open, each of its own length, and put another in the place of each that ends or is left."""
+        draw = random.Random(self.order.seed)
+        until = time.perf_counter() + self.order.seconds
+        tasks = [asyncio.create_task(self._place(draw, until)) for _ in range(self.order.connections)]
+        while time.perf_counter() < until:
+            await asyncio.sleep(min(1.0, self.order.seconds / 20))
+            self.lives.append(self.live)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _place(self, draw: random.Random, until: float) -> None:
+        while time.perf_counter() < until:
+            connection = await self.connection()
+            self.live += 1
+            try:
+                # Some readers lose interest in the middle.
+                patience = draw.uniform(0.5, self.order.events) if draw.random() < LEAVE else None
+                ended = connection.ask(self.asking(draw.randint(1, self.order.events)))
+                await asyncio.wait((ended,), timeout=patience)
+            finally:
+                self.live -= 1
+                self.events += connection.events
+                if not connection.rests:
+                    connection.close()
+            if not ended.done():
+                self.left += 1
+            elif problem := ended.result():
+                self.bad += 1
+                self.problem = self.problem or problem
+            else:
+                self.good += 1
+                self.idle.append(connection)
+
     async def go(self) -> Found:
         """Do it all."""
         began = time.perf_counter()
-        await {"closed": self.closed, "streams": self.closed, "open": self.opened, "hold": self.hold}[self.order.kind]()
+        kinds = {
+            "closed": self.closed,
+            "streams": self.closed,
+            "open": self.opened,
+            "hold": self.hold,
+            "soak": self.soak,
+        }
+        await kinds[self.order.kind]()
         seconds = time.perf_counter() - began
         for connection in self.idle:
             connection.close()
@@ -223,6 +277,8 @@ class Load:
             seconds=seconds,
             latencies=self.latencies,
             events=self.events,
+            left=self.left,
+            fewest=min(self.lives[1:], default=0),
             problem=self.problem,
         )
 

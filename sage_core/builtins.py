@@ -63,6 +63,8 @@ class Priority:
 class Capability:
     """Rules out nodes that could never run the work: a label, or too little even when the node is empty."""
 
+    local = False
+
     def admits(self, work: Work, needs: Needs, candidate: Candidate) -> bool:
         node = candidate.node
         return node is None or (
@@ -77,6 +79,8 @@ class Capability:
 class Fits:
     """Rules out nodes without enough left at this moment, and open batches without room for the work."""
 
+    local = False
+
     def admits(self, work: Work, needs: Needs, candidate: Candidate) -> bool:
         node, place = candidate.node, candidate.place
         if place is not None and place.batch and work.tokens_in > place.room_tokens:
@@ -90,6 +94,8 @@ class Fits:
 
 class LeastLoaded:
     """Prefers the place with the fewest predicted engine-seconds, and among equals the one with fewer works."""
+
+    local = False
 
     def score(self, work: Work, candidates: Sequence[Candidate]) -> Mapping[str, float]:
         # A microsecond a work: decides between equal loads, and where no cost is known yet.

@@ -109,7 +109,7 @@ class NodeFilter(Protocol):
 
 @runtime_checkable
 class NodeScorer(Protocol):
-    """Prefers some places over others."""
+    """Prefers some places over others; one with ``local = False`` never reads `Candidate.local`, dear to find out."""
 
     def score(self, work: Work, candidates: Sequence[Candidate]) -> Mapping[str, float]:
         """Scores by candidate id in [0, 1], 1 best; every candidate appears; values outside are clamped. Pure."""

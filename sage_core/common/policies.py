@@ -162,4 +162,4 @@ def prefer_low(values: Mapping[str, float]) -> dict[str, float]:
     """Scores from amounts of which less is better: the least gets 1, the most 0, all get 1 when they are equal."""
     low, high = min(values.values(), default=0.0), max(values.values(), default=0.0)
     span = high - low
-    return {name: (high - value) / span if span else 1.0 for name, value in values.items()}
+    return {name: (high - value) / span for name, value in values.items()} if span else dict.fromkeys(values, 1.0)

@@ -58,4 +58,4 @@ def schedulers_named(default: str) -> Callable[[str], Scheduler]:
 
 def selector_named(name: str) -> Selects:
     """Make the node selector of an installed plugin as a chain of its own, as ``[scheduler] selector`` does."""
-    return Chain.named(name, Config(), default_host().selectors)
+    return Chain.named(name, Config(), default_host().selectors, filters=())

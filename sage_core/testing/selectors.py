@@ -6,6 +6,8 @@ import math
 import random
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from sage_core.common.contracts import NodeFilter, NodePicker, NodeScorer
 from sage_core.common.records import Candidate, Needs, Node, Place, Work
 from sage_core.testing.schedulers import sample_works
@@ -108,6 +110,15 @@ class NodeScorerContract:
                 for name, score in scores.items():
                     assert math.isfinite(score), f"score of {name} is {score}"
                     assert 0.0 <= score <= 1.0, f"score of {name} is {score}, outside [0, 1]"
+
+    def test_it_reads_what_is_local_if_it_does_not_deny_it(self) -> None:
+        selector = self._make()
+        for candidates in (sample_nodes(), sample_places()):
+            near = [msgspec.structs.replace(each, local=1.0) for each in candidates[::2]]
+            near += [each for each in candidates if each.id not in {other.id for other in near}]
+            for work in sample_works(5):
+                same = selector.score(work, candidates) == selector.score(work, near)
+                assert same or getattr(selector, "local", True), "it says local = False, and looks at Candidate.local"
 
     def test_it_bears_candidates_that_are_all_alike(self) -> None:
         alike = [Candidate(id=name, place=Place(engine=name)) for name in ("a", "b", "c")]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Protocol
 
 import msgspec
@@ -62,6 +62,8 @@ class Ledger:
         self._references: dict[Lane, str] = {}
         #: Seats by lane that may take something: the index behind `room` and `open`.
         self._free: dict[Lane, dict[str, Seats]] = {}
+        #: The largest prompt and the most tokens in all that some of them have room for; told anew after each change.
+        self._bounds: dict[Lane, tuple[int, int]] = {}
         #: How long engines take: those that write, by step; all else by engine and kind.
         self._steps: dict[str, StepTime] = {}
         self._rates: dict[tuple[str, str], Rate] = {}
@@ -84,8 +86,13 @@ class Ledger:
         free = self._free.get(work.lane, {}).values()
         if work.kind == "embed" or work.id in self._avoid:
             return [place for seats in free if (place := self.place(work, seats)) is not None]
-        # Where engines are many, most of a decision's time is spent in this loop.
         prompt, whole = work.tokens_in, work.tokens_in + work.tokens_out
+        # Where engines are many, most of a decision's time is spent looking at them: what fits nowhere is told at once.
+        if work.lane not in self._bounds:
+            self._bounds[work.lane] = _bounds(free)
+        most, most_whole = self._bounds[work.lane]
+        if prompt > most or whole > most_whole:
+            return ()
         return [seats.place for seats in free if prompt <= seats.prompt_room and whole <= seats.context_room]
 
     def pick(self, work: Work, places: Iterable[Place] | None = None) -> Place | None:
@@ -105,17 +112,19 @@ class Ledger:
         return min(found, key=lambda place: (place.load, place.running))
 
     def _candidates(self, work: Work, places: list[Place]) -> list[Candidate]:
+        """Places as selectors see them; what an engine knows of a prompt is dear to find out for each."""
         pool, seen = self._lanes[work.lane], self._seen
-        start = work.prefix[0] if work.prefix else -1
+        prefix = work.prefix if getattr(self._selector, "local", True) else ()
         found = []
         for place in places:
-            seats = pool[place.engine]
-            if seats.place is place and start not in seen.get(place.engine, ()):
-                found.append(seats.candidate)
-            else:
-                local = self.cached(work, place) / max(1, work.tokens_in)
-                each = Candidate(id=place.engine, running=place.running, load=place.load, place=place, local=local)
-                found.append(each)
+            engine = place.engine
+            blocks = seen[engine].blocks(prefix) if prefix and engine in seen else 0
+            # One that was made for an earlier work serves this one as well.
+            each = None if blocks else pool[engine].candidate
+            if each is None or each.place is not place:
+                local = min(1.0, blocks * BLOCK_TOKENS / max(1, work.tokens_in))
+                each = Candidate(id=engine, running=place.running, load=place.load, place=place, local=local)
+            found.append(each)
         return found
 
     def cost(self, work: Work, place: Place | None = None) -> float:
@@ -163,15 +172,17 @@ class Ledger:
         if asked != work.id:
             # The policy chose by itself, and says why.
             found, scores = list(self.open(work)), {}
-        others = [place for place in found if place.engine != chosen.engine]
+        others = {place.engine: place for place in found}
+        others.pop(chosen.engine, None)
+        best: Iterable[str] = others
         if scores:
-            best = heapq.nlargest(CANDIDATES - 1, others, key=lambda place: scores.get(place.engine, 0.0))
-        else:
-            best = others[: CANDIDATES - 1]
-        places = (chosen, *best)
+            # Those that a filter ruled out have no score, and are named last.
+            ranked = sorted(scores, key=scores.__getitem__, reverse=True)[:CANDIDATES]
+            best = dict.fromkeys((*ranked, *others)) if len(ranked) < CANDIDATES else ranked
+        places = (chosen, *(others[engine] for engine in islice((e for e in best if e in others), CANDIDATES - 1)))
         return Choice(
             places=places,
-            scores=tuple(scores.get(place.engine, 0.0) for place in places) if scores else (),
+            scores=tuple([scores.get(place.engine, 0.0) for place in places]) if scores else (),
             open=len(others) + 1,
             why=self._remark(chosen, len(others) + 1, scores),
         )
@@ -247,26 +258,17 @@ class Ledger:
                 self._lanes[seats.lane].pop(engine, None)
                 self._refer(seats.lane)
                 self._free.get(seats.lane, {}).pop(engine, None)
+                self._bounds.pop(seats.lane, None)
             self._seen.pop(engine, None)
             self._steps.pop(engine, None)
             self._rates = {key: rate for key, rate in self._rates.items() if key[0] != engine}
         return member
 
-    def take(self, seats: Seats, cost: float) -> None:
-        """Move one credit to a dispatch."""
+    def take(self, seats: Seats, cost: float, work: Work) -> None:
+        """Move one credit to a dispatch, and the tokens of one that is no batch."""
         seats.running += 1
         seats.peak = max(seats.peak, seats.running)
         seats.load += cost
-        self.refresh(seats)
-
-    def give(self, seats: Seats, cost: float) -> None:
-        """Return one credit."""
-        seats.running -= 1
-        seats.load = max(0.0, seats.load - cost) if seats.running else 0.0
-        self.refresh(seats)
-
-    def reserve(self, seats: Seats, work: Work) -> None:
-        """Book the tokens of a dispatch that is no batch."""
         if work.kind == "generate":
             seats.prefill += work.tokens_in
             seats.context += work.tokens_in + work.tokens_out
@@ -274,36 +276,34 @@ class Ledger:
                 seats.slos.append(work.tpot)
             if work.prefix:
                 self._seen.setdefault(seats.engine, Prefixes()).add(work.prefix)
-            seats.changed()
+        self.refresh(seats)
 
-    def meets(self, seats: Seats, work: Work) -> Observed:
-        """What a work meets that is about to be reserved for."""
-        place = seats.place
-        return Observed(place.prefill + work.tokens_in - self.cached(work, place), place.context, place.running)
+    def give(self, seats: Seats, cost: float, work: Work, *, streamed: bool) -> None:
+        """Return what `take` moved; what has `streamed` has given back its prompt before."""
+        seats.running -= 1
+        seats.load = max(0.0, seats.load - cost) if seats.running else 0.0
+        if work.kind == "generate":
+            if not streamed:
+                seats.prefill -= work.tokens_in
+            seats.context -= work.tokens_in + work.tokens_out
+            if work.tpot is not None:
+                seats.slos.remove(work.tpot)
+        self.refresh(seats)
+
+    def meets(self, work: Work, place: Place) -> Observed:
+        """What a work meets in an engine that it is sent to."""
+        return Observed(place.prefill + work.tokens_in - self.cached(work, place), place.context, place.running + 1)
 
     def first(self, seats: Seats, work: Work, met: Observed | None, seconds: float) -> None:
         """Take a prompt off, whose first output token has come after so long; 0 where nobody saw it."""
-        self._unload(seats, work)
+        if work.kind == "generate":
+            seats.prefill -= work.tokens_in
+            self.refresh(seats)
         model = self._steps.get(seats.engine)
         if seconds and model is not None and met is not None:
             seats.read += work.tokens_in
             steps = model.chunks(met.tokens)
             model.learn(seconds, steps=steps, tokens=met.tokens, context=met.context, batch=met.batch)
-
-    def _unload(self, seats: Seats, work: Work) -> None:
-        if work.kind == "generate":
-            seats.prefill -= work.tokens_in
-            seats.changed()
-
-    def release(self, seats: Seats, work: Work, *, streamed: bool) -> None:
-        """Return what `reserve` booked."""
-        if work.kind == "generate":
-            if not streamed:
-                self._unload(seats, work)
-            seats.context -= work.tokens_in + work.tokens_out
-            if work.tpot is not None:
-                seats.slos.remove(work.tpot)
-            seats.changed()
 
     def pace(self, engine: str, itl: float, now: int) -> None:
         """Note the time between an engine's output tokens."""
@@ -316,7 +316,7 @@ class Ledger:
                 place = seats.place
                 self._steps[engine].learn(itl, steps=1, tokens=read, context=place.context, batch=place.running)
             seats.read, seats.paced_at = 0, now
-            seats.changed()
+            self.refresh(seats)
 
     def close(self, engine: str) -> None:
         """Send an engine nothing more, until `reopen`."""
@@ -342,6 +342,7 @@ class Ledger:
     def refresh(self, seats: Seats) -> None:
         """Bring the index up to date after a credit moved or a batch opened, filled or closed."""
         seats.changed()
+        self._bounds.pop(seats.lane, None)
         free = self._free.setdefault(seats.lane, {})
         if not seats.closed and (seats.free or seats.batch is not None):
             free[seats.engine] = seats
@@ -398,3 +399,8 @@ class Ledger:
         self._selector = None
         self.faults.append(problem)
         log("selector_replaced", level=logging.ERROR, problem=problem, by="the least loaded")
+
+
+def _bounds(free: Collection[Seats]) -> tuple[int, int]:
+    most = max([seats.prompt_room for seats in free], default=-1)
+    return most, max([seats.context_room for seats in free], default=-1)

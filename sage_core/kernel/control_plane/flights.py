@@ -119,14 +119,16 @@ class Flights:
 
     def launch(self, work: Work, place: Place, live: Live, now: int) -> Flight:
         """Take a seat for a request that is no batch."""
+        ledger, first, predicted, met = self._ledger, 0.0, 0.0, None
+        if work.kind == "generate":
+            # Before its credit moves, and its prompt counts as known there.
+            first = ledger.ttft(work, place)
+            predicted = first + work.tokens_out * ledger.tpot(work, place)
+            met = ledger.meets(work, self._seats(work, place).place)
         flight = live.flight = self._take(work, place, now, live)
         flight.works.append(work)
         flight.tokens = work.tokens_in
-        if work.kind == "generate":
-            flight.predicted_ttft = self._ledger.ttft(work, place)
-            flight.predicted = flight.predicted_ttft + work.tokens_out * self._ledger.tpot(work, place)
-            flight.met = self._ledger.meets(flight.seats, work)
-        self._ledger.reserve(flight.seats, work)
+        flight.predicted_ttft, flight.predicted, flight.met = first, predicted or flight.cost, met
         return flight
 
     def stream(self, flight: Flight, seconds: float) -> None:
@@ -162,9 +164,7 @@ class Flights:
         flight = self._flying.pop(ticket, None)
         if flight is not None:
             flight.landed = True
-            if flight.live is not None:
-                self._ledger.release(flight.seats, flight.works[0], streamed=flight.streamed)
-            self._ledger.give(flight.seats, flight.cost)
+            self._ledger.give(flight.seats, flight.cost, flight.works[0], streamed=flight.streamed)
         return flight
 
     def crash(self, engine: str) -> list[Flight]:
@@ -197,7 +197,7 @@ class Flights:
         cost = self._ledger.cost(work, place)
         self._ticket += 1
         flight = self._flying[self._ticket] = Flight(self._ticket, seats, now, cost, live)
-        self._ledger.take(seats, cost)
+        self._ledger.take(seats, cost, work)
         return flight
 
     def _close(self, batch: OpenBatch, seats: Seats, now: int) -> DispatchBatch | Flight:

@@ -29,7 +29,8 @@ def build_manager(host: Host, config: Config) -> ControlPlaneManager:
     """
     selector: Selects | None = None
     if host.selectors:
-        selector = Chain.named(config.scheduler.selector, config, host.selectors)
+        # The ledger offers only engines that have room.
+        selector = Chain.named(config.scheduler.selector, config, host.selectors, filters=())
     if not host.schedulers:
         return ControlPlaneManager(selector=selector, classes=config.classes)
 

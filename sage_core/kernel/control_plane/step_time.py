@@ -46,7 +46,8 @@ class StepTime:
         self._chunk = chunk or CHUNK
         self._weights = [value / unit for value, unit in zip(known, _UNITS, strict=True)]
         self._held = list(self._weights)
-        self._left = [[0.0] * 4 for _ in range(4)]
+        #: Weighted sums of products of what is observed: among themselves, each pair once, and with the times.
+        self._left = [0.0] * 10
         self._right = [0.0] * 4
         #: Sequences that run together, of late.
         self.batch = 1.0
@@ -83,26 +84,23 @@ class StepTime:
         self.batch += 0.02 * (batch - self.batch)
         # Relative to what was predicted: errors of a long prompt must not drown those of a token. What took far longer
         # was held up by something else, more likely than not, and counts less the longer it took.
-        units = (
-            steps * _UNITS[0],
-            tokens * _UNITS[1],
-            steps * context * _UNITS[2],
-            steps * batch * _UNITS[3],
-        )
-        predicted = sum(unit * weight for unit, weight in zip(units, self._weights, strict=True))
-        scale = max(predicted, seconds / OUTLYING)
-        row = [unit / scale for unit in units]
-        ratio = seconds / scale
-        for one, value in enumerate(row):
-            line = self._left[one]
-            line[:] = [KEPT * held + value * other for held, other in zip(line, row, strict=True)]
-            self._right[one] = KEPT * self._right[one] + value * ratio
+        a = steps * _UNITS[0]
+        b = tokens * _UNITS[1]
+        c = steps * context * _UNITS[2]
+        d = steps * batch * _UNITS[3]
+        one, two, three, four = self._weights
+        scale = max(a * one + b * two + c * three + d * four, seconds / OUTLYING)
+        a, b, c, d, ratio = a / scale, b / scale, c / scale, d / scale, seconds / scale
+        products = (a * a, a * b, a * c, a * d, b * b, b * c, b * d, c * c, c * d, d * d)
+        self._left = [KEPT * held + each for held, each in zip(self._left, products, strict=True)]
+        times = (a * ratio, b * ratio, c * ratio, d * ratio)
+        self._right = [KEPT * held + each for held, each in zip(self._right, times, strict=True)]
         self._solve()
 
     def _solve(self) -> None:
         # Coordinate descent, each coefficient held at 0 or above: four unknowns need no library, and nothing blows up
         # where what is known keeps every diagonal away from 0. Written out: it runs for each observation.
-        (aa, ab, ac, ad), (_, bb, bc, bd), (_, _, cc, cd), (_, _, _, dd) = self._left
+        aa, ab, ac, ad, bb, bc, bd, cc, cd, dd = self._left
         held = self._held
         a, b, c, d = self._weights
         right_a, right_b, right_c, right_d = (

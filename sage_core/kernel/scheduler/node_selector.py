@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import msgspec
+
 from sage_core.common.config import Config, SelectorConfig
 from sage_core.common.contracts import NodeFilter, NodePicker, NodeScorer
 from sage_core.common.errors import ConfigError, PluginError, SageError, UnknownName
@@ -19,7 +21,9 @@ from sage_core.common.registry import Registry
 T = TypeVar("T")
 
 #: What ``default`` means where sage.toml has no ``[selectors.default]``.
-DEFAULT = SelectorConfig(filters=("capability", "fits"), scorers={"least_loaded": 1.0}, picker="round_robin")
+DEFAULT = SelectorConfig(scorers={"least_loaded": 1.0}, picker="round_robin")
+#: Filters of every chain that no table of sage.toml describes.
+NODES = ("capability", "fits")
 
 
 class Chain:
@@ -36,6 +40,8 @@ class Chain:
         #: Each with its share of the score.
         self._scorers = [(name, weight / whole, scorer) for name, weight, scorer in scorers]
         self._picker_name, self._picker = picker
+        #: Whether any of them looks at `Candidate.local`; it does unless it says ``local = False``.
+        self.local = any(getattr(each, "local", True) for each in (*dict(filters).values(), *(s[2] for s in scorers)))
         #: What the scorers gave each candidate of the latest pick; empty where nothing was compared.
         self.scores: dict[str, float] = {}
 
@@ -58,21 +64,29 @@ class Chain:
         )
 
     @classmethod
-    def named(cls, name: str, config: Config, registry: Registry, *, seed: int = 0) -> Chain:
-        """Compose ``[selectors.NAME]`` of sage.toml; a name that is a scorer or a picker is a chain of its own."""
+    def named(
+        cls, name: str, config: Config, registry: Registry, *, filters: Sequence[str] = NODES, seed: int = 0
+    ) -> Chain:
+        """Compose ``[selectors.NAME]`` of sage.toml; a name that is a scorer or a picker is a chain of its own.
+
+        Args:
+            filters: what such a chain begins with, and the default; none where only places with room are offered.
+        """
+        filters = tuple(filters)
         if name in config.selectors:
             return cls.build(config.selectors[name], registry, seed=seed, where=f"[selectors.{name}]")
         if name == "default":
-            return cls.build(DEFAULT, registry, seed=seed)
+            return cls.build(msgspec.structs.replace(DEFAULT, filters=filters), registry, seed=seed)
         if name not in registry:
             raise UnknownName("node selector", name, ("default", *config.selectors, *registry))
         entry = registry[name]
         if hasattr(entry, "score"):
-            alone = SelectorConfig(filters=DEFAULT.filters, scorers={name: 1.0})
+            alone = SelectorConfig(filters=filters, scorers={name: 1.0})
         elif hasattr(entry, "pick"):
-            alone = SelectorConfig(filters=DEFAULT.filters, picker=name)
+            # A picker that only makes sense over scores says over which.
+            alone = SelectorConfig(filters=filters, scorers=dict(getattr(entry, "scorers", {})), picker=name)
         else:
-            alone = SelectorConfig(filters=(*DEFAULT.filters, name))
+            alone = SelectorConfig(filters=(*filters, name))
         return cls.build(alone, registry, seed=seed)
 
     def pick(self, work: Work, needs: Needs, candidates: Sequence[Candidate]) -> Candidate | None:
@@ -94,19 +108,19 @@ class Chain:
 
     def _score(self, work: Work, candidates: Sequence[Candidate]) -> dict[str, float]:
         """Weighted means of the clamped scores: in [0, 1]."""
-        totals = {candidate.id: 0.0 for candidate in candidates}
+        ids = [candidate.id for candidate in candidates]
+        totals = [0.0] * len(ids)
         for name, share, scorer in self._scorers:
             given = _call(name, scorer.score, work, candidates)
             try:
-                for candidate in totals:
-                    value = given[candidate]
-                    # NaN compares false with everything, and ends as 0.
-                    if value > 0.0:
-                        totals[candidate] += share * value if value < 1.0 else share
-            except KeyError:
-                problem = f"gave candidate {candidate!r} no score"
+                values = [given[each] for each in ids]
+            except KeyError as error:
+                problem = f"gave candidate {error.args[0]!r} no score"
                 raise PluginError(name, problem, "a scorer scores every candidate") from None
-        return totals
+            # NaN compares false with everything, and counts as 0.
+            clamped = [(value if value < 1.0 else 1.0) if value > 0.0 else 0.0 for value in values]
+            totals = [total + share * value for total, value in zip(totals, clamped, strict=True)]
+        return dict(zip(ids, totals, strict=True))
 
 
 def _admitted(selector: NodeFilter, work: Work, needs: Needs, candidates: list[Candidate]) -> list[Candidate]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
+import msgspec
 import pytest
 
 from sage_core.common.errors import PluginError
@@ -32,12 +34,12 @@ def test_an_engine_is_open_until_its_last_credit_is_taken() -> None:
     made = ledger(info("e", sequences=2))
     seats = made.seats("e", "lane")
     assert seats is not None
-    made.take(seats, 1.0)
+    made.take(seats, 1.0, work())
     assert [place.running for place in made.open(work())] == [1]
-    made.take(seats, 2.0)
+    made.take(seats, 2.0, work())
     assert not made.room("lane")
     assert list(made.open(work())) == []
-    made.give(seats, 1.0)
+    made.give(seats, 1.0, work(), streamed=False)
     assert [(place.running, place.load) for place in made.open(work())] == [(1, 2.0)]
 
 
@@ -45,7 +47,7 @@ def test_tokenizing_has_seats_of_its_own() -> None:
     made = ledger(info("e"))
     seats = made.seats("e", "lane")
     assert seats is not None
-    made.take(seats, 1.0)
+    made.take(seats, 1.0, work())
     assert not made.room("lane")
     assert made.room("lane:tokenize")
 
@@ -54,7 +56,7 @@ def test_the_least_loaded_is_picked_where_no_selector_is_named() -> None:
     made = ledger(info("a", 2), info("b", 2))
     seats = made.seats("a", "lane")
     assert seats is not None
-    made.take(seats, 1.0)
+    made.take(seats, 1.0, work())
     place = made.pick(work())
     assert place is not None
     assert place.engine == "b"
@@ -109,10 +111,10 @@ def wrote(made: Ledger, engine: str, tokens: int, seconds: float) -> None:
     chat = work("generate", tokens_in=100, tokens_out=tokens)
     seats = made.seats(engine, "lane")
     assert seats is not None
-    met = made.meets(seats, chat)
-    made.reserve(seats, chat)
+    met = made.meets(chat, seats.place)
+    made.take(seats, 1.0, chat)
     made.first(seats, chat, met, 0.1)
-    made.release(seats, chat, streamed=True)
+    made.give(seats, 1.0, chat, streamed=True)
     made.wrote(chat, seats, tokens, 0.1 + seconds, first=0.1, met=met)
 
 
@@ -142,7 +144,7 @@ def test_what_engines_take_decides_what_is_predicted_there() -> None:
     made.pace("quick", 0.03, 1)
     seats = made.seats("quick", "lane")
     assert seats is not None
-    made.take(seats, 0.1)
+    made.take(seats, 0.1, work())
     # What is observed goes before what is learnt.
     assert made.tpot(chat, seats.place) == pytest.approx(0.03, rel=0.1)
 
@@ -186,3 +188,61 @@ def test_short_texts_hardly_shrink_the_batches_of_long_ones() -> None:
     for _ in range(10):
         made.learn(work("embed"), "e", 5, 0.01)
     assert made.budget("e").batch_tokens > 0.85 * before
+
+
+def chat(name: str, tokens_in: int, prefix: tuple[int, ...] = ()) -> Work:
+    return Work(id=name, lane="lane", kind="generate", arrival=0, tokens_in=tokens_in, tokens_out=10, prefix=prefix)
+
+
+def test_room_is_told_anew_after_each_move_of_a_credit() -> None:
+    capacity = Capacity(sequences=4, prefill_tokens=100)
+    made = ledger(msgspec.structs.replace(info("a"), capacity=capacity))
+    seats = made.seats("a", "lane")
+    assert seats is not None
+    first, second = chat("first", 80), chat("second", 50)
+    assert [place.engine for place in made.open(second)] == ["a"]
+    made.take(seats, 1.0, first)
+    assert not made.open(second)
+    assert [place.prefill for place in made.open(chat("small", 20))] == [80]
+    made.first(seats, first, None, 0.0)
+    assert [place.prefill for place in made.open(second)] == [0]
+    made.give(seats, 1.0, first, streamed=True)
+    assert (seats.running, seats.prefill, seats.context, seats.load) == (0, 0, 0, 0.0)
+
+
+def test_what_engines_know_of_a_prompt_is_told_to_selectors_that_look_at_it() -> None:
+    class Sees:
+        def __init__(self, local: bool) -> None:
+            self.local = local
+            self.seen: list[dict[str, float]] = []
+
+        def pick(self, work: Work, needs: Needs, candidates: Sequence[Candidate]) -> Candidate | None:
+            self.seen.append({each.id: each.local for each in candidates})
+            return candidates[0]
+
+    for looks in (True, False):
+        selector = Sees(looks)
+        made = ledger(info("a", 4), info("b", 4), selector=selector)
+        seats = made.seats("b", "lane")
+        assert seats is not None
+        made.take(seats, 1.0, chat("one", 512, (1, 2, 3)))
+        made.pick(chat("two", 512, (1, 2, 9)))
+        made.pick(chat("other", 512, (7, 8, 9)))
+        assert selector.seen == [{"a": 0.0, "b": 0.5 if looks else 0.0}, {"a": 0.0, "b": 0.0}]
+
+
+def test_the_best_places_are_told_with_their_scores_and_what_was_ruled_out_last() -> None:
+    class Likes:
+        scores: ClassVar[dict[str, float]] = {"c": 0.5, "d": 0.9}
+
+        def pick(self, work: Work, needs: Needs, candidates: Sequence[Candidate]) -> Candidate | None:
+            return next(each for each in candidates if each.id == "d")
+
+    made = ledger(*map(info, "abcd"), selector=Likes())
+    asked = work()
+    place = made.pick(asked)
+    assert place is not None
+    choice = made.choice(asked, place)
+    assert [each.engine for each in choice.places] == ["d", "c", "a", "b"]
+    assert (choice.scores, choice.open) == ((0.9, 0.5, 0.0, 0.0), 4)
+    assert choice.why == "score 0.9, the selector's choice of 4"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from sage_core import Candidate, Needs, Node, PluginError, Work
+from sage_core import Candidate, Needs, Node, Place, PluginError, Work
 from sage_core.builtins import default_host
 from sage_core.common.config import Config, SelectorConfig
 from sage_core.common.errors import ConfigError, UnknownName
@@ -169,3 +169,24 @@ def test_an_unknown_chain_is_suggested(registry: Registry) -> None:
     config = Config(selectors={"spread": SelectorConfig()})
     with pytest.raises(UnknownName, match=r"No node selector is named 'spred'\. Did you mean 'spread'\?"):
         Chain.named("spred", config, registry)
+
+
+def test_one_candidate_is_not_scored(registry: Registry) -> None:
+    chain = build(registry, filters=("not_c",), scorers={"raises": 1.0})
+    assert picked(chain, [Candidate(id="a"), Candidate(id="c")]) == "a"
+    assert chain.scores == {}
+    with pytest.raises(PluginError, match="by nought"):
+        picked(chain)
+
+
+def test_a_chain_looks_at_what_is_there_unless_all_of_its_parts_say_that_they_do_not(registry: Registry) -> None:
+    assert not build(registry, filters=("fits",), scorers={"least_loaded": 1.0}).local
+    assert build(registry, filters=("fits",), scorers={"least_loaded": 1.0, "affinity": 1.0}).local
+    assert build(registry, filters=("not_c",), scorers={"least_loaded": 1.0}).local
+
+
+def test_the_default_of_places_with_room_filters_nothing(registry: Registry) -> None:
+    full = Candidate(id="full", place=Place(engine="full", batch=1, room_tokens=1))
+    work = Work(id="w", lane="a", kind="embed", arrival=0, tokens_in=5)
+    assert Chain.named("default", Config(), registry).pick(work, Needs(), [full]) is None
+    assert Chain.named("default", Config(), registry, filters=()).pick(work, Needs(), [full]) is full

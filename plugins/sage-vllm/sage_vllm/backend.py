@@ -13,7 +13,7 @@ import msgspec
 from sage_openai.options import identity as server_identity
 from sage_openai.options import read_options as read_server_options
 
-from sage_core import Engine, ModelSpec, find_paths
+from sage_core import Engine, ModelError, ModelSpec, find_paths
 from sage_vllm.environment import find_program
 from sage_vllm.gpus import Gpus
 from sage_vllm.options import (
@@ -139,7 +139,10 @@ class VllmBackend:
         line = command_line(model, options, build)
         paths = find_paths(Path.cwd())
         program = find_program(model.name, options.executable, build, paths)
-        count = int(model.needs.get("gpu", 0)) or (1 if build == "cuda" else 0)
+        count = int(model.needs.get("gpu", 0))
+        if build == "cuda" and not count:
+            # What the model does not name, the node's ledger does not count.
+            raise ModelError(model.name, "the CUDA build runs on GPUs, and the model names none", "needs = { gpu = 1 }")
         gpus = self._gpus.take(model.name, count)
         number = next(n for n in range(1, len(self._numbers) + 2) if n not in self._numbers)
         self._numbers.add(number)

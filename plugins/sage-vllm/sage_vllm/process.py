@@ -116,19 +116,20 @@ class VllmProcess:
 
     async def sleep(self, level: int) -> bool:
         """Have it move its weights out of its GPUs; false when it did not."""
-        return await self._move(f"/sleep?level={level}") == "sleeping"
+        return await self._move(f"/sleep?level={level}") is not None
 
     async def wake(self) -> bool:
         """Have it move them back; false when it did not, or not all of them."""
-        return await self._move("/wake_up") == "awake"
+        said = await self._move("/wake_up")
+        return said is not None and b'"sleeping"' not in said
 
-    async def _move(self, path: str) -> str:
+    async def _move(self, path: str) -> bytes | None:
+        """What it answers, which is nothing in versions before 0.32; None where it did not."""
         try:
             async with _session(self.key, MOVE) as session, session.post(self.root + path) as answer:
-                said = await answer.json() if answer.status == 200 else {}
-                return str(said.get("status", "")) if isinstance(said, dict) else ""
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
-            return ""
+                return await answer.read() if answer.status == 200 else None
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return None
 
     async def end(self) -> None:
         """End it; when this returns, its children have ended or been killed."""

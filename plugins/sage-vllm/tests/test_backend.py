@@ -271,11 +271,16 @@ def test_a_sleeper_whose_gpu_is_taken_is_replaced_on_another(fake: Fake, tmp_pat
 
 def test_the_cuda_build_needs_a_gpu(fake: Fake, tmp_path: Path) -> None:
     async def body() -> None:
-        async with VllmBackend(machine(tmp_path / "machine", 0)).open(fake.spec(build="cuda")):
-            pass
+        backend = VllmBackend(machine(tmp_path / "machine", 0))
+        with pytest.raises(ModelError, match="it needs 1 GPU; 0 of 0 here are free"):
+            async with backend.open(fake.spec(needs={"gpu": 1})):
+                pass
+        # One that it took without saying so, the node's ledger would give to a job as well.
+        with pytest.raises(ModelError, match=r"CUDA build runs on GPUs, .* names none\n  help: needs = \{ gpu = 1 \}"):
+            async with backend.open(fake.spec(build="cuda")):
+                pass
 
-    with pytest.raises(ModelError, match="it needs 1 GPU; 0 of 0 here are free"):
-        run(body())
+    run(body())
 
 
 def test_embeddings_come_from_the_pooling_runner(fake: Fake) -> None:

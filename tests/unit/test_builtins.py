@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from sage_core import Candidate, Needs, Node, Place, Work
@@ -125,6 +127,23 @@ def test_round_robin_takes_turns_among_the_highest() -> None:
     picker = RoundRobin()
     scores = {"a": 1.0, "b": 0.5, "c": 1.0}
     assert [picker.pick(WORK, scores) for _ in range(4)] == ["a", "c", "a", "c"]
+
+
+def test_round_robin_is_fair_within_one_turn_at_every_moment() -> None:
+    picker, counts = RoundRobin(), dict.fromkeys("dbcaefg", 0)
+    for _ in range(100):
+        counts[picker.pick(WORK, dict.fromkeys(counts, 0.0))] += 1
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_round_robin_among_those_who_are_open_takes_the_one_that_waited_longest() -> None:
+    rng, picker = random.Random(1), RoundRobin()
+    last: dict[str, int] = {}
+    for turn in range(500):
+        open_to = rng.sample("abcdefgh", rng.randrange(1, 8))
+        chosen = picker.pick(WORK, dict.fromkeys(open_to, 0.0))
+        assert last.get(chosen, -1) == min(last.get(name, -1) for name in open_to)
+        last[chosen] = turn
 
 
 def test_round_robin_gives_a_newcomer_the_next_turn() -> None:

@@ -7,8 +7,9 @@ import heapq
 from sage_core import SECOND, Fleet, Place, Work
 from sage_policies.lanes import LaneScheduler
 
-#: Of many places, those that are looked at: the lowest prices, of equal ones the least loaded.
-LOOKED_AT = 16
+#: Of many places, those that are looked at beside the least loaded of each price: the cheapest, of equal ones the least
+#: loaded.
+LOOKED_AT = 8
 
 
 class CostOptimized(LaneScheduler):
@@ -28,7 +29,7 @@ class CostOptimized(LaneScheduler):
     def place(self, work: Work, places: list[Place], fleet: Fleet, now: int) -> Place | None:
         """The cheapest of the places in time, or the soonest."""
         if len(places) > LOOKED_AT:
-            places = heapq.nsmallest(LOOKED_AT, places, key=lambda place: (place.price, place.load))
+            places = _likeliest(places)
         soon = {place.engine: _seconds(work, place, fleet) for place in places}
         timely = [place for place in places if _meets(work, place, soon[place.engine], fleet, now)]
         if timely:
@@ -37,6 +38,16 @@ class CostOptimized(LaneScheduler):
             best = min(places, key=lambda place: (soon[place.engine], place.load))
         # The configured filters have the last word; with one place to choose from they choose nothing else.
         return fleet.pick(work, [best])
+
+
+def _likeliest(places: list[Place]) -> list[Place]:
+    # However many cheap engines there are, the quicker ones must not be overlooked.
+    cheapest = heapq.nsmallest(LOOKED_AT, places, key=lambda place: (place.price, place.load))
+    least: dict[float, Place] = {}
+    for place in places:
+        if place.price not in least or place.load < least[place.price].load:
+            least[place.price] = place
+    return list({place.engine: place for place in (*cheapest, *least.values())}.values())
 
 
 def _seconds(work: Work, place: Place, fleet: Fleet) -> float:

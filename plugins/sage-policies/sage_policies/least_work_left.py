@@ -22,6 +22,9 @@ class LeastWorkLeft:
 
     local = False
 
+    #: It looks at no prefixes.
+    local = False
+
     def score(self, work: Work, candidates: Sequence[Candidate]) -> Mapping[str, float]:
         # A microsecond a work: decides between equal loads, and where no cost is known yet.
         return prefer_low({each.id: _left(each) + 1e-6 * each.running for each in candidates})

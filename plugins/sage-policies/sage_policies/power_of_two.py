@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
+from typing import ClassVar
 
 from sage_core import Work
 
@@ -16,6 +17,9 @@ class PowerOfTwo:
 
     Source: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001).
     """
+
+    #: What it compares by where sage.toml names it alone: without scores it would be `random`.
+    scorers: ClassVar[Mapping[str, float]] = {"least_loaded": 1.0}
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
+
 import msgspec
 
 from sage_core import SECOND, Decision, Dispatch, Event, Fleet, Place, Verdict, Withdrawn, Work, WorkHeap
 from sage_policies.lanes import LaneScheduler, Queue
 
 #: Doomed works put back in one call, so that a call stays short.
-PURGED_AT_ONCE = 32
+PURGED_AT_ONCE = 16
+#: Places that are asked whether they meet a deadline: the least loaded ones.
+LOOKED_AT = 8
 
 
 class SloAware(LaneScheduler):
@@ -44,11 +48,13 @@ class SloAware(LaneScheduler):
     def place(self, work: Work, places: list[Place], fleet: Fleet, now: int) -> Place | None:
         """Where it goes, unless it would be late there and has not been put back yet."""
         place = fleet.pick(work, places)
-        if place is None or work.deadline is None or work.id in self._late or not self._purge:
+        if place is None or work.id in self._late or not self._purge or _meets(work, place, fleet, now):
             return place
-        seconds = fleet.ttft(work, place) if work.kind == "generate" else fleet.cost(work, place)
-        if now + seconds * SECOND <= work.deadline:
-            return place
+        # The selector knows no deadlines: another engine may be quick enough.
+        likeliest = heapq.nsmallest(LOOKED_AT, places, key=lambda each: (each.load, each.running))
+        timely = [each for each in likeliest if _meets(work, each, fleet, now)]
+        if timely:
+            return fleet.pick(work, timely)
         self._relegate(work)
         return None
 
@@ -89,3 +95,10 @@ class SloAware(LaneScheduler):
         self._purge -= 1
         self._late[work.id] = None
         self._lanes[work.lane].ranked.push(work, self.rank(work))
+
+
+def _meets(work: Work, place: Place, fleet: Fleet, now: int) -> bool:
+    if work.deadline is None:
+        return True
+    seconds = fleet.ttft(work, place) if work.kind == "generate" else fleet.cost(work, place)
+    return now + seconds * SECOND <= work.deadline

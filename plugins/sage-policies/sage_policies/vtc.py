@@ -13,13 +13,15 @@ from sage_core import (
     Fleet,
     Idle,
     Lane,
+    Place,
     Queued,
+    Ranked,
     Verdict,
     Withdrawn,
     Work,
     WorkHeap,
 )
-from sage_policies.counters import REMEMBERED, Counters
+from sage_policies.counters import Counters
 from sage_policies.lanes import LOOK_AHEAD, smaller
 
 
@@ -46,17 +48,13 @@ class VirtualTokenCounter:
     def submit(self, work: Work, fleet: Fleet, now: int) -> Verdict:
         """Queue the work; a tenant without others is lifted to the smallest counter."""
         lane = self._lanes.setdefault(work.lane, Counters())
-        queue = lane.queues.get(work.tenant)
-        if queue is None:
-            least = lane.least()
-            lane.counters[work.tenant] = max(lane.counters.get(work.tenant, 0.0), least or 0.0)
-            queue = lane.queues[work.tenant] = WorkHeap()
-            lane.enter(work.tenant)
+        self._drop(lane, work)
+        queue = lane.queues.get(work.tenant) or lane.returns(work.tenant)
         queue.push(work, float(work.arrival))
         return Queued()
 
     def next(self, fleet: Fleet, now: int) -> Decision:
-        """Dispatch for the tenant served least, passing some whose first works fit nowhere."""
+        """Dispatch for the tenant served least, passing some works that fit nowhere."""
         for name, lane in self._lanes.items():
             if lane.queues and fleet.room(name) and (found := self._release(lane, fleet)) is not None:
                 return found
@@ -82,21 +80,16 @@ class VirtualTokenCounter:
 
     def _release(self, lane: Counters, fleet: Fleet) -> Dispatch | None:
         passed: list[tuple[float, str]] = []
-        stuck, found = None, None
-        while found is None and len(passed) < LOOK_AHEAD and lane.least() is not None:
-            entry = heapq.heappop(lane.heap)
-            passed.append(entry)
-            head = lane.queues[entry[1]].head()
-            assert head is not None
-            if stuck is not None and not smaller(head[3], stuck):
-                continue
-            place = fleet.pick(head[3])
-            if place is not None:
-                found = Dispatch(work=head[3], place=place, why=f"{entry[1]} is at {entry[0]:.0f} tokens")
-            else:
-                stuck = head[3]
+        look = Look(fleet)
+        while look.place is None and look.passed < LOOK_AHEAD and lane.least() is not None:
+            passed.append(heapq.heappop(lane.heap))
+            look.into(lane.queues[passed[-1][1]])
         for entry in passed:
             heapq.heappush(lane.heap, entry)
+        found = None
+        if look.work is not None and look.place is not None:
+            counter, tenant = passed[-1]
+            found = Dispatch(work=look.work, place=look.place, why=f"{tenant} is at {counter:.0f} tokens")
         if found is not None:
             work = found.work
             paid = self._price(work.tokens_in, work.tokens_out)
@@ -107,12 +100,29 @@ class VirtualTokenCounter:
 
     def _drop(self, lane: Counters | None, work: Work) -> None:
         queue = lane.queues.get(work.tenant) if lane is not None else None
-        if lane is None or queue is None or queue.discard(work.id) is None or len(queue):
-            return
-        del lane.queues[work.tenant]
-        if len(lane.counters) > 2 * len(lane.queues) + REMEMBERED:
-            # Of those who are not there, the ones served most: the others would mostly be lifted anyway.
-            gone = [name for name in lane.counters if name not in lane.queues]
-            gone.sort(key=lambda name: lane.counters[name])
-            for name in gone[: -REMEMBERED // 2]:
-                del lane.counters[name]
+        if lane is not None and queue is not None and queue.discard(work.id) is not None and not queue:
+            lane.leaves(work.tenant)
+
+
+class Look:
+    """A look for the first work that fits somewhere, past a bounded number of those that do not."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.passed = 0
+        self.work: Work | None = None
+        self.place: Place | None = None
+        self._fleet = fleet
+        self._stuck: Work | None = None
+
+    def into(self, queue: WorkHeap) -> None:
+        """Look through one queue, which stays as it is."""
+        seen: list[Ranked] = []
+        while self.place is None and self.passed < LOOK_AHEAD and (head := queue.head()) is not None:
+            self.work = head[3]
+            if self._stuck is None or smaller(self.work, self._stuck):
+                self.place = self._fleet.pick(self.work)
+                self._stuck = self.work
+            self.passed += self.place is None
+            seen.append(queue.pop())
+        for entry in seen:
+            queue.put_back(entry)

@@ -1,4 +1,4 @@
-"""Spans of runs, jobs and steps, made after the fact from what the hooks tell.
+"""Spans of runs, jobs, steps and model calls, made after the fact from what the hooks tell.
 
 The ids of a run's trace and span are derived from the run's id, so that processes which know nothing of one another
 put their jobs under the same run, and nothing has to travel with the jobs.
@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision
@@ -19,6 +18,7 @@ from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
     SpanContext,
+    SpanKind,
     Status,
     StatusCode,
     TraceFlags,
@@ -29,6 +29,8 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from sage_core import Attempt, Run
+from sage_otel.calls import Call
+from sage_otel.resources import resource_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = 1_000_000
@@ -43,8 +45,7 @@ class Spans:
 
     def __init__(self, processors: Sequence[SpanProcessor], environ: Mapping[str, str]) -> None:
         self._processors = processors
-        named = "OTEL_SERVICE_NAME" in environ or "service.name=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-        self._resource = Resource.create({} if named else {"service.name": "sage"})
+        self._resource = resource_of(environ)
         self._links = _links(environ.get("TRACEPARENT", ""))
         self._provider = self._make()
 
@@ -73,7 +74,7 @@ class Spans:
         tracer = _tracer(self._provider)
         span = tracer.start_span(
             f"job {attempt.stage}",
-            context=self._run_context(attempt),
+            context=self._run_context(attempt.run, attempt.session),
             start_time=attempt.started_at,
             attributes={
                 "sage.run": attempt.run,
@@ -106,8 +107,47 @@ class Spans:
             span.set_status(Status(StatusCode.ERROR, attempt.error))
         span.end(attempt.finished_at)
 
-    def _run_context(self, attempt: Attempt) -> Context:
-        ids = _RunIds(attempt.run, attempt.session)
+    def call(self, call: Call, ended: int) -> None:
+        """A span for a model call, below its run where it has one.
+
+        Args:
+            ended: epoch ns.
+        """
+        # A call does not know which session of its run it belongs to: the first is there whenever there is any.
+        context = self._run_context(call.run, 1) if call.run else Context()
+        known: dict[str, str | int | float] = {
+            "gen_ai.request.max_tokens": call.max_tokens,
+            "gen_ai.usage.input_tokens": call.tokens_in,
+            "gen_ai.usage.output_tokens": call.tokens_out,
+            "gen_ai.usage.cache_read.input_tokens": call.cached,
+            "sage.run": call.run,
+            "sage.step": call.step,
+            "sage.engine": call.engine,
+            "sage.policy": call.policy,
+            "sage.first_token_s": call.first,
+            "sage.failed_attempts": call.attempts,
+        }
+        span = _tracer(self._provider).start_span(
+            f"{call.operation} {call.model}",
+            context=context,
+            kind=SpanKind.CLIENT,
+            start_time=ended - round(call.total * 1e9),
+            attributes={
+                **call.attributes,
+                **{name: value for name, value in known.items() if value},
+                "sage.request": call.request,
+                "sage.tenant": call.tenant,
+                "sage.class": call.service_class,
+                "sage.outcome": call.outcome,
+                "sage.wait_s": call.wait,
+            },
+        )
+        if call.error:
+            span.set_status(Status(StatusCode.ERROR, call.reason))
+        span.end(ended)
+
+    def _run_context(self, run: str, session: int) -> Context:
+        ids = _RunIds(run, session)
         # As the process that makes the run's span decides: samplers go by the trace's id.
         decision = self._provider.sampler.should_sample(None, ids.generate_trace_id(), "run").decision
         sampled = decision is Decision.RECORD_AND_SAMPLE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from sage_otel.export import opened
+from sage_otel.export import measured, opened
 
 
 def test_an_exporter_of_the_sdk_is_found() -> None:
@@ -29,3 +29,10 @@ def test_a_missing_one_is_named_with_the_way_out(
 def test_one_that_is_there_is_used_beside_one_that_is_not(caplog: pytest.LogCaptureFixture) -> None:
     assert opened(["zipkin", "console"], {}) is not None
     assert [vars(record)["sage"]["exporter"] for record in caplog.records] == ["zipkin"]
+
+
+def test_figures_have_exporters_of_their_own(caplog: pytest.LogCaptureFixture) -> None:
+    assert measured(["console", "statsd"], {}) is not None
+    (record,) = caplog.records
+    assert (vars(record)["action"], vars(record)["sage"]["exporter"]) == ("metrics_not_exported", "statsd")
+    assert measured(["statsd"], {}) is None

@@ -131,3 +131,53 @@ def test_spans_of_a_driver_and_of_its_workers_make_one_tree(flow: Flow) -> None:
 def test_an_exporter_that_is_missing_is_named_and_the_run_goes_on(flow: Flow) -> None:
     done = flow.run("-m", "sage_core.cli", "run", "w.toml", OTEL_TRACES_EXPORTER="zipkin")
     assert done.stderr.count("traces_not_exported exporter=zipkin problem=pip install sage-otel[otlp]") == 1
+
+
+CHAT = """
+sage = 1
+name = "c"
+[models.m]
+backend = "fake"
+[steps.reply]
+use = "p.say"
+in = { text = { value = "two words" } }
+with = { model = "m" }
+"""
+SAY = """
+from sage_core import Context, hookimpl, operator
+
+@operator("p.say", returns="text", models=("model",))
+async def say(text: str, *, model: str, ctx: Context) -> str:
+    return "".join([token.text async for token in ctx.client.generate(model, [{"role": "user", "content": text}])])
+
+@hookimpl
+def sage_operators():
+    return {"p.say": "saying:say"}
+"""
+
+
+def test_a_model_call_has_a_span_below_its_run_and_is_counted(flow: Flow) -> None:
+    points = {"saying": "saying", "fake": "sage_core.testing.engines"}
+    install_wheel(flow.folder / "site", "saying", {"saying.py": SAY}, entry_points=points)
+    (flow.folder / "w.toml").write_text(CHAT)
+    environ = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "console"}
+    done = flow.run("-m", "sage_core.cli", "run", "w.toml", **environ)
+    log = flow.folder / "home" / "project" / "logs" / "engine-host.log"
+    # Whichever process has the control plane makes them.
+    told = documents(done.stdout) + (documents(log.read_text()) if log.exists() else [])
+    (root,) = [each for each in told if each.get("name") == "run c"]
+    (call,) = [each for each in told if each.get("name") == "chat m"]
+    assert call["context"]["trace_id"] == root["context"]["trace_id"]
+    assert (call["parent_id"], call["kind"]) == (root["context"]["span_id"], "SpanKind.CLIENT")
+    assert call["attributes"]["gen_ai.usage.output_tokens"] == 2
+    assert call["attributes"]["sage.step"] == "reply"
+    (figures,) = [each for each in told if "resource_metrics" in each]
+    names = {metric["name"] for metric in figures["resource_metrics"][0]["scope_metrics"][0]["metrics"]}
+    assert {"gen_ai.client.token.usage", "gen_ai.server.request.duration"} <= names
+
+
+def test_decisions_are_observed_only_where_somebody_wants_them(flow: Flow) -> None:
+    look = "import sage_otel; print(hasattr(sage_otel, 'sage_on_request_decided'))"
+    assert flow.run("-c", look).stdout == "False\n"
+    assert flow.run("-c", look, OTEL_METRICS_EXPORTER="console").stdout == "True\n"
+    assert flow.run("-c", look, OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4318").stdout == "True\n"

@@ -10,7 +10,8 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import SpanKind, StatusCode
+from sage_otel.calls import Call
 from sage_otel.spans import Spans
 
 from sage_core import Attempt, Run, StepTime
@@ -171,3 +172,67 @@ def test_the_service_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Made({"OTEL_SERVICE_NAME": "mine"})
     made.spans.run(RUN)
     assert made.all["run ask"].resource.attributes["service.name"] == "mine"
+
+
+CALL = Call(
+    request="req-1",
+    operation="chat",
+    model="m",
+    tenant="t",
+    service_class="interactive",
+    run="r1",
+    step="reply",
+    engine="m/0",
+    policy="fifo",
+    outcome="done",
+    reason="",
+    total=2.0,
+    wait=0.5,
+    first=0.25,
+    tokens_in=10,
+    tokens_out=6,
+    cached=4,
+    attempts=0,
+    max_tokens=64,
+)
+
+
+def test_a_model_call_is_below_its_run_and_has_the_names_of_the_conventions() -> None:
+    made = Made()
+    made.spans.run(RUN)
+    made.spans.call(CALL, 9 * S)
+    root, span = made.all["run ask"], made.all["chat m"]
+    assert context(span).trace_id == context(root).trace_id
+    assert span.parent is not None
+    assert span.parent.span_id == context(root).span_id
+    assert (span.kind, span.start_time, span.end_time) == (SpanKind.CLIENT, 7 * S, 9 * S)
+    assert span.status.status_code is StatusCode.UNSET
+    assert dict(span.attributes or {}) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "sage",
+        "gen_ai.request.model": "m",
+        "gen_ai.request.max_tokens": 64,
+        "gen_ai.usage.input_tokens": 10,
+        "gen_ai.usage.output_tokens": 6,
+        "gen_ai.usage.cache_read.input_tokens": 4,
+        "sage.run": "r1",
+        "sage.step": "reply",
+        "sage.engine": "m/0",
+        "sage.policy": "fifo",
+        "sage.first_token_s": 0.25,
+        "sage.request": "req-1",
+        "sage.tenant": "t",
+        "sage.class": "interactive",
+        "sage.outcome": "done",
+        "sage.wait_s": 0.5,
+    }
+
+
+def test_a_call_of_no_run_is_a_trace_of_its_own_and_one_that_was_refused_an_error() -> None:
+    made = Made()
+    refused = {"run": "", "engine": "", "outcome": "rejected", "reason": "the queue is full", "first": 0.0}
+    made.spans.call(msgspec.structs.replace(CALL, **refused), 9 * S)
+    span = made.all["chat m"]
+    assert span.parent is None
+    assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "the queue is full")
+    assert (span.attributes or {})["error.type"] == "rejected"

@@ -27,6 +27,7 @@ from sage_core.serving import (
     seconds,
     socket_path,
 )
+from sage_gateway import granian_server
 from sage_gateway.gateway import Gateway
 from sage_gateway.routes import create_app
 from sage_gateway.server import bound, listen
@@ -40,6 +41,8 @@ MARGIN = 2.0
 #: older objects. Requests leave no cycles, closed connections of clients do: 40 objects each. With Python's own figures
 #: a few dozen requests at once set off collection after collection, and those of all objects hold up every stream.
 YOUNG, OLDER, ALL = 2_000, 3, 3
+#: Seconds between collections of everything: what a connection leaves that was open for long is found by no other.
+SWEEP = 30.0
 
 Say = Callable[[str], object]
 
@@ -56,6 +59,8 @@ def run(
 ) -> None:
     """Serve until told to end; raises what is wrong before anything is served."""
     settings = read_settings(config.gateway)
+    if settings.server == "granian":
+        granian_server.found()
     address = address or settings.host
     gateway = Gateway(host, config, paths, settings)
     if gateway.accounts.open_to_all and not _is_loopback(address):
@@ -103,21 +108,21 @@ async def _serve(gateway: Gateway, address: str, port: int, recorder: Recorder |
             say(f"  {name}  ({gateway.models[name].backend})")
         if not gateway.models:
             say("  no model yet: add [models.NAME] to sage.toml, or: sage models add")
-        _settle_memory()
+        sweeping = asyncio.create_task(_sweep(), name="garbage")
         server = asyncio.create_task(listen(create_app(gateway), sock, stop, gateway.settings), name="http")
         stopped = asyncio.create_task(stop.wait(), name="first signal")
         hurried = asyncio.create_task(hurry.wait(), name="second signal")
         await asyncio.wait({server, stopped}, return_when=asyncio.FIRST_COMPLETED)
         # The server keeps to the grace by itself, but for what holds it up there is an end too.
         await asyncio.wait({server, hurried}, timeout=grace + MARGIN, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        hurried.cancel()
+        for each in (stopped, hurried, sweeping):
+            each.cancel()
         # A server that is cancelled before it has begun to end takes that for the beginning, and waits for the grace.
         while not server.done():
             server.cancel()
             await asyncio.wait({server}, timeout=0.2)
         service.leave()
-        results = await asyncio.gather(server, stopped, hurried, runs, return_exceptions=True)
+        results = await asyncio.gather(server, stopped, hurried, sweeping, runs, return_exceptions=True)
         gateway.close()
     for result in results:
         if isinstance(result, Exception):
@@ -125,11 +130,14 @@ async def _serve(gateway: Gateway, address: str, port: int, recorder: Recorder |
     say("sage serve: ended")
 
 
-def _settle_memory() -> None:
-    """Let no garbage collection look again at what is there from the start, and collect less often."""
+async def _sweep() -> None:
+    """Let no garbage collection look again at what is there from the start; collect less often, and all at times."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, OLDER, ALL)
+    while True:
+        await asyncio.sleep(SWEEP)
+        gc.collect()
 
 
 def reload(gateway: Gateway, say: Say) -> None:

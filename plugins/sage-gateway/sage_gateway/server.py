@@ -1,4 +1,4 @@
-"""Hypercorn with settings that bound what a client can hold, for `sage serve` and for tests."""
+"""Hypercorn, or Granian, with settings that bound what a client can hold, for `sage serve` and for tests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
 
 from sage_core.serving import seconds
+from sage_gateway import granian_server
 from sage_gateway.settings import GatewaySettings
 
 #: Bytes of a request's head.
@@ -52,6 +53,10 @@ def bound(host: str, port: int, *, unread: float = 0.0) -> socket.socket:
 
 async def listen(app: Any, sock: socket.socket, stop: asyncio.Event, settings: GatewaySettings) -> None:
     """Serve until `stop` is set; requests that run then have ``[gateway] grace`` left."""
+
+    if settings.server == "granian":
+        await granian_server.listen(app, sock, stop, settings)
+        return
 
     async def told() -> None:
         await stop.wait()

@@ -42,7 +42,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     host: str = "127.0.0.1"
     #: Where other processes find the gateway; read by clients, not by the gateway.
     url: str = ""
-    server: Literal["hypercorn"] = "hypercorn"
+    #: `granian` is an extra.
+    server: Literal["hypercorn", "granian"] = "hypercorn"
     #: Largest request body, and how long a client may take to send one.
     max_body: str | int = "32MiB"
     body_timeout: str = "60s"

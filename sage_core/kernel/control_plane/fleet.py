@@ -73,7 +73,7 @@ class Ledger:
         self._avoid: dict[str, tuple[str, ...]] = {}
         self._seen: dict[str, Prefixes] = {}
         #: The work that `pick` was asked about the last time, what it chose from, and the selector's scores.
-        self._considered: tuple[str, list[Place]] = "", []
+        self._considered: tuple[str, list[Candidate]] = "", []
         self._scores: Mapping[str, float] = {}
         self.drains: Callable[[Lane], float] = lambda lane: 0.0
 
@@ -83,9 +83,13 @@ class Ledger:
         return bool(self._free.get(lane))
 
     def open(self, work: Work) -> Iterable[Place]:
-        free = self._free.get(work.lane, {}).values()
         if work.kind == "embed" or work.id in self._avoid:
+            free = self._free.get(work.lane, {}).values()
             return [place for seats in free if (place := self.place(work, seats)) is not None]
+        return [seats.place for seats in self._fitting(work)]
+
+    def _fitting(self, work: Work) -> Sequence[Seats]:
+        free = self._free.get(work.lane, {}).values()
         prompt, whole = work.tokens_in, work.tokens_in + work.tokens_out
         # Where engines are many, most of a decision's time is spent looking at them: what fits nowhere is told at once.
         if work.lane not in self._bounds:
@@ -93,30 +97,32 @@ class Ledger:
         most, most_whole = self._bounds[work.lane]
         if prompt > most or whole > most_whole:
             return ()
-        return [seats.place for seats in free if prompt <= seats.prompt_room and whole <= seats.context_room]
+        return [seats for seats in free if prompt <= seats.prompt_room and whole <= seats.context_room]
 
     def pick(self, work: Work, places: Iterable[Place] | None = None) -> Place | None:
-        found = list(self.open(work) if places is None else places)
+        found = self._candidates(work, places)
         self._considered = work.id, found
         self._scores = {}
         if not found:
             return None
         if self._selector is not None:
             try:
-                chosen = self._selector.pick(work, _NOTHING_NEEDED, self._candidates(work, found))
+                chosen = self._selector.pick(work, _NOTHING_NEEDED, found)
             except Exception as error:  # noqa: BLE001 - a selector may fail in any way; no request is lost by that
                 self._give_up_selector(f"{type(error).__name__}: {error}")
             else:
                 self._scores = getattr(self._selector, "scores", {})
                 return None if chosen is None else chosen.place
-        return min(found, key=lambda place: (place.load, place.running))
+        return min(found, key=lambda each: (each.load, each.running)).place
 
-    def _candidates(self, work: Work, places: list[Place]) -> list[Candidate]:
+    def _candidates(self, work: Work, places: Iterable[Place] | None) -> list[Candidate]:
         """Places as selectors see them; what an engine knows of a prompt is dear to find out for each."""
-        pool, seen = self._lanes[work.lane], self._seen
-        prefix = work.prefix if getattr(self._selector, "local", True) else ()
+        prefix = work.prefix if self._selector is not None and getattr(self._selector, "local", True) else ()
+        if places is None and not prefix and work.kind != "embed" and work.id not in self._avoid:
+            return [seats.candidate for seats in self._fitting(work)]
+        pool, seen = self._lanes.get(work.lane, {}), self._seen
         found = []
-        for place in places:
+        for place in self.open(work) if places is None else places:
             engine = place.engine
             blocks = seen[engine].blocks(prefix) if prefix and engine in seen else 0
             # One that was made for an earlier work serves this one as well.
@@ -171,8 +177,8 @@ class Ledger:
         scores: Mapping[str, float] = self._scores
         if asked != work.id:
             # The policy chose by itself, and says why.
-            found, scores = list(self.open(work)), {}
-        others = {place.engine: place for place in found}
+            found, scores = self._candidates(work, None), {}
+        others = {each.id: each.place for each in found if each.place is not None}
         others.pop(chosen.engine, None)
         best: Iterable[str] = others
         if scores:

@@ -127,15 +127,9 @@ class Lifecycle:
         pool = self._pools.get(outline.lane)
         del self._live[outline.id]
         pool.leave(live)
-        aboard = self._executor.aboard(outline.id)
-        for part in self._executor.leave(outline.id):
-            pool.backlog.withdraw(part.work, now)
-            self._ledger.forget(part.work.id)
-        for ticket in aboard:
-            flight = self._flights.abandoned(ticket)
-            if flight is not None:
-                self._abort(flight)
-        if live.work is not None:
+        if outline.kind == "embed":
+            self._disembark(outline.id, pool, now)
+        elif live.work is not None:
             pool.backlog.withdraw(live.work, now)
             self._ledger.forget(live.work.id)
         if live.flight is not None and self._flights.get(live.flight.ticket) is not None:
@@ -144,6 +138,16 @@ class Lifecycle:
         live.flight = None
         self._pools.touch(pool)
         self._actions.append(ended(live, fate))
+
+    def _disembark(self, request: str, pool: Pool, now: int) -> None:
+        aboard = self._executor.aboard(request)
+        for part in self._executor.leave(request):
+            pool.backlog.withdraw(part.work, now)
+            self._ledger.forget(part.work.id)
+        for ticket in aboard:
+            flight = self._flights.abandoned(ticket)
+            if flight is not None:
+                self._abort(flight)
 
     def _abort(self, flight: Flight) -> None:
         flight.aborted = True
@@ -184,7 +188,7 @@ class Lifecycle:
 
     def _end_refused(self, pool: Pool, now: int) -> bool:
         """End the oldest work where nothing runs or is to come, and the selector admits none of the engines."""
-        if not pool.backlog or pool.count("starting") or pool.paused or not self._pools.rests(pool):
+        if not pool.backlog or pool.counts["starting"] or pool.paused or not self._pools.rests(pool):
             return False
         work = pool.backlog.works()[0]
         if not self._ledger.takes(work) or self._ledger.pick(work) is not None:

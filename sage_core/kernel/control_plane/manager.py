@@ -250,7 +250,7 @@ class ControlPlaneManager(Lifecycle):
             self._strike(event.engine, event.reason, now, culprit=False)
             return
         self._pools.remove(pool, event.engine, event.reason, now)
-        if not pool.count("starting", "up"):
+        if not pool.alive:
             self._refuse(pool, Fate(outcome="failed", reason=event.reason, engine=event.engine), now)
 
     def _paced(self, event: events.Paced, now: int) -> None:

@@ -88,8 +88,8 @@ class Pool:
         self.engines: dict[str, Standing] = {}
         #: Those among them that are left alone for a while.
         self.paused: dict[str, Standing] = {}
-        #: Counted as they change: a pool of many engines is looked at for each request.
-        self._counts: dict[State, int] = {"starting": 0, "up": 0, "draining": 0}
+        #: Engines in each state, counted as they change: a pool of many engines is looked at for each request.
+        self.counts: dict[State, int] = {"starting": 0, "up": 0, "draining": 0}
         #: When the manager has to look again though nothing happens.
         self.wake: int | None = None
         #: Why the last engine could not be opened or was lost.
@@ -170,24 +170,25 @@ class Pool:
 
     # ------------------------------------------------------------ engines
 
-    def count(self, *states: State) -> int:
-        """Engines in one of these states."""
-        return sum([self._counts[state] for state in states])
+    @property
+    def alive(self) -> int:
+        """Engines that are up or will be."""
+        return self.counts["starting"] + self.counts["up"]
 
     def enlist(self, standing: Standing) -> None:
         """Take in an engine that is being opened."""
         self.engines[standing.engine] = standing
-        self._counts[standing.state] += 1
+        self.counts[standing.state] += 1
 
     def turn(self, standing: Standing, state: State) -> None:
         """Change an engine's state."""
-        self._counts[standing.state] -= 1
-        self._counts[state] += 1
+        self.counts[standing.state] -= 1
+        self.counts[state] += 1
         standing.state = state
 
     def dismiss(self, engine: str) -> None:
         """Drop what is kept about an engine."""
-        self._counts[self.engines.pop(engine).state] -= 1
+        self.counts[self.engines.pop(engine).state] -= 1
         self.paused.pop(engine, None)
 
     def candidate(self, now: int) -> int | None:
@@ -210,11 +211,11 @@ class Pool:
         """Whether an engine is being opened, or may be soon: then a request can wait for it."""
         at = self.next_candidate()
         soon = at is not None and at <= now + SOON
-        return soon or self.count("starting") > 0 or self.candidate(now) is not None
+        return soon or self.counts["starting"] > 0 or self.candidate(now) is not None
 
     def hopeless(self, now: int) -> bool:
         """Whether no engine is up or can ever be opened."""
-        return not self.count("starting", "up") and self.candidate(now) is None and self.next_candidate() is None
+        return not self.alive and self.candidate(now) is None and self.next_candidate() is None
 
     def stumbled(self, member: int, reason: str, now: int) -> None:
         """Count an engine that could not be opened, or broke down."""

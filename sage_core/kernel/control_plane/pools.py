@@ -95,12 +95,12 @@ class Pools:
                 if standing.state == "up":
                     self._ledger.reopen(standing.engine, probing=standing.failures > 0)
                     self.touch(pool)
-        if pool.count("draining") or self._may_rest(pool):
+        if pool.counts["draining"] or self._may_rest(pool):
             for standing in list(pool.engines.values()):
                 drained = standing.state == "draining" and self._ledger.resting(standing.engine)
                 if drained or self._superfluous(pool, standing, now):
                     self._close(pool, standing, now)
-        while pool.count("starting", "up") < self._wanted(pool):
+        while pool.alive < self._wanted(pool):
             member = pool.candidate(now)
             if member is None:
                 break
@@ -143,7 +143,7 @@ class Pools:
                     at = standing.since + pool.spec.idle
                     # One that is kept open is not looked at again and again.
                     yield at if at > now else None
-        if pool.count("starting", "up") < self._wanted(pool):
+        if pool.alive < self._wanted(pool):
             yield pool.next_candidate()
 
     def _waits(self, pool: Pool) -> bool:
@@ -156,9 +156,9 @@ class Pools:
     def _wanted(self, pool: Pool) -> int:
         wanted = pool.spec.min
         if self._waits(pool):
-            up = pool.count("up")
+            up = pool.counts["up"]
             wanted = max(wanted, 1)
-            growing = 0 < up < pool.spec.members and not pool.count("starting")
+            growing = 0 < up < pool.spec.members and not pool.counts["starting"]
             if growing and pool.backlog.cost + self._ledger.held(pool.lane) > pool.spec.grow * up:
                 wanted = max(wanted, up + 1)
         return min(wanted, pool.spec.members)
@@ -171,7 +171,7 @@ class Pools:
             and standing.since + idle <= now
             and self._ledger.resting(standing.engine)
             and not self._waits(pool)
-            and pool.count("starting", "up") > pool.spec.min
+            and pool.alive > pool.spec.min
         )
 
     def _close(self, pool: Pool, standing: Standing, now: int) -> None:

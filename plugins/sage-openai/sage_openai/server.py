@@ -109,6 +109,7 @@ class Server:
             headers["Authorization"] = f"Bearer {options.api_key}"
         self._head = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
         self._idle: list[Connection] = []
+        self._open = True
 
     async def __aenter__(self) -> Server:
         return self
@@ -116,6 +117,7 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._open = False
         for connection in self._idle:
             connection.close()
 
@@ -172,7 +174,11 @@ class Server:
     def rest(self, connection: Connection) -> None:
         """Keep a connection whose answer is over, if it can be used again."""
         if connection.rest():
-            self._idle.append(connection)
+            if self._open:
+                self._idle.append(connection)
+            else:
+                # An answer may end after its engine was given up: nobody would ask here again.
+                connection.close()
 
     async def _asked(self, start: bytes, body: bytes, patience: float) -> Answer:
         connection = await self._answering(start + self._head + b"\r\n" + body, patience)

@@ -9,7 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from sage_core import AttemptFailed, ModelError, Request, Watched
+from sage_openai.options import read_options
+from sage_openai.server import Server
+
+from sage_core import AttemptFailed, ModelError, ModelSpec, Request, Watched
 from sage_core.testing import FakeUpstream
 
 BODY: dict[str, Any] = {
@@ -125,3 +128,16 @@ def test_an_answer_that_is_packed_although_it_was_asked_not_to_be_is_told(within
         return (await told(engine.forward(chat())))[1]
 
     assert "it packs its answer with gzip, which it was asked not to do" in within(use)
+
+
+def test_an_answer_that_ends_after_its_engine_was_given_up_leaves_no_connection() -> None:
+    async def use() -> None:
+        async with FakeUpstream() as upstream:
+            spec = ModelSpec(name="fake", backend="openai", options={"base_url": upstream.url})
+            async with Server(spec, read_options(spec)) as server:
+                answer = await server.post("/chat/completions", msgspec.json.encode(BODY))
+            with answer:
+                assert b"one two three four" in await answer.whole()
+            await asyncio.wait_for(upstream.quiet.wait(), 5)
+
+    asyncio.run(use())

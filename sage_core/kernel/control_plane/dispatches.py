@@ -204,7 +204,11 @@ class Dispatches:
 
     def _able(self, engine: str, request: Request) -> Any:
         # A kind is also the name of the method that serves it; isinstance on a Protocol costs 20 times as much.
-        running: Engine = self._pools.engine(engine)
+        try:
+            running: Engine = self._pools.engine(engine)
+        except KeyError:
+            # It was lost after the decision and before this first step: the request has not met it.
+            raise AttemptFailed(request.model, "its engine was gone before it was asked") from None
         method = "forward" if request.body and hasattr(running, "forward") else request.kind
         if request.kind not in running.kinds or not hasattr(running, method):
             able = ", ".join(running.kinds)

@@ -12,11 +12,16 @@ from typing import Any
 
 import pytest
 
+from sage_core.builtins import default_host
 from sage_core.common.errors import AttemptFailed, ModelError, NoEngine, RequestRejected
 from sage_core.common.records import Request
+from sage_core.kernel.control_plane import events
+from sage_core.kernel.control_plane.dispatches import Call, Dispatches
 from sage_core.kernel.control_plane.driver import Driver, Trail
+from sage_core.kernel.control_plane.engines import EnginePools
 from sage_core.kernel.control_plane.events import lane_of
 from sage_core.kernel.control_plane.replies import UNREAD, UNREAD_BYTES
+from sage_core.testing import FakeClock
 from tests.unit.kernel.control_plane.field import DyingEngine, Field, direct, read
 
 
@@ -323,3 +328,20 @@ def test_memory_is_flat_over_thousands_of_requests() -> None:
         assert after - before < 100_000, f"{after - before} bytes more after 3,000 requests"
 
     field.run(use)
+
+
+def test_an_engine_that_was_lost_between_decision_and_dispatch_is_another_ones_chance() -> None:
+    fed: list[events.Input] = []
+
+    async def use() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            pools = EnginePools(default_host().backends, tasks, lambda engine, what: None)
+            dispatches = Dispatches(tasks, pools, FakeClock(), fed.append)
+            call = Call(Field().chat("one"), "lane", Trail())
+            dispatches.one(events.DispatchOne(ticket=1, engine="lane#1", request="1"), call)
+
+    asyncio.run(use())
+    (broke,) = fed
+    assert isinstance(broke, events.Broke)
+    assert (broke.again, broke.fatal) == (True, False)
+    assert "its engine was gone before it was asked" in broke.reason

@@ -56,6 +56,7 @@ class Process:
 
 
 Start = Callable[..., Process]
+on_either_server = pytest.mark.parametrize("server", ["hypercorn", "granian"])
 
 
 @contextmanager
@@ -99,7 +100,9 @@ def failed(folder: Path, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def test_it_serves_records_and_ends(start: Start, tmp_path: Path) -> None:
+@on_either_server
+def test_it_serves_records_and_ends(start: Start, tmp_path: Path, server: str) -> None:
+    (tmp_path / "sage.toml").write_text(f'[gateway]\nserver = "{server}"\n{MODELS}')
     process = start("--record", "traffic.jsonl")
     assert process.says("  echo") == "  echo  (fake)"
     client = OpenAI(base_url=f"{process.url}/v1", api_key="anything", max_retries=0)
@@ -112,9 +115,12 @@ def test_it_serves_records_and_ends(start: Start, tmp_path: Path) -> None:
     assert json.loads(decision)["outcome"] == "done"
 
 
-def test_sage_toml_is_read_again(start: Start, tmp_path: Path) -> None:
+@on_either_server
+def test_sage_toml_is_read_again(start: Start, tmp_path: Path, server: str) -> None:
+    tables = f'[gateway]\nserver = "{server}"\n{MODELS}'
+    (tmp_path / "sage.toml").write_text(tables)
     process = start()
-    (tmp_path / "sage.toml").write_text(MODELS + '[models.other]\nbackend = "fake"\n')
+    (tmp_path / "sage.toml").write_text(tables + '[models.other]\nbackend = "fake"\n')
     process.popen.send_signal(signal.SIGHUP)
     assert process.says("sage serve: sage.toml").endswith("other is served")
     assert [model["id"] for model in httpx.get(f"{process.url}/v1/models").json()["data"]] == ["echo", "other"]
@@ -125,8 +131,9 @@ def test_sage_toml_is_read_again(start: Start, tmp_path: Path) -> None:
     assert process.end(signal.SIGTERM) == 0
 
 
-def test_what_runs_may_end_within_the_grace(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "sage.toml").write_text('[models.echo]\nbackend = "fake"\nttft = 1.0\n')
+@on_either_server
+def test_what_runs_may_end_within_the_grace(start: Start, tmp_path: Path, server: str) -> None:
+    (tmp_path / "sage.toml").write_text(f'[gateway]\nserver = "{server}"\n{MODELS}ttft = 1.0\n')
     process = start()
     answers: list[httpx.Response] = []
     asking = threading.Thread(
@@ -140,8 +147,9 @@ def test_what_runs_may_end_within_the_grace(start: Start, tmp_path: Path) -> Non
     assert answers[0].json()["choices"][0]["message"]["content"] == "hello"
 
 
-def test_a_second_signal_does_not_wait(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "sage.toml").write_text('[gateway]\ngrace = "1h"\n[models.echo]\nbackend = "fake"\nttft = 3600.0\n')
+@on_either_server
+def test_a_second_signal_does_not_wait(start: Start, tmp_path: Path, server: str) -> None:
+    (tmp_path / "sage.toml").write_text(f'[gateway]\nserver = "{server}"\ngrace = "1h"\n{MODELS}ttft = 3600.0\n')
     process = start()
 
     def ask() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-
 from sage_openai.options import read_options
 from sage_openai.server import Server
 

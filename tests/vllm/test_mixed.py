@@ -20,7 +20,19 @@ from sage_core.serving import default_host
 
 from .conftest import SMALL
 from .test_smoke import servers_of
-from .traffic import Asked, all_in_engines, ask, at, engines, figure, group_of, known, lines_of, wait_for_engines
+from .traffic import (
+    Asked,
+    all_begun,
+    all_in_engines,
+    ask,
+    at,
+    engines,
+    figure,
+    group_of,
+    known,
+    lines_of,
+    wait_for_engines,
+)
 
 POLICIES = ("fifo", "hybrid", "slo_aware", "vtc")
 #: Of all kinds together, in the test of mixed load.
@@ -118,9 +130,8 @@ def test_a_killed_engine_ends_its_streams_as_errors_and_comes_back(running: Runn
     async def body() -> tuple[str, list[Asked]]:
         async with at(running) as session:
             tasks = [asyncio.create_task(ask(session, "stream", number, 150)) for number in range(8)]
-            # Until every stream has begun.
             await all_in_engines(running, 8)
-            await asyncio.sleep(0.5)
+            await all_begun(running)
             name, victim = next(iter(engines(running).items()))
             kill(victim)
             return name, await asyncio.gather(*tasks)

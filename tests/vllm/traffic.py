@@ -77,7 +77,7 @@ async def ask(
         body["ignore_eos"] = True
     async with session.post(path, json=body, headers=headers) as answer:
         asked.status = answer.status
-        asked.id = answer.headers.get("x-request-id", "")
+        asked.id = answer.headers["x-sage-request-id"]
         asked.engine = answer.headers.get("x-sage-engine", "")
         async for data in answer.content.iter_any():
             asked.first = asked.first or time.monotonic() - began
@@ -111,6 +111,16 @@ async def all_in_engines(running: Running, count: int) -> None:
         return len(running.gateway.driver.manager._flights)
 
     while await asyncio.to_thread(running.call, flying) < count:  # noqa: ASYNC110 - nobody tells of it
+        await asyncio.sleep(0.05)
+
+
+async def all_begun(running: Running) -> None:
+    """Wait until everything in the engines has its first token."""
+
+    def begun() -> bool:
+        return all(flight.streamed for flight in running.gateway.driver.manager._flights._flying.values())
+
+    while not await asyncio.to_thread(running.call, begun):  # noqa: ASYNC110 - nobody tells of it
         await asyncio.sleep(0.05)
 
 

@@ -203,7 +203,8 @@ class Server:
                 if kept is None or connection.status:
                     raise self.failed(f"no answer: {error}") from None
             except BaseException:
-                connection.rest()
+                # Whoever leaves in the very moment in which all of the answer is there leaves a sound connection.
+                self.rest(connection)
                 raise
             else:
                 return connection

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from sage_openai.connection import Connection
 from sage_openai.options import read_options
 from sage_openai.server import Server
 
@@ -137,6 +138,38 @@ def test_an_answer_that_ends_after_its_engine_was_given_up_leaves_no_connection(
                 answer = await server.post("/chat/completions", msgspec.json.encode(BODY))
             with answer:
                 assert b"one two three four" in await answer.whole()
+            await asyncio.wait_for(upstream.quiet.wait(), 5)
+
+    asyncio.run(use())
+
+
+class Watching(Server):
+    """Shows the connection it made last."""
+
+    last: Connection | None = None
+
+    async def _connect(self) -> Connection:
+        self.last = await super()._connect()
+        return self.last
+
+
+def test_whoever_leaves_when_the_answer_has_just_come_leaves_no_connection_behind() -> None:
+    async def use() -> None:
+        loop = asyncio.get_running_loop()
+        async with FakeUpstream() as upstream:
+            spec = ModelSpec(name="fake", backend="openai", options={"base_url": upstream.url})
+            async with Watching(spec, read_options(spec)) as server:
+                asking = asyncio.ensure_future(server.post("/chat/completions", msgspec.json.encode(BODY)))
+
+                def look() -> None:
+                    if server.last is not None and server.last.complete:
+                        asking.cancel()
+                    elif not asking.done():
+                        loop.call_soon(look)
+
+                look()
+                with pytest.raises(asyncio.CancelledError):
+                    await asking
             await asyncio.wait_for(upstream.quiet.wait(), 5)
 
     asyncio.run(use())

@@ -11,6 +11,7 @@ from sage_core import Chunk, InvalidRequest, ModelError, ModelSpec, Request, Tok
 from sage_gateway.accounts import Permit
 from sage_gateway.asked import Chat, Completion
 from sage_gateway.bodies import Fields
+from sage_gateway.callers import caller_of
 from sage_gateway.errors import ApiError
 from sage_gateway.events import EventFilter
 from sage_gateway.exchange import Exchange
@@ -22,6 +23,38 @@ BYTES_IN_TOKEN = 128
 #: Bytes for each token, where tokens are only booked.
 BYTES_PER_TOKEN = 4
 _USAGE = msgspec.Raw(b'{"include_usage":true}')
+
+
+async def serve(
+    exchange: Exchange,
+    asked: Chat | Completion,
+    fields: Fields,
+    body: bytes,
+    *,
+    path: str,
+    messages: tuple[dict[str, str], ...] = (),
+    prompt: str = "",
+) -> None:
+    """Ask a model for a text: all that the client wrote goes along, and what its engine needs that takes no JSON."""
+    gateway, account = exchange.gateway, exchange.account
+    spec = gateway.model(asked.model, account)
+    request = Request(
+        id=exchange.id,
+        kind="generate",
+        model=spec.name,
+        caller=caller_of(exchange.scope["headers"], account, gateway.classes, route=path, id=exchange.id),
+        messages=messages,
+        prompt=prompt,
+        max_tokens=asked.limit,
+        temperature=asked.temperature or 0.0,
+        stop=asked.stops,
+        seed=asked.seed,
+        schema=asked.schema,
+        path=path,
+        body=body_of(asked, fields, body),
+    )
+    permit = gateway.accounts.admit(account, spec.name, len(body) // BYTES_PER_TOKEN + asked.most)
+    await answer(exchange, asked, request, spec, permit)
 
 
 async def answer(

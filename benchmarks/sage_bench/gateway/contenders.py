@@ -16,10 +16,13 @@ PACKAGES = {"litellm": ["litellm[proxy]==1.106.*"], "vllm-router": ["vllm-router
 TITLES = {
     "bare": "bare Starlette proxy",
     "sage": "SAGE",
+    "sage-granian": "SAGE on Granian",
     "litellm": "LiteLLM",
     "vllm-router": "vllm-router (Rust)",
 }
 SAGE = """\
+[gateway]
+server = "{server}"
 [models.bench]
 backend = "openai"
 base_url = "{url}/v1"
@@ -51,8 +54,9 @@ def command_of(
             environ,
             "bench",
         )
-    if name == "sage":
-        (folder / "sage.toml").write_text(SAGE.format(url=url), encoding="utf-8")
+    if name in ("sage", "sage-granian"):
+        server = "granian" if name == "sage-granian" else "hypercorn"
+        (folder / "sage.toml").write_text(SAGE.format(url=url, server=server), encoding="utf-8")
         environ["SAGE_HOME"] = str(folder / "home")
         return lambda port: sage_command(["serve", "--port", str(port)]), environ, "bench"
     if name not in PACKAGES:

@@ -62,8 +62,9 @@ class Backlog:
         self._alone = alone
         self._queued: dict[str, Work] = {}
         self._restless = 0
-        #: Engine-seconds of everything queued.
+        #: Engine-seconds of everything queued, each as it was estimated when it came, and tokens in and out.
         self.cost = 0.0
+        self.tokens = 0
 
     def __len__(self) -> int:
         return len(self._queued)
@@ -90,6 +91,7 @@ class Backlog:
             return verdict
         self._queued[work.id] = work
         self.cost += work.cost
+        self.tokens += work.tokens_in + work.tokens_out
         return Queued()
 
     def switch(self, policy: Scheduler, now: int) -> list[tuple[Work, Rejected]]:
@@ -99,6 +101,7 @@ class Backlog:
         waiting = sorted(self._queued.values(), key=lambda work: work.arrival)
         self._queued.clear()
         self.cost = 0.0
+        self.tokens = 0
         refused = []
         for work in waiting:
             verdict = self.submit(work, now)
@@ -137,7 +140,9 @@ class Backlog:
         return Idle()
 
     def _remove(self, work: Work) -> None:
-        self.cost -= self._queued.pop(work.id).cost
+        gone = self._queued.pop(work.id)
+        self.cost -= gone.cost
+        self.tokens -= gone.tokens_in + gone.tokens_out
         if not self._queued:
             # What rounding has left.
             self.cost = 0.0

@@ -62,6 +62,8 @@ class Ledger:
         self._references: dict[Lane, str] = {}
         #: Seats by lane that may take something: the index behind `room` and `open`.
         self._free: dict[Lane, dict[str, Seats]] = {}
+        #: Dispatches in each lane.
+        self._running: dict[Lane, int] = {}
         #: The largest prompt and the most tokens in all that some of them have room for; told anew after each change.
         self._bounds: dict[Lane, tuple[int, int]] = {}
         #: How long engines take: those that write, by step; all else by engine and kind.
@@ -238,6 +240,10 @@ class Ledger:
         tokens = max(BATCH_LEAST, int(BATCH_SECONDS / (rate.per_token if rate else SECONDS_IN)))
         return msgspec.structs.replace(capacity, batch_tokens=min(capacity.batch_tokens, tokens))
 
+    def running(self, lane: Lane) -> int:
+        """Dispatches in the engines of a lane, open batches included."""
+        return self._running.get(lane, 0)
+
     @property
     def taken(self) -> int:
         """Credits that are not back."""
@@ -265,6 +271,7 @@ class Ledger:
                 self._refer(seats.lane)
                 self._free.get(seats.lane, {}).pop(engine, None)
                 self._bounds.pop(seats.lane, None)
+                self._running[seats.lane] = self._running.get(seats.lane, 0) - seats.running
             self._seen.pop(engine, None)
             self._steps.pop(engine, None)
             self._rates = {key: rate for key, rate in self._rates.items() if key[0] != engine}
@@ -273,6 +280,7 @@ class Ledger:
     def take(self, seats: Seats, cost: float, work: Work) -> None:
         """Move one credit to a dispatch, and the tokens of one that is no batch."""
         seats.running += 1
+        self._running[seats.lane] = self._running.get(seats.lane, 0) + 1
         seats.peak = max(seats.peak, seats.running)
         seats.load += cost
         if work.kind == "generate":
@@ -287,6 +295,7 @@ class Ledger:
     def give(self, seats: Seats, cost: float, work: Work, *, streamed: bool) -> None:
         """Return what `take` moved; what has `streamed` has given back its prompt before."""
         seats.running -= 1
+        self._running[seats.lane] -= 1
         seats.load = max(0.0, seats.load - cost) if seats.running else 0.0
         if work.kind == "generate":
             if not streamed:

@@ -162,7 +162,7 @@ class Lifecycle:
 
     def _settle(self, pool: Pool, now: int) -> None:
         for live in pool.overdue(now):
-            fate = Fate(outcome="shed", reason="it waited too long", retry_after=self._retry_after(pool, now))
+            fate = Fate(outcome="shed", reason="it waited too long", retry_after=self._retry_after(pool))
             self._finish(live, fate, now)
         until = self._schedule(pool, now)
         self._pools.tend(pool, now)
@@ -250,8 +250,9 @@ class Lifecycle:
         pool = self._pools.by_engine[engine]
         if self._ledger.resting(engine):
             pool.engines[engine].since = now
-        if isinstance(event, events.Completed):
-            pool.serve(flight.cost, now)
+        if isinstance(event, events.Completed) and flight.seats.lane == pool.lane:
+            tokens = sum([work.tokens_in + work.tokens_out for work in flight.works])
+            pool.serve(flight.cost, tokens, now - flight.started, now)
         for work in flight.works:
             finished = Finished(
                 work=work,
@@ -299,8 +300,8 @@ class Lifecycle:
             self._pools.touch(pool)
         return policy is not None
 
-    def _retry_after(self, pool: Pool, now: int) -> float:
-        return pool.retry_after(now, self._ledger.held(pool.lane))
+    def _retry_after(self, pool: Pool) -> float:
+        return pool.retry_after(self._ledger.running(pool.lane), self._executor.held(pool.lane))
 
 
 def no_engine(pool: Pool, now: int) -> Fate:

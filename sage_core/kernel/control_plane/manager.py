@@ -128,7 +128,7 @@ class ControlPlaneManager(Lifecycle):
             self._settle(pool, now)
             refused = pool.refusal(sum(outline.sizes))
         if refused is not None:
-            refused = msgspec.structs.replace(refused, retry_after=self._retry_after(pool, now))
+            refused = msgspec.structs.replace(refused, retry_after=self._retry_after(pool))
             self._finish(live, rejection(refused), now)
         elif self._ledger.capacity(outline.lane) is not None:
             pool.enter(live)
@@ -311,7 +311,7 @@ class ControlPlaneManager(Lifecycle):
         self._armed = None
 
     def _drain_of(self, lane: Lane) -> float:
-        return self._pools.get(lane).drain(self._now)
+        return self._pools.get(lane).drain(self._ledger.running(lane))
 
     def _arm(self, times: Iterable[int | None]) -> None:
         at = min((time for time in times if time is not None), default=None)

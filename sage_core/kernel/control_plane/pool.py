@@ -18,7 +18,7 @@ PAUSE, LONGEST_PAUSE = SECOND, 30 * SECOND
 SOON = 5 * SECOND
 #: Retries are paid from a bucket that each request fills by this much, up to so many.
 RETRY_SHARE, RETRIES_MOST = 0.1, 10.0
-#: Time over which the rate of finished work is averaged (ns).
+#: Time over which what a seat serves is averaged (ns).
 AVERAGED = 10 * SECOND
 #: Seconds told to those who are refused before any rate is known, and at most.
 GUESSED_WAIT, LONGEST_WAIT = 5.0, 3_600.0
@@ -97,9 +97,9 @@ class Pool:
         self._failed: dict[int, int] = {}
         self._not_before: dict[int, int] = {}
         self._budget = RETRIES_MOST
-        self._served = 0.0
-        self._served_at: int | None = None
-        self._since = 0
+        #: Engine-seconds and tokens that were served of late, and the time that they took in their seats (ns).
+        self._served = self._read = self._seated = 0.0
+        self._served_at = 0
 
     @property
     def lane(self) -> Lane:
@@ -146,27 +146,31 @@ class Pool:
 
     # ------------------------------------------------------------ how fast it drains
 
-    def serve(self, cost: float, now: int) -> None:
-        """Count finished work."""
-        if self._served_at is None:
-            self._since = self._served_at = now
-        self._served = self._faded(now) + cost
+    def serve(self, cost: float, tokens: int, took: int, now: int) -> None:
+        """Count a finished dispatch: the engine-seconds and tokens it was taken for, and its time in a seat (ns)."""
+        faded = math.exp(-(now - self._served_at) / AVERAGED)
+        self._served = self._served * faded + cost
+        self._read = self._read * faded + tokens
+        self._seated = self._seated * faded + took
         self._served_at = now
 
-    def drain(self, now: int) -> float:
-        """Engine-seconds finished each second, of late; 0 before anything is known."""
-        if self._served_at is None:
-            return 0.0
-        # A rate that has only begun to be averaged is taken over the time there was.
-        span = AVERAGED * (1.0 - math.exp(-max(now - self._since, SECOND) / AVERAGED))
-        return self._faded(now) * SECOND / span
+    def drain(self, running: int) -> float:
+        """Engine-seconds finished each second while so many dispatches run; 0 before anything is known.
 
-    def retry_after(self, now: int, held: float = 0.0) -> float:
-        """Seconds until what waits, and engine-seconds `held` back beside it, will have been served, rounded up."""
-        rate = self.drain(now)
+        What a seat has served, times the seats in use: in a burst's first seconds hardly anything has ended, and the
+        rate at which works end says nothing yet.
+        """
+        return running * self._served * SECOND / self._seated if self._seated else 0.0
+
+    def retry_after(self, running: int, held: int = 0) -> float:
+        """Seconds until what waits, and tokens `held` back beside it, will have been served, rounded up.
+
+        By tokens, because costs were estimated when works came: in a burst, before most of what is known was learnt.
+        """
+        rate = running * self._read
         if rate <= 0.0:
             return GUESSED_WAIT
-        return float(min(LONGEST_WAIT, max(1, math.ceil((self.backlog.cost + held) / rate))))
+        return float(min(LONGEST_WAIT, max(1, math.ceil((self.backlog.tokens + held) * self._seated / SECOND / rate))))
 
     # ------------------------------------------------------------ engines
 
@@ -227,10 +231,6 @@ class Pool:
         """Forget what went wrong with a member that has served."""
         self._failed.pop(member, None)
         self._not_before.pop(member, None)
-
-    def _faded(self, now: int) -> float:
-        assert self._served_at is not None
-        return self._served * math.exp(-(now - self._served_at) / AVERAGED)
 
     def _full(self, what: str) -> Rejected:
         return Rejected(reason=f"the queue of model {self.spec.model!r} is full: {what}")

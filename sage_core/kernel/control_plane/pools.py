@@ -14,6 +14,7 @@ from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor
 from sage_core.kernel.control_plane.fleet import Ledger
 from sage_core.kernel.control_plane.flights import Flights
 from sage_core.kernel.control_plane.pool import Pool, Standing
+from sage_core.kernel.control_plane.request_classifier import tokenizing
 
 #: Makes the scheduler of this name; the empty name is the deployment's own.
 Policies = Callable[[str], Scheduler]
@@ -68,7 +69,7 @@ class Pools:
 
     def rests(self, pool: Pool) -> bool:
         """Whether no engine of the pool holds any work."""
-        return all(self._ledger.resting(engine) for engine in pool.engines)
+        return not self._ledger.running(pool.lane) and not self._ledger.running(tokenizing(pool.lane))
 
     def scheduler(self, name: str) -> Scheduler | None:
         """Make a scheduler; None, with an alarm, where it cannot be: a wrong name must not take the requests along."""

@@ -11,6 +11,7 @@ from sage_core.common.records import Caller, Capacity, EngineInfo, PoolSpec, Que
 from sage_core.kernel.control_plane import events
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
 from sage_core.kernel.control_plane.pool import RETRIES_MOST, TRIPS_AFTER
+from sage_core.testing import Answer, BatchingModel, Simulation, arrivals
 
 T = TypeVar("T", bound=events.Action)
 
@@ -107,6 +108,26 @@ class TestLimits:
         # Three wait, and about one is served each second.
         assert refused.retry_after is not None
         assert 2.0 <= refused.retry_after <= 5.0
+
+    def test_the_hint_holds_in_the_first_seconds_of_a_burst(self) -> None:
+        model = BatchingModel(capacity=Capacity(sequences=16, prefill_tokens=4_096, kv_tokens=100_000))
+        line = Simulation(lambda name: KeyedScheduler(First()), [model] * 4, queue=QueueLimits(requests=400))
+        line.submit(arrivals("burst", 8_000, 0.1))
+        line.submit(arrivals("more", 200, 4.0))
+        told: list[float] = []
+        last: Answer | None = None
+        for answer in sorted(line.run(), key=lambda each: each.call.at):
+            if answer.outcome != "rejected":
+                last = answer
+            elif answer.call.at > 0.1:
+                assert last is not None
+                assert last.wait is not None
+                assert answer.retry_after is not None
+                # First come, first served: what waits is served when the last that was taken in is sent.
+                told.append(answer.retry_after / (last.call.at + last.wait - answer.call.at))
+        assert len(told) > 400
+        assert min(told) > 0.3
+        assert max(told) < 1.5
 
 
 class TestAttempts:

@@ -27,6 +27,7 @@ from sage_core.kernel.control_plane.frames import socket_path as socket_path
 from sage_core.kernel.control_plane.host import EngineHost as EngineHost
 from sage_core.kernel.control_plane.host import elected as elected
 from sage_core.kernel.control_plane.host import engine_host as engine_host
+from sage_core.kernel.control_plane.model_specs import engine_needs as engine_needs
 from sage_core.kernel.control_plane.model_specs import resolve_models as resolve_models
 from sage_core.kernel.control_plane.pool_specs import members_of as members_of
 from sage_core.kernel.control_plane.pool_specs import pool_of as pool_of

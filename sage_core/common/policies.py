@@ -111,13 +111,17 @@ def create(policy: object, *, seed: int = 0, options: Mapping[str, object] | Non
     if not isinstance(policy, type):
         return policy
     given = dict(options or {})
-    known = [name for name in inspect.signature(policy).parameters if name != "seed"]
+    parameters = inspect.signature(policy).parameters
+    known = [name for name in parameters if name != "seed"]
     unknown = [name for name in given if name not in known]
     if unknown:
         help = f"options of {policy.__name__}: {', '.join(known)}" if known else f"{policy.__name__} has no options"
         raise ConfigError("[scheduler]", f"no option is named {unknown[0]!r}.{suggest(unknown[0], known)}", help)
+    for name, value in given.items():
+        if isinstance(parameters[name].default, bool) and not isinstance(value, bool):
+            raise ConfigError("[scheduler]", f"option {name!r} is {value!r}", "write on or off")
     try:
-        return policy(seed=seed, **given) if "seed" in inspect.signature(policy).parameters else policy(**given)
+        return policy(seed=seed, **given) if "seed" in parameters else policy(**given)
     except Exception as error:
         help = "a policy is made with keyword options that all have defaults, and an optional `seed`"
         raise PluginError(policy.__name__, f"cannot be made: {type(error).__name__}: {error}", help) from error

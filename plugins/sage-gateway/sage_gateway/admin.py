@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any
 
 import msgspec
 
-from sage_core import SECOND, UnknownName
+from sage_core import SECOND, ConfigError, PluginError, UnknownName
 from sage_core.serving import scheduler_named
 from sage_gateway import engine_list
 from sage_gateway.app import Route
@@ -85,6 +86,7 @@ async def pools(exchange: Exchange) -> None:
         if pool is None:
             continue
         oldest = next(iter(pool.line.values()), None)
+        states = Counter(standing.state for standing in pool.engines.values())
         data.append(
             {
                 "model": name,
@@ -94,7 +96,7 @@ async def pools(exchange: Exchange) -> None:
                 "oldest_seconds": (now - oldest.arrival) / SECOND if oldest is not None else 0.0,
                 "drain": pool.drain(now),
                 "retry_after": pool.retry_after(now) if pool.line else 0.0,
-                "engines": {state: pool.count(state) for state in ("starting", "up", "draining")},
+                "engines": {state: states[state] for state in ("starting", "up", "draining")},
                 "limits": msgspec.to_builtins(pool.spec.queue),
             }
         )
@@ -116,6 +118,8 @@ async def switched(exchange: Exchange) -> None:
         scheduler_named(asked.policy, gateway.host.schedulers)
     except UnknownName as error:
         raise ApiError(400, str(error), code="unknown_policy", param="policy") from None
+    except (ConfigError, PluginError) as error:
+        raise ApiError(400, str(error), code="invalid_value", param="policy") from None
     if asked.model is not None:
         spec = gateway.model(asked.model, exchange.account)
         gateway.serve(msgspec.structs.replace(spec, options={**spec.options, "scheduler": asked.policy}))

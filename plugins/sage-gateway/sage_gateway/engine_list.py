@@ -7,12 +7,15 @@ from typing import Any
 import msgspec
 
 from sage_core import ConfigError, ModelSpec
-from sage_core.serving import members_of
+from sage_core.serving import engine_needs, members_of, suggest
 from sage_gateway.errors import ApiError
 from sage_gateway.gateway import Gateway
+from sage_gateway.workflows import PREFIX
 
 #: Keys of an engine's table that are none of its backend's options.
 _OWN = {"backend": str, "source": str, "needs": dict, "options": dict}
+#: Keys of a model that are those of all its engines together.
+_POOL = ("engines", "min", "idle", "grow", "scheduler", "queue")
 
 
 def rows(gateway: Gateway) -> list[dict[str, Any]]:
@@ -54,6 +57,18 @@ def add(gateway: Gateway, name: str, table: dict[str, Any]) -> None:
         if not isinstance(table.get(key, kind()), kind):
             what = "a text" if kind is str else "an object"
             raise ApiError(400, f"engine.{key} must be {what}", code="invalid_type", param=f"engine.{key}")
+    for key in _POOL:
+        if key in table:
+            message = f"engine.{key} is not of one engine: set it in [models.{name}] of sage.toml"
+            raise ApiError(400, message, param=f"engine.{key}")
+    if not isinstance(table.get("base_url", ""), str):
+        raise ApiError(400, "engine.base_url must be a text: each address is an engine", param="engine.base_url")
+    if name.startswith(PREFIX):
+        raise ApiError(400, f"{name!r} is the name of a workflow: models do not begin with {PREFIX}", param="model")
+    backend, known = table.get("backend"), sorted(gateway.host.backends)
+    if backend is not None and backend not in known:
+        message = f"no backend is named {backend!r}.{suggest(backend, known)} Installed: {', '.join(known)}."
+        raise ApiError(400, message, code="unknown_backend", param="engine.backend")
     spec = gateway.models.get(name)
     if spec is None:
         if "backend" not in table:
@@ -93,7 +108,8 @@ def number_of(gateway: Gateway, engine: str) -> tuple[str, int]:
 
 def _serve(gateway: Gateway, spec: ModelSpec) -> None:
     try:
-        members_of(spec)
+        for member in members_of(spec):
+            engine_needs(member)
         gateway.serve(spec)
     except (ConfigError, msgspec.ValidationError) as error:
         raise ApiError(400, str(error)) from None
@@ -119,5 +135,5 @@ def _plain(member: ModelSpec) -> dict[str, Any]:
 
 def _with(spec: ModelSpec, tables: list[dict[str, Any]]) -> ModelSpec:
     # The settings of the pool stay with the model; everything else is in the tables of its engines.
-    kept = {key: value for key, value in spec.options.items() if key in ("min", "idle", "grow", "scheduler", "queue")}
+    kept = {key: value for key, value in spec.options.items() if key in _POOL and key != "engines"}
     return msgspec.structs.replace(spec, options={**kept, "engines": tables})

@@ -60,9 +60,9 @@ def listed(app: CommandLine, url: str, as_json: bool) -> None:
 def add(app: CommandLine, model: str, options: tuple[str, ...], url: str, as_json: bool) -> None:
     """Add an engine to MODEL, or serve a MODEL that is not served yet.
 
-    KEY=VALUE are the keys of [models.NAME]; what is not said is as with the model's other engines. A VALUE is JSON
-    where it can be read as such, and else a text. The engine stays until the gateway ends or reads sage.toml again;
-    what to write there to keep it is printed on standard error.
+    KEY=VALUE are the keys of an engine in [models.NAME]: backend, source, needs and the backend's options; what is not
+    said is as with the model's other engines. A VALUE is JSON where it can be read as such, and else a text. The engine
+    stays until the gateway ends or reads sage.toml again; what to write there to keep it is printed on standard error.
 
     \b
     Examples:

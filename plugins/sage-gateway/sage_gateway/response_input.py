@@ -170,6 +170,9 @@ class Wanted(msgspec.Struct, kw_only=True):
             if choice.type != "function":
                 message = f"tool_choice of type {choice.type!r} cannot be served"
                 raise ApiError(400, message, code="unsupported", param="tool_choice")
+            if choice.name not in (known := [tool.name for tool in self.tools or ()]):
+                message = f"tool_choice {choice.name!r} is none of the tools: {', '.join(known) or 'there are none'}"
+                raise ApiError(400, message, param="tool_choice")
             choice = {"type": "function", "function": {"name": choice.name}}
         elif choice not in (None, "auto", "none", "required"):
             raise ApiError(400, f"tool_choice {choice!r} is none of auto, none, required", param="tool_choice")

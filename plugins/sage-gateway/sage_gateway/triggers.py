@@ -67,11 +67,24 @@ async def _deployment(exchange: Exchange, path: str, method: str) -> str:
 async def _params(exchange: Exchange, method: str) -> dict[str, Any]:
     body = await exchange.body()
     if method == "GET":
-        return dict(parse_qsl(exchange.query, keep_blank_values=True))
+        return _query(exchange.query)
     if not body:
         return {}
     fields_of(body)
     return read(body, dict[str, Any])
+
+
+def _query(text: str) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise ApiError(400, "the query is not UTF-8", code="invalid_query") from None
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ApiError(400, f"the query has {name!r} twice", code="duplicate_key", param=name)
+        found[name] = value
+    return found
 
 
 async def _end(exchange: Exchange, run_id: str, seconds: float) -> Report | None:

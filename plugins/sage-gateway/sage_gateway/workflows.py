@@ -52,7 +52,13 @@ async def chat(exchange: Exchange, asked: Chat, fields: Fields, path: str) -> No
     deployed = await find(gateway, asked.model, account)
     for name in asked.extras:
         raise ApiError(400, f"a workflow cannot serve {name!r}", code="unsupported", param=name)
-    params = {**_given(fields), question_of(deployed): _last_message(asked)}
+    if (asked.response_format or {}).get("type", "text") != "text":
+        message = "a workflow cannot serve 'response_format': its steps say what they generate"
+        raise ApiError(400, message, code="unsupported", param="response_format")
+    params, question = _given(fields), question_of(deployed)
+    if question in params:
+        raise ApiError(400, f"params has {question!r}, which is the last message of role 'user'", param="params")
+    params[question] = _last_message(asked)
     caller = caller_of(exchange.scope["headers"], account, gateway.classes, route=path, id=exchange.id)
     letters = sum(len(message.text) for message in asked.messages)
     permit = gateway.accounts.admit(account, asked.model, letters // _LETTERS_PER_TOKEN + asked.limit)
@@ -135,9 +141,10 @@ def _given(fields: Fields) -> dict[str, object]:
     if raw is None:
         return {}
     try:
-        return msgspec.json.decode(raw, type=dict[str, Any])
+        return msgspec.json.decode(raw, type=dict[str, Any] | None) or {}
     except msgspec.MsgspecError as error:
-        raise ApiError(400, f"params: {error}", code="invalid_type", param="params") from None
+        problem = str(error).replace("`", "'")
+        raise ApiError(400, f"params: {problem}", code="invalid_type", param="params") from None
 
 
 def _last_message(asked: Chat) -> str:

@@ -36,6 +36,14 @@ class TestRequests:
         assert answer.status_code == 404
 
 
+class TestPools:
+    def test_engines_are_counted_by_state(self, running: Running) -> None:
+        assert get(running, "pools")["data"][0]["engines"] == {"starting": 0, "up": 0, "draining": 0}
+        httpx.post(f"{running.url}/v1/chat/completions", json=CHAT)
+        (pool,) = get(running, "pools")["data"]
+        assert (pool["model"], pool["waiting"], pool["engines"]["up"]) == ("echo", 0, 1)
+
+
 class TestPolicy:
     def test_it_is_switched_by_name(self, running: Running) -> None:
         assert get(running, "policy")["policy"] == "fifo"
@@ -58,6 +66,11 @@ class TestPolicy:
         answer = httpx.put(f"{running.url}/sage/v1/policy", json={"policy": "priorty"})
         assert answer.status_code == 400
         assert "Did you mean 'priority'?" in answer.json()["error"]["message"]
+        assert get(running, "policy")["policy"] == "fifo"
+
+    def test_an_option_that_a_policy_does_not_have_changes_nothing(self, running: Running) -> None:
+        answer = httpx.put(f"{running.url}/sage/v1/policy", json={"policy": "fifo?depth=1"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "policy")
         assert get(running, "policy")["policy"] == "fifo"
 
     def test_what_waits_is_served_under_the_next_policy(self, serve: Serve) -> None:

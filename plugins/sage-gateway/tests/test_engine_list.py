@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sage_gateway import engine_list
@@ -38,3 +39,27 @@ def test_a_table_that_cannot_be_served_changes_nothing(running: Running) -> None
         running.call(lambda: engine_list.add(running.gateway, "other", {"backend": "fake", "needs": 3}))
     assert caught.value.status == 400
     assert running.gateway.names(running.gateway.accounts.known("")) == ["echo"]
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "said"),
+    [
+        ("echo", {"backend": "fakr"}, "no backend is named 'fakr'. Did you mean 'fake'?"),
+        ("new", {"backend": "fakr"}, "no backend is named 'fakr'"),
+        ("new", {"backend": "fake", "min": 1}, "engine.min is not of one engine: set it in [models.new]"),
+        ("echo", {"queue": {"requests": 5}}, "engine.queue is not of one engine"),
+        ("echo", {"engines": [{}]}, "engine.engines is not of one engine"),
+        ("echo", {"base_url": ["http://a", "http://b"]}, "engine.base_url must be a text"),
+        ("new", {"backend": "fake", "needs": {"memory": "lots"}}, "'lots'"),
+        ("workflow/ask", {"backend": "fake"}, "is the name of a workflow"),
+    ],
+)
+def test_what_could_never_be_opened_is_refused_at_once(
+    running: Running, name: str, table: dict[str, Any], said: str
+) -> None:
+    before = running.call(lambda: engine_list.rows(running.gateway))
+    with pytest.raises(ApiError) as caught:
+        running.call(lambda: engine_list.add(running.gateway, name, table))
+    assert caught.value.status == 400
+    assert said in caught.value.message
+    assert running.call(lambda: engine_list.rows(running.gateway)) == before

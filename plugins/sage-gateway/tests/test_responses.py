@@ -91,6 +91,8 @@ def test_a_schema_reaches_the_engine(client: OpenAI) -> None:
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": "sometimes"}, "tool_choice"),
         ({"tool_choice": {"type": "web_search_preview"}}, "tool_choice"),
+        ({"tools": TOOLS, "tool_choice": {"type": "function", "name": "other"}}, "tool_choice"),
+        ({"tools": TOOLS, "tool_choice": {"type": "function"}}, "tool_choice"),
         ({"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]}, "input"),
         ({"input": [{"type": "function_call", "call_id": "c", "arguments": "{}"}]}, "input"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input"),

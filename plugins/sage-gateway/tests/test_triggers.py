@@ -36,6 +36,9 @@ def test_a_path_of_a_trigger_starts_a_run(running: Running) -> None:
     assert (status, ended["status"], ended["cancelled"]) == (200, "cancelled", True)
     assert asked(running, "/ask", {"colour": 1})[0] == 400
     assert asked(running, "/ask", ["no object"])[0] == 400
+    for query, code in (("question=a&question=b", "duplicate_key"), ("question=%ff", "invalid_query")):
+        status, told = asked(running, f"/ask?{query}")
+        assert (status, told["error"]["code"]) == (400, code)
     assert asked(running, "/ask", {}, method="PUT")[0] == 405
     assert asked(running, "/nowhere", {})[0] == 404
     assert asked(running, "/sage/v1/runs/nothing")[0] == 404

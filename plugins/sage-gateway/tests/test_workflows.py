@@ -51,6 +51,18 @@ def test_a_workflow_is_a_model_that_answers_whole_and_streamed(running: Running)
             client.chat.completions.create(
                 model="workflow/ask", messages=messages, extra_body={"params": {"colour": 1}}
             )
+        # A field that is null is one that is not there.
+        named: Any = {"params": None, "response_format": {"type": "text"}}
+        whole = client.chat.completions.create(model="workflow/ask", messages=messages, extra_body=named)
+        assert whole.choices[0].message.content == "kind answer to what is a fence?"
+        for wrong, param in (
+            ({"params": {"question": "another"}}, "params"),
+            ({"params": [1]}, "params"),
+            ({"response_format": {"type": "json_object"}}, "response_format"),
+        ):
+            with pytest.raises(BadRequestError) as refused:
+                client.chat.completions.create(model="workflow/ask", messages=messages, extra_body=wrong)
+            assert refused.value.param == param
         stream = client.chat.completions.create(
             model="workflow/ask", messages=[{"role": "user", "content": "break"}], stream=True
         )
@@ -58,7 +70,7 @@ def test_a_workflow_is_a_model_that_answers_whole_and_streamed(running: Running)
             list(stream)
     status, listed = asked(running, "/sage/v1/runs?workflow=ask")
     assert status == 200
-    assert sorted(run["status"] for run in listed["data"]) == ["failed", "succeeded", "succeeded"]
+    assert sorted(run["status"] for run in listed["data"]) == ["failed", "succeeded", "succeeded", "succeeded"]
 
 
 def test_who_leaves_a_streamed_workflow_cancels_its_run(running: Running) -> None:

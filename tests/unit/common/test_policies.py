@@ -7,7 +7,7 @@ import pytest
 from sage_core import Dispatch, Idle, PluginError, Work
 from sage_core.builtins import Fifo, default_host
 from sage_core.common.errors import ConfigError, UnknownName
-from sage_core.common.policies import LOOK_AHEAD, KeyedScheduler, ordering_named, prefer_low, scheduler_named
+from sage_core.common.policies import LOOK_AHEAD, KeyedScheduler, create, ordering_named, prefer_low, scheduler_named
 from sage_core.common.records import Decision, Event, Verdict, Withdrawn
 from sage_core.common.registry import Registry
 from sage_core.testing import FakeFleet
@@ -202,6 +202,21 @@ def test_jobs_take_only_what_ranks() -> None:
         "enqueued\n  help: these can: cheap, constant"
     )
     assert ordering_named("cheap", registry(cheap="Cheapest")).rank(work("x", cost=2.0)) == 2.0
+
+
+def test_a_switch_is_on_or_off_and_nothing_else() -> None:
+    class Switched:
+        def __init__(self, *, release: bool = True, depth: int = 4) -> None:
+            self.release = release
+
+        def rank(self, work: Work) -> float:
+            return 0.0
+
+    assert create(Switched, options={"release": False}).release is False  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"option 'release' is 'perhaps'\n  help: write on or off"):
+        create(Switched, options={"release": "perhaps"})
+    with pytest.raises(ConfigError, match="option 'release' is 0"):
+        create(Switched, options={"release": 0})
 
 
 def test_less_is_better() -> None:

@@ -149,8 +149,8 @@ class Watching(Server):
     last: Connection | None = None
 
     async def _connect(self) -> Connection:
-        self.last = await super()._connect()
-        return self.last
+        connection = self.last = await super()._connect()
+        return connection
 
 
 def test_whoever_leaves_when_the_answer_has_just_come_leaves_no_connection_behind() -> None:
@@ -158,7 +158,8 @@ def test_whoever_leaves_when_the_answer_has_just_come_leaves_no_connection_behin
         loop = asyncio.get_running_loop()
         async with FakeUpstream() as upstream:
             spec = ModelSpec(name="fake", backend="openai", options={"base_url": upstream.url})
-            async with Watching(spec, read_options(spec)) as server:
+            server = Watching(spec, read_options(spec))
+            async with server:
                 asking = asyncio.ensure_future(server.post("/chat/completions", msgspec.json.encode(BODY)))
 
                 def look() -> None:

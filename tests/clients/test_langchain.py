@@ -88,6 +88,42 @@ def test_a_stream_that_is_left_frees_the_upstream(url: str, slow: Upstream) -> N
     slow.wait_for(before + 1)
 
 
+def test_a_stream_that_is_left_without_blocking_frees_the_upstream(url: str, slow: Upstream) -> None:
+    before = slow.fake.engine.cancelled
+
+    async def leave() -> None:
+        stream: Any = chat(url, model="slow").astream("the quick brown fox")
+        async for piece in stream:
+            if piece.content:
+                break
+        # `break` alone leaves it open for as long as somebody holds it: that is how Python's generators are.
+        await stream.aclose()
+        # The loop still runs, and so does the client: nothing else closes the connection.
+        await asyncio.to_thread(slow.wait_for, before + 1)
+
+    asyncio.run(leave())
+
+
+def test_a_reader_that_is_cancelled_frees_the_upstream(url: str, slow: Upstream) -> None:
+    before = slow.fake.engine.cancelled
+
+    async def leave() -> None:
+        begun = asyncio.Event()
+
+        async def read() -> None:
+            async for piece in chat(url, model="slow").astream("the quick brown fox"):
+                if piece.content:
+                    begun.set()
+
+        reading = asyncio.create_task(read())
+        await begun.wait()
+        reading.cancel()
+        await asyncio.wait((reading,))
+        await asyncio.to_thread(slow.wait_for, before + 1)
+
+    asyncio.run(leave())
+
+
 def test_a_timeout(url: str, slow: Upstream) -> None:
     before = slow.fake.engine.cancelled
     with pytest.raises(openai.APITimeoutError):

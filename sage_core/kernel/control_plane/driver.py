@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sage_core.common.clock import SECOND, Clock, SystemClock
+from sage_core.common.config import ClassConfig
 from sage_core.common.errors import ModelError, NoEngine, RequestRejected, UsageError
 from sage_core.common.records import (
     Chunk,
@@ -22,6 +23,7 @@ from sage_core.common.records import (
     PoolSpec,
     QueueLimits,
     Request,
+    ServiceClass,
     Token,
 )
 from sage_core.common.registry import Registry
@@ -32,6 +34,7 @@ from sage_core.kernel.control_plane.dispatches import Trail as Trail
 from sage_core.kernel.control_plane.engines import EnginePools, Held
 from sage_core.kernel.control_plane.manager import ControlPlaneManager
 from sage_core.kernel.control_plane.pool_specs import pool_of
+from sage_core.kernel.control_plane.request_classifier import RequestClassifier
 
 if TYPE_CHECKING:
     import numpy.typing
@@ -169,6 +172,11 @@ class Driver:
     def switch(self, policy: str, lane: Lane = "") -> None:
         """Let another policy decide, in one pool or in all that name none; the name must be known."""
         self._feed(events.PolicySet(policy=policy, lane=lane))
+
+    def classes(self, classes: Mapping[ServiceClass, ClassConfig]) -> None:
+        """Let service classes ask for this from here on; raises `ConfigError` where a duration is wrong."""
+        RequestClassifier(classes)
+        self._feed(events.ClassesSet(classes=dict(classes)))
 
     def drain(self, engine: str) -> None:
         """Send an engine nothing more, and close it when it holds nothing."""

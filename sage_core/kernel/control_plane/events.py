@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from sage_core.common.config import ClassConfig
 from sage_core.common.records import (
     Caller,
     EngineInfo,
@@ -18,6 +19,7 @@ from sage_core.common.records import (
     PoolSpec,
     Record,
     Request,
+    ServiceClass,
 )
 
 #: ``rejected``: not taken in; ``shed``: taken in and given up later, both under load; ``unavailable``: no engine.
@@ -195,6 +197,12 @@ class PolicySet(Record, tag="policy_set"):
     lane: Lane = ""
 
 
+class ClassesSet(Record, tag="classes_set"):
+    """What service classes ask for from here on, where a request does not say; what has come already keeps its own."""
+
+    classes: dict[ServiceClass, ClassConfig]
+
+
 class Drain(Record, tag="drain"):
     """Send an engine nothing more, and close it when it holds nothing."""
 
@@ -218,6 +226,7 @@ Input = (
     | PoolSet
     | PoolGone
     | PolicySet
+    | ClassesSet
     | Drain
     | Tick
 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Protocol
 
 import msgspec
 
-from sage_core.common.records import Candidate, Capacity, EngineInfo, Lane, Needs, Place, Record, Work
+from sage_core.common.records import Candidate, Capacity, EngineInfo, Lane, Needs, Place, Work
 from sage_core.common.telemetry import log
+from sage_core.kernel.control_plane.choices import Choice, chosen_from
 from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor
 from sage_core.kernel.control_plane.events import BLOCK
 from sage_core.kernel.control_plane.seats import Member, Prefixes, Rate, Seats
@@ -22,8 +22,6 @@ SECONDS_IN = 1e-4
 #: hold however slow the engine is: below them an engine's cost per call begins to show.
 BATCH_SECONDS, BATCH_LEAST = 0.25, 256
 
-#: Places kept for the decision log.
-CANDIDATES = 8
 #: Tokens that one of these blocks is taken for.
 BLOCK_TOKENS = BLOCK // 4
 
@@ -37,15 +35,6 @@ class Selects(Protocol):
 
     def pick(self, work: Work, needs: Needs, candidates: Sequence[Candidate]) -> Candidate | None:
         """Return one of the candidates, or None where none is admitted."""
-
-
-class Choice(Record):
-    """What a place was chosen from: it and the best ones beside it, with the selector's scores, and how many in all."""
-
-    places: tuple[Place, ...]
-    scores: tuple[float, ...] = ()
-    open: int = 0
-    why: str = ""
 
 
 class Ledger:
@@ -180,27 +169,7 @@ class Ledger:
         if asked != work.id:
             # The policy chose by itself, and says why.
             found, scores = self._candidates(work, None), {}
-        others = {each.id: each.place for each in found if each.place is not None}
-        others.pop(chosen.engine, None)
-        best: Iterable[str] = others
-        if scores:
-            # Those that a filter ruled out have no score, and are named last.
-            ranked = sorted(scores, key=scores.__getitem__, reverse=True)[:CANDIDATES]
-            best = dict.fromkeys((*ranked, *others)) if len(ranked) < CANDIDATES else ranked
-        places = (chosen, *(others[engine] for engine in islice((e for e in best if e in others), CANDIDATES - 1)))
-        return Choice(
-            places=places,
-            scores=tuple([scores.get(place.engine, 0.0) for place in places]) if scores else (),
-            open=len(others) + 1,
-            why=self._remark(chosen, len(others) + 1, scores),
-        )
-
-    def _remark(self, chosen: Place, count: int, scores: Mapping[str, float]) -> str:
-        if count == 1:
-            return "the only place open"
-        if scores:
-            return f"score {scores.get(chosen.engine, 0.0):.3g}, the selector's choice of {count}"
-        return f"the selector's choice of {count}" if self._selector is not None else f"the least loaded of {count}"
+        return chosen_from(found, chosen, scores, selected=self._selector is not None)
 
     def place(self, work: Work, seats: Seats) -> Place | None:
         """What this engine offers the work: its open batch where that has room, else a free seat, else nothing."""

@@ -20,8 +20,9 @@ from sage_core.common.records import (
 )
 from sage_core.kernel.control_plane import events
 from sage_core.kernel.control_plane.backlog import fifo
+from sage_core.kernel.control_plane.choices import Choice
 from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor
-from sage_core.kernel.control_plane.fleet import Choice, Ledger, Selects
+from sage_core.kernel.control_plane.fleet import Ledger, Selects
 from sage_core.kernel.control_plane.flights import Fate, Flight, Flights, Live, decided, ended
 from sage_core.kernel.control_plane.history import History
 from sage_core.kernel.control_plane.pool import Pool

@@ -64,6 +64,7 @@ class ControlPlaneManager(Lifecycle):
             events.PoolSet: self._pool_set,
             events.PoolGone: self._pool_gone,
             events.PolicySet: self._policy_set,
+            events.ClassesSet: self._classes_set,
             events.Drain: self._drained,
             events.Tick: self._ticked,
         }
@@ -299,6 +300,9 @@ class ControlPlaneManager(Lifecycle):
             for pool in self._pools.lanes.values():
                 if not pool.spec.policy:
                     self._switch(pool, event.policy, now)
+
+    def _classes_set(self, event: events.ClassesSet, now: int) -> None:
+        self._classifier.ask(event.classes)
 
     def _drained(self, event: events.Drain, now: int) -> None:
         pool = self._pools.by_engine.get(event.engine)

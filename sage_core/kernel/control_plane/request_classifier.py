@@ -85,11 +85,16 @@ class RequestClassifier:
         classes: Mapping[ServiceClass, ClassConfig] | None = None,
         pace: Callable[[Lane], float] = lambda lane: 0.02,
     ) -> None:
-        self._classes: dict[str, _Class] = {name: _class(name, config) for name, config in (classes or {}).items()}
+        self._classes: dict[str, _Class] = {}
+        self.ask(classes or {})
         self._pace = pace
         self._ratio: dict[Lane, float] = {}
         #: Lengths of answers: by tenant, lane and route, and by lane; the latest used are the last.
         self._written: dict[tuple[str, ...], Lengths] = {}
+
+    def ask(self, classes: Mapping[ServiceClass, ClassConfig]) -> None:
+        """Let service classes ask for this from here on; raises `ConfigError` and changes nothing where it is wrong."""
+        self._classes = {name: _class(name, config) for name, config in classes.items()}
 
     def classify(self, outline: Outline, now: int) -> Work:
         """Describe the request as one work; the manager cuts large embed requests into several. Pure."""

@@ -11,7 +11,9 @@ import numpy
 import pytest
 
 import sage_core.testing.engines as fake
-from sage_core.common.errors import InvalidRequest, ModelError, RequestRejected, UnknownName, UsageError
+from sage_core.common.clock import SECOND
+from sage_core.common.config import ClassConfig
+from sage_core.common.errors import ConfigError, InvalidRequest, ModelError, RequestRejected, UnknownName, UsageError
 from sage_core.common.host import Host
 from sage_core.common.policies import KeyedScheduler
 from sage_core.common.records import Caller, ModelSpec, Request, Work
@@ -199,6 +201,30 @@ def test_a_model_that_cannot_be_opened_fails_every_waiting_request_and_may_be_as
 
     run(bench, use)
     assert bench.manager.held == 0
+
+
+def test_service_classes_ask_for_something_else_from_one_request_to_the_next() -> None:
+    bench = Bench()
+
+    async def ask(driver: Driver) -> None:
+        request = chat(bench, "hello", caller=Caller(service_class="interactive"))
+        _ = [token async for token in driver.generate(request, bench.spec)]
+
+    async def use(driver: Driver) -> None:
+        await ask(driver)
+        driver.classes({"interactive": ClassConfig(ttft="2s", tpot="50ms")})
+        await ask(driver)
+        with pytest.raises(ConfigError, match=r"\[classes\.interactive\]"):
+            driver.classes({"interactive": ClassConfig(ttft="soon")})
+        driver.classes({})
+        await ask(driver)
+
+    run(bench, use)
+    asked = [(line.deadline, line.tpot) for line in bench.decided]
+    assert asked == [(None, None), (2 * SECOND, SECOND // 20), (None, None)]
+    # They are inputs like any other: a replay knows them.
+    again = [action for actions in replay(bench.instants, ControlPlaneManager()) for action in actions]
+    assert [action for action in again if isinstance(action, Decided)] == bench.decided
 
 
 def test_an_engine_that_raises_is_closed_and_the_next_request_opens_another() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import msgspec
 import pytest
@@ -229,20 +228,3 @@ def test_what_engines_know_of_a_prompt_is_told_to_selectors_that_look_at_it() ->
         made.pick(chat("two", 512, (1, 2, 9)))
         made.pick(chat("other", 512, (7, 8, 9)))
         assert selector.seen == [{"a": 0.0, "b": 0.5 if looks else 0.0}, {"a": 0.0, "b": 0.0}]
-
-
-def test_the_best_places_are_told_with_their_scores_and_what_was_ruled_out_last() -> None:
-    class Likes:
-        scores: ClassVar[dict[str, float]] = {"c": 0.5, "d": 0.9}
-
-        def pick(self, work: Work, needs: Needs, candidates: Sequence[Candidate]) -> Candidate | None:
-            return next(each for each in candidates if each.id == "d")
-
-    made = ledger(*map(info, "abcd"), selector=Likes())
-    asked = work()
-    place = made.pick(asked)
-    assert place is not None
-    choice = made.choice(asked, place)
-    assert [each.engine for each in choice.places] == ["d", "c", "a", "b"]
-    assert (choice.scores, choice.open) == ((0.9, 0.5, 0.0, 0.0), 4)
-    assert choice.why == "score 0.9, the selector's choice of 4"

@@ -8,11 +8,11 @@ import pytest
 from sage_hybrid.policy import HybridSchedulingPolicy
 from sage_policies.slo_aware import SloAware
 
-from sage_core import Capacity, KeyedScheduler, Scheduler
+from sage_core import SECOND, Capacity, KeyedScheduler, QueueLimits, Scheduler
 from sage_core.builtins import HEAD_START, Fifo, Priority
 from sage_core.common.policies import scheduler_named
 from sage_core.common.registry import Registry
-from sage_core.testing import BatchingModel, Call, Simulation, arrivals
+from sage_core.testing import BatchingModel, Call, Simulation, arrivals, schedulers_named
 
 #: One call at a time, so that the order of dispatches is the order of decisions.
 ONE = BatchingModel(capacity=Capacity(sequences=1))
@@ -81,6 +81,28 @@ def test_a_switch_under_load_loses_nothing() -> None:
     assert sorted(each.call.id for each in answers) == sorted(call.id for call in load())
     assert {each.outcome for each in answers} == {"done"}
     assert {line.policy for line in simulation.decisions} == {"", "hybrid", "slo_aware"}
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    "policy", ["fifo", "priority", "slo_aware", "sjf", "cost_optimized", "adaptive", "vtc", "hybrid", "hybrid?shed=60"]
+)
+def test_under_every_policy_nothing_waits_longer_than_its_pool_allows(policy: str, seed: int) -> None:
+    limit = 4.0
+    calls = [
+        *arrivals("chat", 12, 10, seed=seed, ttft=1.0, priority=1),
+        *arrivals("bulk", 12, 10, seed=seed, service_class="batch", priority=-1, tenant="bulk"),
+    ]
+    model = BatchingModel(capacity=Capacity(sequences=4, prefill_tokens=4_096, kv_tokens=20_000))
+    limits = QueueLimits(wait=round(limit * SECOND))
+    simulation = Simulation(schedulers_named(policy), [model], queue=limits)
+    simulation.submit(calls)
+    answers = simulation.run()
+    assert (simulation.manager.held, simulation.manager.faults) == (0, ())
+    assert {each.outcome for each in answers} == {"done", "shed"}
+    for each in answers:
+        assert (each.wait if each.outcome == "done" else each.total or 0.0) <= limit  # type: ignore[operator]
+        assert each.outcome == "done" or (each.retry_after or 0.0) >= 1.0
 
 
 @pytest.mark.parametrize("option", ["release", "order", "allocate", "place", "overload"])

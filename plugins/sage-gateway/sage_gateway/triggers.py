@@ -20,7 +20,7 @@ from sage_gateway.workflows import PREFIX
 
 #: Seconds that a request may wait for its run at most.
 LONGEST_WAIT = 300.0
-_WAIT = re.compile(r"\bwait=(\d{1,6})\b")
+_WAIT = re.compile(r"\bwait=(\d{1,6})\b", re.IGNORECASE)
 
 
 async def fire(exchange: Exchange) -> None:

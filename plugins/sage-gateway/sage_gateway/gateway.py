@@ -107,6 +107,9 @@ class Gateway:
             scheduler_named(policy, self.host.schedulers)
             self.driver.switch(policy)
             changed.append(f"policy {policy}")
+        if config.classes != self.config.classes:
+            self.driver.classes(config.classes)
+            changed.append("classes")
         anew = settings.queue != self.settings.queue
         self.config, self.settings, self.classes = config, settings, classes
         before = self.models

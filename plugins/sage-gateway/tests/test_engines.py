@@ -175,6 +175,17 @@ class TestReload:
         config = parse_config('[scheduler]\nrequests = "priority"\n[models.echo]\nbackend = "fake"\n', "sage.toml")
         assert running.call(lambda: running.gateway.reload(config)).startswith("policy priority")
 
+    def test_service_classes(self, serve: Serve) -> None:
+        running = serve(TWO)
+        text = '[classes.interactive]\nttft = "2s"\n[models.echo]\nbackend = "fake"\n'
+        config = parse_config(text, "sage.toml")
+        assert running.call(lambda: running.gateway.reload(config)).startswith("classes, ")
+        assert running.call(lambda: running.gateway.reload(config)) == ""
+        wrong = parse_config(text.replace("2s", "soon"), "sage.toml")
+        with pytest.raises(ConfigError, match="interactive"):
+            running.call(lambda: running.gateway.reload(wrong))
+        assert post(running) == 200
+
 
 def test_what_keeps_an_added_engine_is_told(serve: Serve) -> None:
     running = serve(TWO)

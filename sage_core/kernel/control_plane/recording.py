@@ -213,9 +213,10 @@ def compare(recording: Iterable[Instant], manager: ControlPlaneManager, logs: It
     """Decide again what was recorded, with a fresh manager, and hold it against the decision logs, older ones first."""
     instants, live, stopped = 0, 0, ""
     made: dict[str, list[Decided]] = {}
-    #: Lines in the order in which they were decided, each as a request and the number of its line.
-    order: list[tuple[str, int]] = []
-    sent: dict[int, DispatchOne | DispatchBatch] = {}
+    #: Lines in the order in which they were decided: the instant, the request and the number of its line.
+    order: list[tuple[int, str, int]] = []
+    #: By ticket, with the instant.
+    sent: dict[int, tuple[int, DispatchOne | DispatchBatch]] = {}
     ended: dict[str, None] = {}
     for instant in recording:
         instants += 1
@@ -231,24 +232,24 @@ def compare(recording: Iterable[Instant], manager: ControlPlaneManager, logs: It
             break
         for action in actions:
             if isinstance(action, Decided):
-                order.append((action.request, len(made[action.request])))
+                order.append((instants, action.request, len(made[action.request])))
                 made[action.request].append(action)
             elif isinstance(action, DispatchOne | DispatchBatch):
-                sent[action.ticket] = action
+                sent[action.ticket] = instants, action
             elif isinstance(action, End):
                 ended[action.request] = None
                 live -= 1
     logged = _logged(logs, made)
     compared = equal = missing = 0
-    first = _sent_elsewhere(logged, sent)
-    for request, number in order:
+    since, first = _sent_elsewhere(logged, sent)
+    for at, request, number in order:
         again, found = _plain(made[request][number]), logged.get(request, [])
         there = found[number] if number < len(found) else None
         compared += there is not None
         missing += there is None
         equal += again == there
-        if again != there and first is None:
-            first = _difference(request, number, there, again)
+        if again != there and (first is None or at < since):
+            since, first = at, _difference(request, number, there, again)
     for request, found in logged.items():
         # What is only in the log of a request without an end came after the recording was cut off.
         if first is None and request in ended and len(found) > (number := len(made[request])):
@@ -266,26 +267,27 @@ def compare(recording: Iterable[Instant], manager: ControlPlaneManager, logs: It
 
 
 def _sent_elsewhere(
-    logged: dict[str, list[dict[str, Any]]], sent: dict[int, DispatchOne | DispatchBatch]
-) -> Difference | None:
-    """The first dispatch of other requests, or to another engine, than the log has under its number."""
+    logged: dict[str, list[dict[str, Any]]], sent: dict[int, tuple[int, DispatchOne | DispatchBatch]]
+) -> tuple[int, Difference | None]:
+    """The first dispatch of other requests, or to another engine, than the log has by its number, and its instant."""
     by_ticket: dict[int, list[tuple[str, int, str]]] = {}
     for request, lines in logged.items():
         for number, line in enumerate(lines):
             by_ticket.setdefault(line["batch"], []).append((request, number, line["engine"]))
     for ticket in sorted(by_ticket.keys() & sent.keys()):
-        action = sent[ticket]
+        instant, action = sent[ticket]
         requests = [action.request] if isinstance(action, DispatchOne) else [request for request, _ in action.rows]
         # Of a batch, texts that equal one of it have a line too.
         if any(request in requests and engine == action.engine for request, _, engine in by_ticket[ticket]):
             continue
         request, number, engine = by_ticket[ticket][0]
         if request in requests:
-            return Difference(request=request, line=number, field="engine", logged=engine, replayed=action.engine)
-        again = f"{', '.join(dict.fromkeys(requests))} to {action.engine}"
-        there = f"{request} to {engine}"
-        return Difference(request=request, line=number, field="dispatch", logged=there, replayed=again)
-    return None
+            field, there, again = "engine", engine, action.engine
+        else:
+            again = f"{', '.join(dict.fromkeys(requests))} to {action.engine}"
+            field, there = "dispatch", f"{request} to {engine}"
+        return instant, Difference(request=request, line=number, field=field, logged=there, replayed=again)
+    return 0, None
 
 
 def _difference(

@@ -176,6 +176,36 @@ def test_people_are_not_given_up_for_batch_that_waits() -> None:
     assert shed.work.service_class == "batch"
 
 
+def test_where_both_wait_too_long_batch_goes_first() -> None:
+    overload = Overload(on=True, defer=1.0, shed=20.0)
+    names: tuple[ServiceClass, ...] = ("interactive", "batch")
+    for name in names:
+        overload.entered(work(name, name, cost=100.0), 0)
+        overload.sent(work("sent", name), SECOND)
+    assert overload.victim(SECOND) is None
+    shed = overload.victim(SECOND + PATIENCE)
+    assert shed is not None
+    assert shed.work.id == "batch"
+    overload.left(shed.work)
+    after = overload.victim(SECOND + PATIENCE)
+    assert after is not None
+    assert after.work.id == "interactive"
+
+
+def test_a_class_that_comes_after_a_rest_is_judged_by_how_fast_it_goes_from_then_on() -> None:
+    overload = Overload(on=True, defer=1.0, shed=20.0)
+    overload.entered(work("early"), 0)
+    overload.left(work("early"))
+    for number in range(100):
+        overload.entered(work(f"w{number}"), 600 * SECOND)
+    for second in range(600, 613):
+        # Eight of them a second: the rest is done within ten.
+        for number in range(8):
+            overload.left(work(f"w{8 * (second - 600) + number}"))
+            overload.sent(work("w"), second * SECOND)
+        assert overload.victim(second * SECOND) is None
+
+
 # ---------------------------------------------------------------- deferring
 
 
@@ -191,6 +221,20 @@ def test_batch_does_not_slip_in_while_people_wait_too_long(defer: float, sent: b
     assert isinstance(decision, Dispatch) is sent
     # What is held back is looked at again, though nothing happens.
     assert sent or decision == Idle(until=2 * SECOND)
+
+
+def test_a_floor_that_is_due_is_not_deferred() -> None:
+    policy = HybridSchedulingPolicy(defer=0.1, batch=1.0)
+    fleet = FakeFleet({"chat": {"gpu": 9}}, tokens={"gpu": 1_000})
+    fleet.take(work("runs", tokens=600), fleet._place("gpu"))
+    policy.submit(work("bulk", cost=1.0), fleet, SECOND)
+    policy.submit(work("small", "interactive", cost=2.0, tokens=10), fleet, SECOND)
+    policy.submit(work("large", "interactive", cost=5.0, tokens=900), fleet, SECOND)
+    found = []
+    while isinstance(decision := policy.next(fleet, SECOND), Dispatch):
+        fleet.take(decision.work, decision.place)
+        found.append((decision.work.id, decision.why))
+    assert found == [("small", "interactive, no deadline"), ("bulk", "batch, floor")]
 
 
 def test_deferring_changes_the_decisions(serve: Serve) -> None:

@@ -27,8 +27,6 @@ LONGER = {"sage_core/common/records.py": 480}
 #: Source modules that no test file is named after, and where they are tested instead. The test kit is not
 #: listed: tests/contract runs its suites, on right and on wrong implementations.
 TESTED_ELSEWHERE = {
-    "plugins/sage-gateway/sage_gateway/scrape.py": "test_metrics.py, which asks for /metrics",
-    "plugins/sage-gateway/sage_gateway/testing_project.py": "every test that has workers or kills them",
     "sage_core/cli/__main__.py": "tests/unit/cli/test_main.py runs it as a process",
     "sage_core/cli/shown.py": "tests/unit/cli/test_runs.py, through the command",
     "sage_core/serving.py": "names only; the gateway's tests",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from sage_core.common.clock import SECOND
 from sage_core.common.records import EngineInfo, PoolSpec, Rejected
 from sage_core.kernel.control_plane import events
@@ -42,3 +44,23 @@ def test_an_engine_of_a_pool_that_is_gone_is_not_taken_in_any_more() -> None:
     info = EngineInfo(id=engine, model="x", backend="b", kinds=("rerank",), capacity=field.capacity, identity="i")
     field.manager.step([events.EngineOpened(engine=engine, info=info)], 2)
     assert field.manager.place(engine) is None
+
+
+def test_a_request_that_has_ended_leaves_nothing_for_the_garbage_collection() -> None:
+    field = Deployment()
+    field.ask("first")
+    field.finish("first")
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(20):
+            field.ask(f"{number}")
+            field.finish(f"{number}")
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = {type(each).__name__ for each in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert left.isdisjoint({"Live", "Flight", "Outline"})

@@ -37,5 +37,5 @@ def test_what_cannot_be_asked_is_refused(running: Running, body: object, status:
 def test_a_model_that_does_not_tokenize_says_what_it_can(serve: Callable[..., Running]) -> None:
     running = serve({"mute": {"backend": "fake", "kinds": ["generate"]}})
     status, told = asked(running, PATH, {"model": "mute", "input": "x"})
-    assert (status, told["error"]["code"]) == (400, "invalid_request")
+    assert (status, told["error"]["code"]) == (400, "unsupported")
     assert "it cannot tokenize" in told["error"]["message"]

@@ -21,7 +21,7 @@ from sage_core.common.records import (
 from sage_core.kernel.control_plane import events
 from sage_core.kernel.control_plane.backlog import fifo
 from sage_core.kernel.control_plane.choices import Choice
-from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor
+from sage_core.kernel.control_plane.embedding_executor import EmbeddingExecutor, Slice
 from sage_core.kernel.control_plane.fleet import Ledger, Selects
 from sage_core.kernel.control_plane.flights import Fate, Flight, Flights, Live, decided, ended
 from sage_core.kernel.control_plane.history import History
@@ -94,10 +94,12 @@ class Lifecycle:
         lost.losses += suspect
         if lost.losses >= LOSSES or flight.streamed:
             self._give_up(work, Fate(outcome="failed", reason=reason, flight=flight, engine=flight.seats.engine), now)
-        elif isinstance(lost, Live) or self._executor.again(lost):
+        elif isinstance(lost, Live) or self._again(lost):
             self._queue(work, now)
 
     def _deliver(self, flight: Flight, fate: Fate, now: int) -> None:
+        for part in flight.slices:
+            self._ledger.forget(part.work.id)
         for request, share, complete in self._executor.finish(flight.slices):
             live = self._live[request]
             fill = events.Fill(request=request, ticket=flight.ticket, rows=tuple(share.rows), at=tuple(share.at))
@@ -109,7 +111,7 @@ class Lifecycle:
                 self._actions.append(ended(live, fate))
 
     def _give_up(self, work: Work, fate: Fate, now: int) -> None:
-        requests = self._executor.fail(self._executor.slice(work.id)) if work.kind == "embed" else [work.id]
+        requests = self._fail(self._executor.slice(work.id)) if work.kind == "embed" else [work.id]
         for request in requests:
             live = self._live.get(request)
             if live is not None:
@@ -157,7 +159,17 @@ class Lifecycle:
     def _drop(self, flight: Flight) -> None:
         # Of a batch that was stopped, because nobody waits for it.
         for part in flight.slices:
-            self._executor.fail(part)
+            self._fail(part)
+
+    def _fail(self, part: Slice) -> list[str]:
+        self._ledger.forget(part.work.id)
+        return self._executor.fail(part)
+
+    def _again(self, part: Slice) -> bool:
+        wanted = self._executor.again(part)
+        if not wanted:
+            self._ledger.forget(part.work.id)
+        return wanted
 
     # ------------------------------------------------------------ decisions
 
@@ -231,7 +243,7 @@ class Lifecycle:
             self._actions.append(what)
         elif what is not None:
             for part in what.slices:
-                self._executor.fail(part)
+                self._fail(part)
                 pool = self._pools.get(pool_of(part.work))
                 pool.backlog.observe(Finished(work=part.work, engine=what.seats.engine, ok=False), now)
 

@@ -194,7 +194,7 @@ class ControlPlaneManager(Lifecycle):
         elif len(flight.slices) > 1:
             for part in flight.slices:
                 part.alone = True
-                if self._executor.again(part):
+                if self._again(part):
                     self._queue(part.work, now)
         else:
             fate = Fate(outcome="failed", reason=event.reason, flight=flight, actual=event.seconds)
@@ -218,7 +218,7 @@ class ControlPlaneManager(Lifecycle):
             tried.attempts += 1
             if flight.streamed or tried.attempts >= ATTEMPTS or not pool.may_retry():
                 self._give_up(work, Fate(outcome="failed", reason=event.reason, flight=flight), now)
-            elif isinstance(tried, Live) or self._executor.again(tried):
+            elif isinstance(tried, Live) or self._again(tried):
                 self._ledger.avoid(work.id, engine)
                 self._queue(work, now)
 

@@ -193,17 +193,17 @@ def test_where_both_wait_too_long_batch_goes_first() -> None:
 
 
 def test_a_class_that_comes_after_a_rest_is_judged_by_how_fast_it_goes_from_then_on() -> None:
-    overload = Overload(on=True, defer=1.0, shed=20.0)
+    overload = Overload(on=True, defer=1.0, shed=60.0)
     overload.entered(work("early"), 0)
     overload.left(work("early"))
-    for number in range(100):
+    for number in range(200):
         overload.entered(work(f"w{number}"), 600 * SECOND)
-    for second in range(600, 613):
-        # Eight of them a second: the rest is done within ten.
-        for number in range(8):
-            overload.left(work(f"w{8 * (second - 600) + number}"))
-            overload.sent(work("w"), second * SECOND)
-        assert overload.victim(second * SECOND) is None
+    for second in range(20):
+        # Five of them a second: all are done within 40 s.
+        for number in range(5):
+            overload.left(work(f"w{5 * second + number}"))
+            overload.sent(work("w"), (600 + second) * SECOND)
+        assert overload.victim((600 + second) * SECOND) is None
 
 
 # ---------------------------------------------------------------- deferring

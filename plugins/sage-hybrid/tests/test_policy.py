@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 from sage_hybrid.policy import HybridSchedulingPolicy
 
-from sage_core import SECOND, Capacity, Scheduler, Withdrawn, Work
+from sage_core import SECOND, Capacity, Dispatch, EngineDown, Event, Finished, Scheduler, Withdrawn, Work
 from sage_core.testing import Answer, BatchingModel, Call, FakeFleet, Simulation, arrivals, percentile
 
 SMALL = BatchingModel(capacity=Capacity(sequences=4, prefill_tokens=4_096, kv_tokens=40_000))
@@ -65,6 +66,27 @@ def test_a_flood_of_cancellations_leaves_nothing() -> None:
     queues = policy._lanes["chat"].queues
     assert len(queues) == 1
     assert len(policy._lanes["chat"]._overload) == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "left"),
+    [
+        (None, 2.0),
+        (Finished(work=work("w0"), engine="gpu", tokens_in=150), 3.0),
+        (EngineDown(engine="gpu", lane="chat"), 0.0),
+        (EngineDown(engine="other", lane="chat"), 2.0),
+    ],
+)
+def test_what_ended_is_settled_and_what_was_lost_is_given_back(event: Event | None, left: float) -> None:
+    policy, fleet = HybridSchedulingPolicy(), FakeFleet({"chat": {"gpu": 1}})
+    asked = msgspec.structs.replace(work("w0"), cost=2.0, tokens_in=100)
+    policy.submit(asked, fleet, SECOND)
+    assert isinstance(policy.next(fleet, SECOND), Dispatch)
+    if isinstance(event, Finished):
+        event = msgspec.structs.replace(event, work=asked)
+    if event is not None:
+        policy.observe(event, SECOND)
+    assert policy._lanes["chat"].queues.queues["standard"]._counters.of("a") == left
 
 
 # ---------------------------------------------------------------- isolation

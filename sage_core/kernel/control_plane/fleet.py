@@ -250,7 +250,6 @@ class Ledger:
         """Move one credit to a dispatch, and the tokens of one that is no batch."""
         seats.running += 1
         self._running[seats.lane] = self._running.get(seats.lane, 0) + 1
-        seats.peak = max(seats.peak, seats.running)
         seats.load += cost
         if work.kind == "generate":
             seats.prefill += work.tokens_in

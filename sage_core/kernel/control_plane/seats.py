@@ -21,8 +21,8 @@ class Seats:
     """Credits of one engine in one lane."""
 
     __slots__ = (
-        "_beyond",
         "_candidate",
+        "_others_were",
         "_place",
         "batch",
         "capacity",
@@ -32,6 +32,7 @@ class Seats:
         "engine",
         "itl",
         "lane",
+        "least",
         "limit",
         "load",
         "others",
@@ -68,8 +69,10 @@ class Seats:
         self.probing = False
         #: Requests that others have in it, and tokens of context that these hold.
         self.others = self.others_context = 0
-        #: The most dispatches at once since it said last what it holds, and by how much it said more than that.
-        self.peak = self._beyond = 0
+        #: The most and the fewest dispatches at once since it said last what it holds.
+        self.peak = self.least = 0
+        #: How many requests are others' at least and at most, by what it said last.
+        self._others_were = 0, 0
         self._place: Place | None = None
         self._candidate: Candidate | None = None
         #: Dispatches in the engine, an open batch included.
@@ -116,6 +119,10 @@ class Seats:
     def changed(self) -> None:
         """Forget what was made before, and tell anew what fits; an empty engine takes anything."""
         self._place = self._candidate = None
+        if self.running > self.peak:
+            self.peak = self.running
+        elif self.running < self.least:
+            self.least = self.running
         limits = self.capacity
         bound = limits.prefill_tokens and self.prefill
         self.prompt_room = (limits.prefill_tokens - self.prefill if bound else sys.maxsize) if self.free else -1
@@ -125,12 +132,15 @@ class Seats:
     def share(self, held: Occupancy) -> bool:
         """Take in what the engine says that it holds; true when the room for ours has changed.
 
-        Others' is what goes beyond the most that was ours since the last time, twice in a row: an engine that nobody
-        else uses is behind by one step at most, and never gives anything away.
+        Others' is at least what goes beyond the most that was ours since the last time, and at most what goes beyond
+        the fewest, either twice in a row, as an engine is behind by a step. One that nobody else uses never shows any.
         """
         before = self.others, self.others_context
-        beyond = max(0, held.requests - self.peak)
-        self.others, self._beyond, self.peak = min(beyond, self._beyond), beyond, self.running
+        low, high = max(0, held.requests - self.peak), max(0, held.requests - self.least)
+        least, most = self._others_were
+        self.others = min(max(self.others, min(low, least)), max(high, most))
+        self._others_were = low, high
+        self.peak = self.least = self.running
         # Ours is reserved for what has not been written yet, too: what exceeds that is others' for certain.
         shared = held.kv_tokens * self.others // max(1, held.requests)
         self.others_context = max(shared, held.kv_tokens - self.context) if self.others else 0

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from sage_bench.gateway import processes
-from sage_bench.gateway.contenders import PACKAGES, TITLES, command_of
 from sage_bench.gateway.load import Order
 from sage_bench.gateway.processes import Loader, Running
+from sage_bench.peers.gateways import PACKAGES, TITLES, command_of
 from sage_bench.results import Figure, Measured
 from sage_bench.suite import Bench
 from sage_core import SageError

@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 
 from sage_bench.gateway import processes
-from sage_bench.gateway.contenders import TITLES, command_of
 from sage_bench.gateway.load import Order
 from sage_bench.gateway.processes import Loader, Running
+from sage_bench.peers.gateways import TITLES, command_of
 from sage_bench.results import Figure, Measured
 from sage_bench.suite import Bench
 from sage_core import SageError

@@ -159,6 +159,8 @@ class Request(Record):
     #: The client's own request for an engine that speaks the same protocol: the path, and the JSON body unchanged.
     path: str = ""
     body: bytes = b""
+    #: generate: the answer is wanted as a whole, so that nobody may see its first token.
+    whole: bool = False
 
 
 class Chunk(Record):

@@ -52,6 +52,7 @@ async def serve(
         schema=asked.schema,
         path=path,
         body=body_of(asked, fields, body),
+        whole=not asked.stream,
     )
     permit = gateway.accounts.admit(account, spec.name, len(body) // BYTES_PER_TOKEN + asked.most)
     await answer(exchange, asked, request, spec, permit)

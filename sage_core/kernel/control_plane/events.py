@@ -46,6 +46,8 @@ class Outline(Record):
     prefix: tuple[int, ...] = ()
     #: What the request is, where it is scheduled as another kind.
     asked: Kind | None = None
+    #: Nobody may see the first token of its answer.
+    whole: bool = False
 
 
 def outline(request: Request, lane: Lane, *, about: bool = False) -> Outline:
@@ -64,6 +66,7 @@ def outline(request: Request, lane: Lane, *, about: bool = False) -> Outline:
         keys=keys,
         max_tokens=request.max_tokens if request.kind == "generate" else 0,
         prefix=prefix,
+        whole=request.whole,
     )
 
 

@@ -260,13 +260,13 @@ class Ledger:
                 self._seen.setdefault(seats.engine, Prefixes()).add(work.prefix)
         self.refresh(seats)
 
-    def give(self, seats: Seats, cost: float, work: Work, *, streamed: bool) -> None:
-        """Return what `take` moved; what has `streamed` has given back its prompt before."""
+    def give(self, seats: Seats, cost: float, work: Work, *, read: bool) -> None:
+        """Return what `take` moved; what has been `read` was given back by `unload`."""
         seats.running -= 1
         self._running[seats.lane] -= 1
         seats.load = max(0.0, seats.load - cost) if seats.running else 0.0
         if work.kind == "generate":
-            if not streamed:
+            if not read:
                 seats.prefill -= work.tokens_in
             seats.context -= work.tokens_in + work.tokens_out
             if work.tpot is not None:
@@ -277,13 +277,16 @@ class Ledger:
         """What a work meets in an engine that it is sent to."""
         return Observed(place.prefill + work.tokens_in - self.cached(work, place), place.context, place.running + 1)
 
-    def first(self, seats: Seats, work: Work, met: Observed | None, seconds: float) -> None:
-        """Take a prompt off, whose first output token has come after so long; 0 where nobody saw it."""
+    def unload(self, seats: Seats, work: Work) -> None:
+        """Take a prompt off that is read."""
         if work.kind == "generate":
             seats.prefill -= work.tokens_in
             self.refresh(seats)
+
+    def first(self, seats: Seats, work: Work, met: Observed | None, seconds: float) -> None:
+        """Learn from a first output token that has come after so long."""
         model = self._steps.get(seats.engine)
-        if seconds and model is not None and met is not None:
+        if model is not None and met is not None:
             seats.read += work.tokens_in
             steps = model.chunks(met.tokens)
             model.learn(seconds, steps=steps, tokens=met.tokens, context=met.context, batch=met.batch)

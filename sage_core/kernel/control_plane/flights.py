@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 
+from sage_core.common.clock import SECOND
 from sage_core.common.records import Place, Record, Work
 from sage_core.kernel.control_plane.embedding_executor import LINGER, EmbeddingExecutor, OpenBatch, Slice
 from sage_core.kernel.control_plane.events import Decided, DispatchBatch, End, Outcome, Outline
@@ -44,6 +46,7 @@ class Flight:
         "policy",
         "predicted",
         "predicted_ttft",
+        "read",
         "scores",
         "seats",
         "slices",
@@ -67,6 +70,8 @@ class Flight:
         self.slices: list[Slice] = []
         self.tokens = 0
         self.streamed = False
+        #: The tokens of its prompt are given back.
+        self.read = False
         self.aborted = False
         #: Its credit is back.
         self.landed = False
@@ -91,6 +96,8 @@ class Flights:
         self._executor = executor
         self._flying: dict[int, Flight] = {}
         self._open: dict[int, tuple[OpenBatch, Seats]] = {}
+        #: When prompts whose first token nobody may see are taken as read, and the tickets of their dispatches.
+        self._reading: list[tuple[int, int]] = []
         self._ticket = 0
 
     def __len__(self) -> int:
@@ -129,13 +136,30 @@ class Flights:
         flight.works.append(work)
         flight.tokens = work.tokens_in
         flight.predicted_ttft, flight.predicted, flight.met = first, predicted or flight.cost, met
+        if live.outline.whole:
+            heapq.heappush(self._reading, (now + round(first * SECOND), flight.ticket))
         return flight
 
     def stream(self, flight: Flight, seconds: float) -> None:
-        """Note a dispatch's first token: its prompt is no burden any more."""
+        """Note a dispatch's first token, which has come after so long; 0 where nobody saw it."""
+        self._unload(flight)
         flight.streamed = True
         flight.first = seconds
-        self._ledger.first(flight.seats, flight.works[0], flight.met, seconds)
+        if seconds:
+            self._ledger.first(flight.seats, flight.works[0], flight.met, seconds)
+
+    def read(self, now: int) -> Iterator[Flight]:
+        """Give back the prompts that are taken as read by now, and yield their dispatches."""
+        while self._reading and self._reading[0][0] <= now:
+            flight = self._flying.get(heapq.heappop(self._reading)[1])
+            if flight is not None and not flight.read:
+                self._unload(flight)
+                yield flight
+
+    def _unload(self, flight: Flight) -> None:
+        if not flight.read:
+            flight.read = True
+            self._ledger.unload(flight.seats, flight.works[0])
 
     def board(self, work: Work, place: Place, now: int) -> tuple[Flight, DispatchBatch | Flight | None]:
         """Put a slice into the engine's open batch, or into one that takes a seat for it; closes a batch it fills."""
@@ -164,7 +188,7 @@ class Flights:
         flight = self._flying.pop(ticket, None)
         if flight is not None:
             flight.landed = True
-            self._ledger.give(flight.seats, flight.cost, flight.works[0], streamed=flight.streamed)
+            self._ledger.give(flight.seats, flight.cost, flight.works[0], read=flight.read)
         return flight
 
     def crash(self, engine: str) -> list[Flight]:
@@ -184,8 +208,11 @@ class Flights:
                 yield self._close(batch, seats, now)
 
     def wake(self) -> Iterator[int]:
-        """When the open batches close."""
-        return (batch.closes_at for batch, _ in self._open.values())
+        """When the open batches close, and the next prompt is taken as read."""
+        if self._reading:
+            yield self._reading[0][0]
+        for batch, _ in self._open.values():
+            yield batch.closes_at
 
     def _seats(self, work: Work, place: Place) -> Seats:
         seats = self._ledger.seats(place.engine, work.lane)

@@ -106,6 +106,8 @@ class ControlPlaneManager(Lifecycle):
         self._now = now
         for event in inputs:
             self._handlers[type(event)](event, now)
+        for flight in self._flights.read(now):
+            self._pools.touch(self._pools.get(flight.seats.lane))
         for pool in self._pools.lanes.values():
             if pool.wake is not None and pool.wake <= now:
                 self._pools.touch(pool)

@@ -38,7 +38,7 @@ def test_an_engine_is_open_until_its_last_credit_is_taken() -> None:
     made.take(seats, 2.0, work())
     assert not made.room("lane")
     assert list(made.open(work())) == []
-    made.give(seats, 1.0, work(), streamed=False)
+    made.give(seats, 1.0, work(), read=False)
     assert [(place.running, place.load) for place in made.open(work())] == [(1, 2.0)]
 
 
@@ -112,8 +112,9 @@ def wrote(made: Ledger, engine: str, tokens: int, seconds: float) -> None:
     assert seats is not None
     met = made.meets(chat, seats.place)
     made.take(seats, 1.0, chat)
+    made.unload(seats, chat)
     made.first(seats, chat, met, 0.1)
-    made.give(seats, 1.0, chat, streamed=True)
+    made.give(seats, 1.0, chat, read=True)
     made.wrote(chat, seats, tokens, 0.1 + seconds, first=0.1, met=met)
 
 
@@ -203,9 +204,9 @@ def test_room_is_told_anew_after_each_move_of_a_credit() -> None:
     made.take(seats, 1.0, first)
     assert not made.open(second)
     assert [place.prefill for place in made.open(chat("small", 20))] == [80]
-    made.first(seats, first, None, 0.0)
+    made.unload(seats, first)
     assert [place.prefill for place in made.open(second)] == [0]
-    made.give(seats, 1.0, first, streamed=True)
+    made.give(seats, 1.0, first, read=True)
     assert (seats.running, seats.prefill, seats.context, seats.load) == (0, 0, 0, 0.0)
 
 

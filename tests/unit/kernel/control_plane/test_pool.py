@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+import msgspec
+
 from sage_core.common.clock import SECOND
 from sage_core.common.policies import KeyedScheduler
 from sage_core.common.records import Caller, Capacity, EngineInfo, PoolSpec, QueueLimits, Work
@@ -47,11 +49,11 @@ class Deployment:
                 actions += self.feed(events.EngineOpened(engine=action.engine, info=info))
         return actions
 
-    def ask(self, *names: str, size: int = 40) -> list[events.Action]:
-        outlines = [
-            events.Outline(id=name, kind="generate", model="m", lane="m", caller=Caller(), sizes=(size,), max_tokens=8)
-            for name in names
-        ]
+    def ask(self, *names: str, size: int = 40, whole: bool = False) -> list[events.Action]:
+        asked = events.Outline(
+            id="", kind="generate", model="m", lane="m", caller=Caller(), sizes=(size,), max_tokens=8, whole=whole
+        )
+        outlines = [msgspec.structs.replace(asked, id=name) for name in names]
         return self.feed(*(events.Submitted(outline=outline) for outline in outlines))
 
     def fail(self, name: str, pause: float = 0.0) -> list[events.Action]:
@@ -204,6 +206,29 @@ class TestEngines:
         assert list(field.running) == ["a"]
         field.feed(events.Started(ticket=field.running["a"].ticket, seconds=0.1))
         assert list(field.running) == ["a", "b"]
+
+    def test_the_prompt_of_a_whole_answer_is_taken_as_read_when_it_should_have_been(self) -> None:
+        field = Deployment(capacity=Capacity(sequences=9, prefill_tokens=30))
+        (timer,) = of(field.ask("a", "b", size=80, whole=True), events.ArmTimer)
+        assert list(field.running) == ["a"]
+        assert timer.at is not None
+        field.now = timer.at - 1
+        assert field.feed(events.Tick()) == [timer]
+        field.now = timer.at
+        field.feed(events.Tick())
+        assert list(field.running) == ["a", "b"]
+        # Nothing of it has been seen, so another engine may still try it; its prompt is given back once.
+        field.fail("a")
+        field.now += SECOND
+        field.feed(events.Tick())
+        for name in ("a", "b"):
+            field.feed(events.Started(ticket=field.running[name].ticket, seconds=0.0))
+            field.finish(name)
+        assert field.outcomes() == [("a", "done"), ("b", "done")]
+        (engine,) = field.manager.pools["m"].engines
+        place = field.manager.place(engine)
+        assert place is not None
+        assert (place.running, place.prefill, place.context, field.manager.held) == (0, 0, 0, 0)
 
     def test_a_drained_engine_finishes_what_it_holds_and_closes(self) -> None:
         field = Deployment(members=2, min=1)

@@ -112,7 +112,7 @@ def body_of(asked: Chat | Completion, fields: Fields, body: bytes) -> bytes:
     if not asked.stream or asked.wants_usage:
         return body
     given = fields.get("stream_options")
-    options = {} if given is None or given == b"null" else msgspec.json.decode(given, type=Fields)
+    options = (msgspec.json.decode(given, type=Fields | None) if given is not None else None) or {}
     wished = msgspec.json.encode({**options, "include_usage": True}) if options else _USAGE
     return msgspec.json.encode({**fields, "stream_options": msgspec.Raw(bytes(wished))})
 

@@ -171,3 +171,11 @@ def test_a_prompt_that_cannot_fit_is_refused_before_it_is_sent(serve: Serve) -> 
         client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "a" * 2_000}])
     assert caught.value.code == "context_length_exceeded"
     assert len(running.engine("tiny").bodies) == 1
+
+
+@pytest.mark.parametrize("options", [None, {}, {"include_usage": None}])
+def test_stream_options_that_say_nothing_are_taken(client: OpenAI, options: object) -> None:
+    stream = client.chat.completions.create(
+        model="echo", messages=HELLO, stream=True, extra_body={"stream_options": options}
+    )
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "one two three"

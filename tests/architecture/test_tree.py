@@ -19,7 +19,7 @@ CODE += sorted(ROOT.glob("plugins/*/tests/**/*.py")) + sorted(ROOT.glob("benchma
 
 #: Lines of the core beside its test kit and its command line. The design aims at 6,000, which docs/layers.md says is
 #: missed and by how much. The bound is what the core has, rounded up: it stops growth by accident and proves no more.
-CORE_BUDGET = 26_200
+CORE_BUDGET = 26_500
 FILE_BUDGET = 400
 #: Every record is in one file, so that a newcomer finds any of them there.
 LONGER = {"sage_core/common/records.py": 480}

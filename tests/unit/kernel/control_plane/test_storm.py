@@ -107,7 +107,11 @@ class Storm:
                 assert data == await direct(request), "bytes were lost, doubled or mixed up"
         elif way == 3:
             messages = ({"role": "user", "content": text},)
-            await self._read_a_little(driver.generate(request_of(request, "generate", messages=messages), spec))
+            await self._read_a_little(
+                driver.generate(
+                    request_of(request, "generate", messages=messages, whole=self.chance.random() < 0.5), spec
+                )
+            )
         elif way < 6:
             # A batch that hangs would hang its neighbours, some of whom have all the time in the world.
             texts = tuple(each.replace("hang", "rest") for each in texts)

@@ -84,7 +84,8 @@ def test_what_where_and_the_way_out(error: SageError, text: str, exit_code: int)
 def test_whose_fault_a_models_error_is_travels_with_it() -> None:
     long = InvalidRequest("chat", "too long", code="context_length_exceeded")
     copy = pickle.loads(pickle.dumps(long))
-    assert isinstance(copy, ModelError)
+    assert isinstance(long, ModelError)
+    assert type(copy) is InvalidRequest
     assert (copy.code, InvalidRequest("chat", "no such role").code) == ("context_length_exceeded", "invalid_request")
 
 

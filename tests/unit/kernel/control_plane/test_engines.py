@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from sage_core.common.errors import BadValue, ModelError, PluginError, RequestRejected
-from sage_core.common.records import EngineInfo, ModelSpec, Request
+from sage_core.common.records import EngineInfo, ModelSpec, Occupancy, Request
 from sage_core.common.registry import Registry
 from sage_core.kernel.control_plane.driver import Driver
 from sage_core.kernel.control_plane.engines import EnginePools, make_backend, revealed
@@ -80,11 +80,11 @@ def registry(name: str) -> Registry:
     return backends
 
 
-def opened(name: str, *models: str) -> list[EngineInfo | Exception]:
+def opened(name: str, *models: str) -> list[EngineInfo | Occupancy | Exception]:
     """Open one engine for each model, then close them all, and return what was reported."""
 
-    async def main() -> list[EngineInfo | Exception]:
-        reports: asyncio.Queue[EngineInfo | Exception] = asyncio.Queue()
+    async def main() -> list[EngineInfo | Occupancy | Exception]:
+        reports: asyncio.Queue[EngineInfo | Occupancy | Exception] = asyncio.Queue()
         async with asyncio.TaskGroup() as tasks:
             pools = EnginePools(registry(name), tasks, lambda engine, what: reports.put_nowait(what))
             for model in models:

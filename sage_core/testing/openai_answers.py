@@ -17,6 +17,8 @@ _KINDS: dict[str, Kind] = {
     "/embeddings": "embed",
     "/rerank": "rerank",
 }
+#: Answers to one request at most, as OpenAI bounds them.
+MOST_ANSWERS = 128
 EVENTS = "text/event-stream; charset=utf-8"
 #: Bytes that are neither JSON nor an event.
 GARBAGE = b'\x00\xff{"choices": [<html>'
@@ -57,6 +59,8 @@ class Asked(msgspec.Struct, kw_only=True):
         asked.kind, asked.chat = kind, path.endswith("/chat/completions")
         if asked.chat and not asked.messages:
             return _refusal(400, "messages must be a list of at least one")
+        if not 0 < asked.n <= MOST_ANSWERS:
+            return _refusal(400, f"n is a number from 1 to {MOST_ANSWERS}")
         return asked
 
     @property

@@ -179,3 +179,8 @@ def test_stream_options_that_say_nothing_are_taken(client: OpenAI, options: obje
         model="echo", messages=HELLO, stream=True, extra_body={"stream_options": options}
     )
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "one two three"
+
+
+def test_more_answers_than_an_engine_gives_are_refused_by_it(running: Running) -> None:
+    told = post(running, {"model": "echo", "messages": HELLO, "n": 10**9})
+    assert (told.status_code, told.json()["error"]["message"]) == (400, "n is a number from 1 to 128")

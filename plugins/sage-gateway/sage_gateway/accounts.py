@@ -23,6 +23,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     #: Models it may ask for, by name or pattern such as ``workflow/*``; None is all of them.
     models: tuple[str, ...] | None = None
     service_class: ServiceClass = "standard"
+    #: Its requests may ask for a class behind this one, and for none before it.
+    bounded: bool = False
     priority: int = 0
     #: Nanoseconds asked for where the request says nothing; None is none.
     ttft: int | None = None

@@ -91,10 +91,15 @@ def _class(given: Mapping[str, bytes], account: Account) -> ServiceClass:
         name = str(given["class"], "latin-1")
         if name not in CLASSES:
             raise ApiError(400, f"x-sage-class {name!r} is none of {', '.join(CLASSES)}", param="x-sage-class")
-        return cast(ServiceClass, name)
+        return _behind(cast(ServiceClass, name), account)
     # llm-d's objectives have names of the operator's own: one that is no class says nothing here.
     objective = str(given.get("objective", b""), "latin-1")
-    return cast(ServiceClass, objective) if objective in CLASSES else account.service_class
+    return _behind(cast(ServiceClass, objective), account) if objective in CLASSES else account.service_class
+
+
+def _behind(asked: ServiceClass, account: Account) -> ServiceClass:
+    # A key's class is what its holder was given: they may only step back behind it.
+    return max(asked, account.service_class, key=CLASSES.index) if account.bounded else asked
 
 
 def _milliseconds(given: Mapping[str, bytes], key: str) -> int:

@@ -95,6 +95,7 @@ class KeyedAccounts:
             trusted=not key.id,
             models=key.models or None,
             service_class="batch" if inside else key.service_class or "standard",
+            bounded=key.service_class is not None and not key.admin,
             priority=key.priority,
             ttft=_ns(key.ttft),
             tpot=_ns(key.tpot),

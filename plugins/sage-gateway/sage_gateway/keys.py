@@ -47,7 +47,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     tenant: Tenant
     #: May change what is served, and see what every tenant does.
     admin: bool = False
-    #: Of its requests that name none.
+    #: Of its requests, which may name one behind it; None leaves the choice to them.
     service_class: ServiceClass | None = None
     priority: int = 0
     #: Seconds: what its requests ask for that say nothing themselves.

@@ -38,7 +38,7 @@ def keys() -> None:
     "--class",
     "service_class",
     type=click.Choice(["interactive", "standard", "batch"]),
-    help="Service class of requests that name none.",
+    help="Service class of its requests; they may name one behind it, and none before it.",
 )
 @click.option(
     "--priority", type=click.IntRange(-1_000_000, 1_000_000), default=0, metavar="N", help="Larger goes first."

@@ -55,6 +55,14 @@ def test_a_header_goes_before_the_key_and_the_key_before_the_class() -> None:
     assert made(x_sage_class="batch").remaining == 3_600_000 * MS
 
 
+def test_a_key_of_a_class_may_step_back_and_not_forward() -> None:
+    key = Account(service_class="standard", bounded=True)
+    assert made(key, x_sage_class="interactive").service_class == "standard"
+    assert made(key, x_llm_d_inference_objective="interactive").service_class == "standard"
+    assert made(key, x_sage_class="batch").service_class == "batch"
+    assert made(Account(), x_sage_class="interactive").service_class == "interactive"
+
+
 def test_a_tenant_is_believed_only_where_there_are_no_keys() -> None:
     assert made(x_sage_tenant="other").tenant == "other"
     assert made(Account(tenant="mine"), x_sage_tenant="other").tenant == "mine"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from sage_gateway.routes import MODULES
 from sage_gateway.testing import Running
@@ -69,8 +69,6 @@ def _try(operation: Any, cases: Any, tried: dict[str, int]) -> None:
         derandomize=EXAMPLES == FEW,
         database=None,
         suppress_health_check=list(HealthCheck),
-        # To explain a failure, every line that runs would be traced, which takes many times the test's own time.
-        phases=(Phase.generate, Phase.shrink),
     )
     @given(case=cases)
     def check(case: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 
 from sage_core.common.clock import SECOND
 from sage_core.common.records import Candidate, EngineInfo, Lane, Occupancy, Place, Work
@@ -13,8 +14,9 @@ from sage_core.kernel.control_plane.request_classifier import tokenizing
 TOKENIZE_SEATS = 2
 #: Tokens that the first guess of a rate counts for, and tokens after which what was measured begins to fade.
 GUESSED, REMEMBERED = 256, 16_384
-#: Blocks of prompts remembered for each engine.
-REMEMBERED_BLOCKS = 65_536
+#: Blocks of prompts remembered for each engine at least, and how many more before so many are forgotten at once: to find
+#: the oldest of a dict takes a look at every place that was freed before it.
+REMEMBERED_BLOCKS, FORGOTTEN_BLOCKS = 65_536, 4_096
 
 
 class Seats:
@@ -200,8 +202,9 @@ class Prefixes(dict[int, None]):
         for block in prefix:
             self.pop(block, None)
             self[block] = None
-        while len(self) > REMEMBERED_BLOCKS:
-            del self[next(iter(self))]
+        if len(self) > REMEMBERED_BLOCKS + FORGOTTEN_BLOCKS:
+            for block in list(islice(self, FORGOTTEN_BLOCKS)):
+                del self[block]
 
     def blocks(self, prefix: tuple[int, ...]) -> int:
         """How many of these blocks are there, from the first without a gap."""

@@ -14,8 +14,8 @@ from sage_core.kernel.control_plane.request_classifier import tokenizing
 TOKENIZE_SEATS = 2
 #: Tokens that the first guess of a rate counts for, and tokens after which what was measured begins to fade.
 GUESSED, REMEMBERED = 256, 16_384
-#: Blocks of prompts remembered for each engine at least, and how many more before so many are forgotten at once: to find
-#: the oldest of a dict takes a look at every place that was freed before it.
+#: Blocks of prompts remembered for each engine at least, and how many more before so many are forgotten at once: the
+#: oldest of a dict is found by a look at every place that was freed before it.
 REMEMBERED_BLOCKS, FORGOTTEN_BLOCKS = 65_536, 4_096
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -41,8 +42,9 @@ class Crew:
     """Worker processes that wait on a pipe between orders."""
 
     def __init__(self, command: Sequence[str], size: int, *, named: bool = True) -> None:
-        # What peers log is of no interest, and a full pipe would stop them.
-        pipe, log = subprocess.PIPE, subprocess.DEVNULL
+        # What peers log is of interest when one ends; a full pipe would stop them.
+        self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - open as long as the crew
+        pipe, log = subprocess.PIPE, self._log
         environ = clean_environment()
         commands = [[*command, f"worker-{n}"] if named else list(command) for n in range(size)]
         self._children = [
@@ -91,6 +93,7 @@ class Crew:
         """End the workers."""
         for child in self._children:
             child.communicate()
+        self._log.close()
 
     def _say(self, chosen: Sequence[subprocess.Popen[str]], texts: Sequence[str]) -> None:
         for child, text in zip(chosen, texts, strict=True):
@@ -104,7 +107,9 @@ class Crew:
             assert child.stdout is not None
             line = child.stdout.readline()
             if not line:
-                raise SageError(f"a worker ended with status {child.wait()}")
+                status = child.wait()
+                self._log.seek(0)
+                raise SageError(f"a worker ended with status {status}: {self._log.read()[-800:].strip()}")
             answers.append(json.loads(line))
         return answers
 

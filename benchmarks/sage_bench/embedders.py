@@ -156,7 +156,8 @@ def serving(folder: Path, threads: int) -> Iterator[tuple[int, int]]:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         probe.close()
-        text = f'[models.bench]\nbackend = "onnx"\nsource = "{folder}"\nthreads = {threads}\n'
+        # A client keeps its connection while others have their turns, for longer than a gateway likes.
+        text = f'[gateway]\nidle = "1h"\n[models.bench]\nbackend = "onnx"\nsource = "{folder}"\nthreads = {threads}\n'
         (Path(project) / "sage.toml").write_text(text, encoding="utf-8")
         environ = {**clean_environment(), "SAGE_HOME": str(Path(project) / "home")}
         command = [str(Path(sys.executable).with_name("sage")), "serve", "--port", str(port)]

@@ -109,7 +109,8 @@ class Crew:
             if not line:
                 status = child.wait()
                 self._log.seek(0)
-                raise SageError(f"a worker ended with status {status}: {self._log.read()[-800:].strip()}")
+                said = self._log.read()[-800:].strip()
+                raise SageError(f"a worker ended with status {status}" + (f": {said}" if said else ""))
             answers.append(json.loads(line))
         return answers
 

@@ -30,11 +30,13 @@ def test_a_side_that_cannot_be_measured_is_said_and_the_others_go_on(tmp_path: P
     cache = tmp_path / "cache"
     # An environment that is there already, in which the peer is not.
     (cache / "fastembed" / "bin").mkdir(parents=True)
-    (cache / "fastembed" / "bin" / "python").symlink_to("/bin/false")
+    python = cache / "fastembed" / "bin" / "python"
+    python.write_text("#!/bin/sh\necho no such module >&2\nexit 1\n")
+    python.chmod(0o755)
     options = {"sides": ["fastembed"], "cache": str(cache)}
     found = measure(tmp_path, **options).measure(Bench(work=tmp_path / "work", seed=0, repeat=1))
     assert [figure.name for figure in found.figures] == ["bare", "bare, processor"]
-    assert found.remarks == ("fastembed was not measured: a worker ended with status 1",)
+    assert found.remarks == ("fastembed was not measured: a worker ended with status 1: no such module",)
 
 
 def test_texts_differ_between_turns_and_not_between_runs(tmp_path: Path) -> None:
